@@ -1,0 +1,52 @@
+"""How long a distillation may run, and the schedules that fit it."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+__all__ = ["Budget", "Clock", "cosine"]
+
+FLOOR = 0.01
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of a run; whichever is reached first ends it.
+
+    Attributes:
+        seconds: Wall time, or None.
+        steps: Generator steps, or None.
+    """
+
+    seconds: float | None = None
+    steps: int | None = None
+
+
+class Clock:
+    """Progress through a budget; time spent before an interruption counts."""
+
+    def __init__(self, budget: Budget, elapsed: float = 0.0) -> None:
+        self.budget = budget
+        self._before = elapsed
+        self._start = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds spent so far, over all parts of the run."""
+        return self._before + time.monotonic() - self._start
+
+    def fraction(self, step: int) -> float:
+        """Progress in [0, 1]; at 1 the run ends."""
+        shares = [0.0]
+        if self.budget.seconds is not None:
+            shares.append(self.elapsed / self.budget.seconds)
+        if self.budget.steps is not None:
+            shares.append(step / self.budget.steps)
+        return min(1.0, max(shares))
+
+
+def cosine(fraction: float) -> float:
+    """Half a cosine from 1 to a floor of 0.01."""
+    return max(FLOOR, 0.5 * (1 + math.cos(math.pi * fraction)))

@@ -1,0 +1,69 @@
+"""The losses of data-free distillation. `logits` are (N, K), `features` (N, F)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = [
+    "activation_loss",
+    "disagreement",
+    "distillation_loss",
+    "entropy_share",
+    "information_entropy_loss",
+    "one_hot_loss",
+]
+
+
+def one_hot_loss(logits: Tensor) -> Tensor:
+    """Cross-entropy with the teacher's own arg-max (DAFL eq. 2): images should look like a class."""
+    return F.cross_entropy(logits, logits.detach().argmax(1))
+
+
+def activation_loss(features: Tensor) -> Tensor:
+    """Minus the mean magnitude of the penultimate features (DAFL eq. 3).
+
+    The paper writes a norm per image; the authors' code, whose weights everybody uses, takes the
+    mean over batch and features.
+    """
+    return -features.abs().mean()
+
+
+def information_entropy_loss(logits: Tensor, running: Tensor | None = None) -> Tensor:
+    """Minus the entropy of the mean class probabilities, in bans (DAFL eq. 4).
+
+    The logarithm has base 10 as in the authors' code: -1 for ten balanced classes, -2 for 100.
+
+    Args:
+        logits: (N, K).
+        running: A mean of earlier batches' probabilities (K,), mixed in half and half where one
+            batch is too small to show every class.
+    """
+    mean = torch.softmax(logits, 1).mean(0)
+    mean = mean if running is None else 0.5 * (mean + running)
+    return (mean * torch.log10(mean.clamp_min(1e-12))).sum()
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(teacher || student), summed over classes, mean over images, times T squared."""
+    target = torch.log_softmax(teacher / temperature, 1)
+    guess = torch.log_softmax(student / temperature, 1)
+    loss = F.kl_div(guess, target, reduction="batchmean", log_target=True)
+    return loss * temperature**2
+
+
+def disagreement(student: Tensor, teacher: Tensor) -> Tensor:
+    """log(1 + KL(teacher || student)): how far a batch is from what the student knows.
+
+    The logarithm keeps the generator from chasing single images on which the two differ wildly.
+    """
+    return torch.log1p(distillation_loss(student, teacher))
+
+
+def entropy_share(probabilities: Tensor) -> float:
+    """Entropy of a distribution (K,) over its maximum, in [0, 1]."""
+    p = probabilities.clamp_min(1e-12)
+    return float(-(p * p.log()).sum() / math.log(len(p)))

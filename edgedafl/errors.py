@@ -1,0 +1,98 @@
+"""Every error EdgeDAFL raises on purpose, and the one place that maps errors to exit codes."""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = [
+    "CheckFailedError",
+    "DistillationError",
+    "EdgeDaflError",
+    "EnvironmentMissingError",
+    "ExitCode",
+    "InterruptedRunError",
+    "MeasurementError",
+    "UnsupportedModelError",
+    "UsageError",
+    "exit_code_for",
+]
+
+
+class ExitCode(enum.IntEnum):
+    """Exit codes of the command line; documented in `edgedafl --help` and the README."""
+
+    DONE = 0
+    CHECK_FAILED = 1
+    USAGE = 2
+    ENVIRONMENT = 3
+    MEASUREMENT = 4
+    UNSUPPORTED_MODEL = 5
+    INTERNAL = 70
+    INTERRUPTED = 130
+
+
+class EdgeDaflError(Exception):
+    """Base of all expected errors.
+
+    Args:
+        message: One sentence: what was found and what was expected.
+        hint: What the user can do about it; may be empty.
+    """
+
+    exit_code: ExitCode = ExitCode.INTERNAL
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class CheckFailedError(EdgeDaflError):
+    """A gate limit or a numeric parity check does not hold: look at the numbers it names."""
+
+    exit_code = ExitCode.CHECK_FAILED
+
+
+class UsageError(EdgeDaflError):
+    """A flag, a path or a configuration value is wrong: correct the call."""
+
+    exit_code = ExitCode.USAGE
+
+
+class EnvironmentMissingError(EdgeDaflError):
+    """A package, runtime or resource of this machine is missing: install or free it."""
+
+    exit_code = ExitCode.ENVIRONMENT
+
+
+class MeasurementError(EdgeDaflError):
+    """A device cannot be reached or a measurement is not valid: repair the set-up, run again."""
+
+    exit_code = ExitCode.MEASUREMENT
+
+
+class UnsupportedModelError(EdgeDaflError):
+    """A model is damaged or of a kind that cannot be used: export it differently."""
+
+    exit_code = ExitCode.UNSUPPORTED_MODEL
+
+
+class DistillationError(EdgeDaflError):
+    """Distillation collapsed beyond recovery: follow the advice, most often the preprocessing."""
+
+    exit_code = ExitCode.CHECK_FAILED
+
+
+class InterruptedRunError(EdgeDaflError):
+    """The user stopped the run; its state is saved and `--resume` goes on from it."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+def exit_code_for(error: BaseException) -> ExitCode:
+    """Map any exception to the exit code of the process."""
+    if isinstance(error, EdgeDaflError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    return ExitCode.INTERNAL

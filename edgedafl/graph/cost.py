@@ -1,0 +1,104 @@
+"""Multiply-accumulates and per-layer sizes of an ONNX graph."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import onnx
+
+from edgedafl.graph.facts import ImageInput
+
+__all__ = ["LayerCost", "count_macs", "layer_costs"]
+
+_CONVS = {"Conv", "FusedConv", "QLinearConv", "ConvInteger", "ConvTranspose"}
+_PRODUCTS = {"Gemm", "MatMul", "FusedMatMul", "QGemm", "QLinearMatMul", "MatMulInteger"}
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One weighted layer.
+
+    Attributes:
+        name: Node name.
+        kind: `conv3x3`, `conv`, `pointwise`, `depthwise` or `linear`.
+        macs: Multiply-accumulates per image.
+        weights: Count of weights.
+        elements: Elements read and written per image.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    weights: int
+    elements: int
+
+
+def count_macs(model: onnx.ModelProto, image: ImageInput) -> int:
+    """Multiply-accumulates of one image through the graph."""
+    return sum(layer.macs for layer in layer_costs(model, image))
+
+
+def layer_costs(model: onnx.ModelProto, image: ImageInput) -> list[LayerCost]:
+    """Cost of every weighted layer, from inferred shapes at batch 1."""
+    shapes = _infer_shapes(model, image)
+    rows = []
+    for node in model.graph.node:
+        if node.op_type in _CONVS | _PRODUCTS:
+            rows.append(_layer(node, shapes))
+    return [row for row in rows if row is not None]
+
+
+def _infer_shapes(model: onnx.ModelProto, image: ImageInput) -> dict[str, tuple[int, ...]]:
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    for value in light.graph.input:
+        if value.name == image.name:
+            c, h, w = image.image_shape
+            sides = {2: (1, c * h * w), 3: (c, h, w)}.get(len(image.shape))
+            sides = sides or ((1, h, w, c) if image.layout == "NHWC" else (1, c, h, w))
+            if image.batch is None:
+                for dim, side in zip(value.type.tensor_type.shape.dim, sides, strict=True):
+                    dim.dim_value = side
+    if image.batch is None:
+        del light.graph.value_info[:]
+        for output in light.graph.output:
+            output.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
+    shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    for value in [*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input]:
+        dims = value.type.tensor_type.shape.dim
+        if dims and all(d.HasField("dim_value") for d in dims):
+            shapes.setdefault(value.name, tuple(d.dim_value for d in dims))
+    return shapes
+
+
+def _layer(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> LayerCost | None:
+    place = 3 if node.op_type.startswith("QLinear") or node.op_type == "QGemm" else 1
+    data = shapes.get(node.input[0])
+    weight = shapes.get(node.input[place])
+    output = shapes.get(node.output[0])
+    if weight is None or output is None or len(weight) < 2:
+        return None
+    count = math.prod(weight)
+    elements = (math.prod(data) if data else 0) + math.prod(output)
+    name = node.name or node.output[0]
+    if node.op_type in _PRODUCTS:
+        inner = data[-1] if data else weight[0]
+        rows = 1 if output[0] > 1 and len(output) == 2 else math.prod(output[:-1])
+        return LayerCost(name, "linear", rows * inner * output[-1], count, elements)
+    pixels = math.prod(output[2:])
+    if node.op_type == "ConvTranspose":
+        pixels = math.prod(data[2:]) if data else pixels
+    return LayerCost(name, _conv_kind(node, weight), count * pixels, count, elements)
+
+
+def _conv_kind(node: onnx.NodeProto, weight: tuple[int, ...]) -> str:
+    group = next((a.i for a in node.attribute if a.name == "group"), 1)
+    strides = next((list(a.ints) for a in node.attribute if a.name == "strides"), [1])
+    if group > 1 and weight[1] == 1:
+        return "depthwise"
+    if math.prod(weight[2:]) == 1:
+        return "pointwise"
+    return "conv3x3" if tuple(weight[2:]) == (3, 3) and set(strides) == {1} else "conv"
+

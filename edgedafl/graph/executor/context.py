@@ -1,0 +1,132 @@
+"""What an op function gets beside its inputs, the op table, and the two value domains.
+
+A value is either *host* (a numpy array: shapes, indices, constants known before any image is
+seen) or *data* (a torch tensor, which carries the gradient). Keeping shapes on the host means
+that no op ever waits for the accelerator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor
+
+from edgedafl.errors import UnsupportedModelError
+
+__all__ = [
+    "MICROSOFT",
+    "NodeContext",
+    "Value",
+    "align",
+    "host",
+    "integers",
+    "lookup",
+    "op",
+    "pads_to_torch",
+    "register",
+    "tensor_like",
+    "unsupported",
+]
+
+Value = np.ndarray | Tensor | None
+OpFunction = Callable[..., Any]
+
+MICROSOFT = "com.microsoft"
+_OPS: dict[tuple[str, str], OpFunction] = {}
+
+
+@dataclass(frozen=True)
+class NodeContext:
+    """One node as its op function sees it: attributes, opset version, number of outputs."""
+
+    op_type: str
+    name: str
+    opset: int
+    outputs: int
+    attributes: dict[str, Any]
+    cache: dict[Any, Tensor] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, node: onnx.NodeProto, opset: int) -> NodeContext:
+        """Read a node; byte strings become str."""
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
+        name = node.name or node.output[0]
+        return cls(node.op_type, name, opset, len(node.output), attributes)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """An attribute, or the default of the operator's specification."""
+        return self.attributes.get(key, default)
+
+
+def op(*names: str, domain: str = "") -> Callable[[OpFunction], OpFunction]:
+    """Enter the decorated function into the op table under `names`."""
+
+    def enter(function: OpFunction) -> OpFunction:
+        for name in names:
+            _OPS[domain, name] = function
+        return function
+
+    return enter
+
+
+def register(table: dict[str, OpFunction], domain: str = "") -> None:
+    """Enter several op functions at once."""
+    for name, function in table.items():
+        _OPS[domain, name] = function
+
+
+def lookup(domain: str, op_type: str) -> OpFunction | None:
+    """The function of an operator, or None where there is none."""
+    return _OPS.get(("" if domain == "ai.onnx" else domain, op_type))
+
+
+def unsupported(context: NodeContext, detail: str) -> UnsupportedModelError:
+    """An error that names the node and the form of it that cannot run."""
+    return UnsupportedModelError(
+        f"Node {context.name!r} uses {context.op_type} with {detail}, which is not supported.",
+        "Export the model without it.",
+    )
+
+
+def host(value: Any) -> np.ndarray:
+    """A value as numpy; a data tensor is brought to the host (only where a shape needs it)."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().numpy()
+    return np.asarray(value)
+
+
+def integers(value: Any) -> list[int]:
+    """A host value as a flat list of ints: axes, shapes, pads."""
+    return [int(v) for v in host(value).reshape(-1)]
+
+
+def tensor_like(value: Any, reference: Tensor) -> Tensor:
+    """A value as a tensor beside `reference`: same device, same float type."""
+    if not isinstance(value, Tensor):
+        value = torch.from_numpy(np.array(value)).to(reference.device)
+    if value.is_floating_point() and reference.is_floating_point() and value.dtype != reference.dtype:
+        value = value.to(reference.dtype)
+    return value
+
+
+def align(*values: Any) -> list[Any]:
+    """Bring host values beside the first data tensor among them; None stays None."""
+    reference = next((v for v in values if isinstance(v, Tensor)), None)
+    if reference is None:
+        arrays = [None if v is None else torch.from_numpy(np.array(v)) for v in values]
+        return arrays
+    return [None if v is None else tensor_like(v, reference) for v in values]
+
+
+def pads_to_torch(begin: Sequence[int], end: Sequence[int]) -> list[int]:
+    """Per-axis pads in the order `torch.nn.functional.pad` takes: last axis first."""
+    order: list[int] = []
+    for low, high in zip(reversed(begin), reversed(end), strict=True):
+        order += [low, high]
+    return order

@@ -1,0 +1,189 @@
+"""The executor: one torch module that runs an ONNX graph node by node.
+
+Autograd records the torch calls, so the module is differentiable with respect to its input.
+There is nothing to convert, hence nothing that can be converted wrongly; what the op table lacks
+is known before the first image (`unsupported_nodes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from edgedafl.errors import UnsupportedModelError
+from edgedafl.graph.executor import ops as _ops  # noqa: F401  (fills the op table)
+from edgedafl.graph.executor.context import NodeContext, host, lookup
+from edgedafl.graph.executor.host import constant_value, evaluate_on_host
+
+__all__ = ["OnnxModule", "unsupported_nodes"]
+
+_CONTROL = {"Constant", "If"}
+# These read only the shape of a data tensor, or build host values from host values.
+_SHAPE_OPS = {"Shape", "Size"}
+_OWN_HOST_OPS = {"ConstantOfShape", "Range"}
+
+
+def unsupported_nodes(graph: onnx.GraphProto) -> list[str]:
+    """Describe the nodes (subgraphs included) that the op table cannot run, e.g. `NonZero 'n3'`."""
+    missing = []
+    for node in graph.node:
+        known = node.domain in ("", "ai.onnx") and node.op_type in _CONTROL
+        if not known and lookup(node.domain, node.op_type) is None:
+            domain = f"{node.domain}." if node.domain else ""
+            missing.append(f"{domain}{node.op_type} {node.name or node.output[0]!r}")
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                missing += unsupported_nodes(attribute.g)
+    return missing
+
+
+@dataclass(frozen=True)
+class _Step:
+    node: onnx.NodeProto
+    context: NodeContext
+    releases: tuple[str, ...]
+
+
+class OnnxModule(nn.Module):
+    """A differentiable torch module over one ONNX graph.
+
+    Args:
+        model: The model. Local functions must be inlined before.
+        base_dir: Folder of external data files.
+        dtype: Working float type; float64 serves gradient checks.
+        keep: Names of intermediate values that `run` may be asked for.
+
+    Raises:
+        UnsupportedModelError: If a node's operator is not in the op table.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        *,
+        base_dir: Path | str = "",
+        dtype: torch.dtype = torch.float32,
+        keep: Iterable[str] = (),
+    ) -> None:
+        super().__init__()
+        missing = unsupported_nodes(model.graph)
+        if missing:
+            raise UnsupportedModelError(f"{len(missing)} nodes cannot run: {', '.join(missing[:5])}.")
+        self.dtype = dtype
+        self._opsets = {o.domain or "ai.onnx": o.version for o in model.opset_import}
+        self._buffer_of: dict[str, str] = {}
+        self._constants: dict[str, np.ndarray] = {}
+        self._host_cache: dict[tuple[int, ...], dict[str, np.ndarray]] = {}
+        for tensor in model.graph.initializer:
+            self._add_initializer(tensor, str(base_dir))
+        given = set(self._buffer_of) | set(self._constants)
+        # IR 3 lists initializers among the inputs as well.
+        self.input_names = [i.name for i in model.graph.input if i.name not in given]
+        self.output_names = [o.name for o in model.graph.output]
+        self._keep = set(self.output_names) | set(keep)
+        self._steps = self._plan(model.graph.node)
+
+    def _add_initializer(self, tensor: onnx.TensorProto, base_dir: str) -> None:
+        array = onnx.numpy_helper.to_array(tensor, base_dir)
+        if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+            self._constants[tensor.name] = array
+        elif array.size <= 1:
+            # Scalars stay on the host: reading one must not wait for the accelerator.
+            self._constants[tensor.name] = array.astype(np.float32)
+        else:
+            buffer = f"w{len(self._buffer_of)}"
+            self.register_buffer(buffer, torch.tensor(array.astype(np.float32)).to(self.dtype))
+            self._buffer_of[tensor.name] = buffer
+
+    def _plan(self, nodes: Sequence[onnx.NodeProto], *, release: bool = True) -> list[_Step]:
+        last_use: dict[str, int] = {}
+        for index, node in enumerate(nodes):
+            for name in [*node.input, *_outer_names(node)]:
+                last_use[name] = index
+        permanent = self._keep | set(self._buffer_of) | set(self._constants)
+        steps = []
+        for index, node in enumerate(nodes):
+            opset = self._opsets.get(node.domain or "ai.onnx", 1)
+            done = {n for n in node.input if n and last_use[n] == index and n not in permanent}
+            releases = tuple(done) if release else ()
+            steps.append(_Step(node, NodeContext.of(node, opset), releases))
+        return steps
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The first output for inputs given in graph order."""
+        return self.run(dict(zip(self.input_names, inputs, strict=True)))[self.output_names[0]]
+
+    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the graph; returns its outputs and every kept intermediate value by name."""
+        reference = next(iter(feeds.values()))
+        values: dict[str, Any] = {name: self._typed(value) for name, value in feeds.items()}
+        values.update({name: getattr(self, buffer) for name, buffer in self._buffer_of.items()})
+        values.update(self._constants)
+        shapes = tuple(s for value in feeds.values() for s in value.shape)
+        self._execute(self._steps, values, self._host_cache.setdefault(shapes, {}))
+        found = {name: values[name] for name in self._keep if name in values}
+        return {n: self._typed(torch.as_tensor(v, device=reference.device)) for n, v in found.items()}
+
+    def _typed(self, value: Tensor) -> Tensor:
+        return value.to(self.dtype) if value.is_floating_point() else value
+
+    def _execute(
+        self, steps: list[_Step], values: dict[str, Any], cache: dict[str, np.ndarray]
+    ) -> None:
+        for step in steps:
+            outputs = step.node.output
+            if outputs[0] in cache:
+                values.update({name: cache[name] for name in outputs if name in cache})
+                continue
+            results = self._apply(step, values)
+            for name, result in zip(outputs, results, strict=False):
+                values[name] = result
+                if isinstance(result, np.ndarray):
+                    cache[name] = result
+            for name in step.releases:
+                values.pop(name, None)
+
+    def _apply(self, step: _Step, values: dict[str, Any]) -> list[Any]:
+        node, context = step.node, step.context
+        if node.op_type == "Constant":
+            return [constant_value(node)]
+        if node.op_type == "If":
+            return self._branch(node, context, values)
+        inputs = [values[name] if name else None for name in node.input]
+        while inputs and inputs[-1] is None:
+            inputs.pop()
+        function = lookup(node.domain, node.op_type)
+        assert function is not None  # checked when the module was built
+        if not any(isinstance(value, Tensor) for value in inputs):
+            if node.op_type in _OWN_HOST_OPS | _SHAPE_OPS:
+                return [function(context, *inputs)]
+            return cast("list[Any]", evaluate_on_host(node, inputs, context.opset))
+        result = function(context, *inputs)
+        return result if isinstance(result, list) else [result]
+
+    def _branch(self, node: onnx.NodeProto, context: NodeContext, values: dict[str, Any]) -> list[Any]:
+        """Run the branch that a condition known at this point selects."""
+        chosen = bool(host(values[node.input[0]]).reshape(()))
+        graph = context.attributes["then_branch" if chosen else "else_branch"]
+        inner = dict(values)
+        inner.update({t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer})
+        self._execute(self._plan(graph.node, release=False), inner, {})
+        return [inner[output.name] for output in graph.output]
+
+
+def _outer_names(node: onnx.NodeProto) -> list[str]:
+    """Names that a node's subgraphs may read from the enclosing graph."""
+    names: list[str] = []
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            for inner in attribute.g.node:
+                names += [*inner.input, *_outer_names(inner)]
+            names += [output.name for output in attribute.g.output]
+    return names

@@ -1,0 +1,29 @@
+"""The op table, one module per family; importing this package fills it."""
+
+from edgedafl.graph.executor.ops import (
+    contrib,
+    convolution,
+    elementwise,
+    indexing,
+    linear,
+    normalization,
+    pooling,
+    quantized,
+    reduction,
+    resize,
+    shape,
+)
+
+__all__ = [
+    "contrib",
+    "convolution",
+    "elementwise",
+    "indexing",
+    "linear",
+    "normalization",
+    "pooling",
+    "quantized",
+    "reduction",
+    "resize",
+    "shape",
+]

@@ -1,0 +1,109 @@
+"""What a model is, read off its graph without running it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import onnx
+from onnx import TensorProto
+
+__all__ = ["GraphFacts", "ImageInput", "facts_of", "float_outputs", "graph_inputs"]
+
+_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "QLinearConv")
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """The image input of a classifier.
+
+    Attributes:
+        name: Graph input name.
+        shape: Declared dimensions; None where symbolic or unknown.
+        dtype: ONNX element type name, e.g. `FLOAT`, `UINT8`.
+        layout: `NCHW` or `NHWC`.
+        image_shape: (C, H, W).
+        batch: The fixed batch size, or None where it is free.
+        batched: False for graphs whose input is a single image without a batch axis.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    layout: str
+    image_shape: tuple[int, int, int]
+    batch: int | None
+    batched: bool = True
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """Counts that describe a model."""
+
+    producer: str
+    ir_version: int
+    opset: int
+    domains: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: int
+    operators: dict[str, int]
+    parameters: int
+    batch_norms: int
+    quantized: bool
+    training: bool
+
+
+def graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Inputs that must be fed: IR 3 lists initializers among the inputs, these do not count."""
+    given = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in given]
+
+
+def float_outputs(model: onnx.ModelProto) -> list[str]:
+    """Names of the outputs with a float element type."""
+    floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UNDEFINED}
+    return [o.name for o in model.graph.output if o.type.tensor_type.elem_type in floats]
+
+
+def facts_of(model: onnx.ModelProto) -> GraphFacts:
+    """Collect the facts of a model."""
+    graph = model.graph
+    operators = Counter(node.op_type for node in graph.node)
+    used = {name for node in graph.node for name in node.input}
+    parameters = sum(math.prod(t.dims) for t in graph.initializer if t.name in used)
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    return GraphFacts(
+        producer=f"{model.producer_name} {model.producer_version}".strip() or "unknown",
+        ir_version=model.ir_version,
+        opset=opset,
+        domains=tuple(sorted({n.domain for n in graph.node} - {"", "ai.onnx"})),
+        inputs=tuple(value.name for value in graph_inputs(model)),
+        outputs=tuple(value.name for value in graph.output),
+        nodes=len(graph.node),
+        operators=dict(operators.most_common()),
+        parameters=parameters,
+        batch_norms=operators["BatchNormalization"],
+        quantized=any(op in _QUANTIZED or op.startswith("QLinear") for op in operators),
+        training=_is_training(model),
+    )
+
+
+def _is_training(model: onnx.ModelProto) -> bool:
+    if model.training_info:
+        return True
+    domains = {node.domain for node in model.graph.node}
+    if "ai.onnx.preview.training" in domains:
+        return True
+    return any(
+        attribute.name == "training_mode" and attribute.i == 1
+        for node in model.graph.node
+        for attribute in node.attribute
+    ) or any("Grad" in node.op_type for node in model.graph.node if node.domain)
+
+
+def has_weights(model: onnx.ModelProto) -> bool:
+    """Whether any layer of the graph multiplies by something learned."""
+    return any(node.op_type in _WEIGHTED for node in model.graph.node)

@@ -1,0 +1,158 @@
+"""Reading ONNX files that somebody else made: damaged, partial or hostile ones included."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from edgedafl.errors import UnsupportedModelError, UsageError
+
+__all__ = ["OnnxFile", "load_onnx", "sha256_of"]
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A model read from disk.
+
+    Attributes:
+        path: Where it was read from.
+        model: The parsed model; weights in external files are loaded too.
+        size: Bytes of the file and of its external data.
+        sha256: Digest of the .onnx file.
+    """
+
+    path: Path
+    model: onnx.ModelProto
+    size: int
+    sha256: str
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for chunk in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def load_onnx(path: str | Path) -> OnnxFile:
+    """Read and check an ONNX model.
+
+    Raises:
+        UsageError: If there is no such file.
+        UnsupportedModelError: If the file is empty, damaged or not ONNX, or if its external data
+            is missing or lies outside the model's folder.
+    """
+    path = Path(path)
+    if path.is_dir() or not path.exists():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise UsageError(f"The model file {str(path)!r} {found}.", "Give the path of an .onnx file.")
+    try:
+        blob = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"The model file {str(path)!r} cannot be read: {error.strerror}.") from error
+    model = _parse(path, blob)
+    external = _check_external_data(path, model)
+    if external:
+        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+    _check_structure(path, model)
+    size = len(blob) + sum(file.stat().st_size for file in external)
+    return OnnxFile(path, model, size, hashlib.sha256(blob).hexdigest())
+
+
+def _parse(path: Path, blob: bytes) -> onnx.ModelProto:
+    if not blob:
+        raise UnsupportedModelError(f"{str(path)!r} is empty.", "Export or copy the model again.")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(blob)
+    except DecodeError as error:
+        raise UnsupportedModelError(
+            f"{str(path)!r} is not a readable ONNX model ({len(blob)} bytes; truncated, or another format).",
+            "Check that the copy is complete; a PyTorch file needs --torch-factory.",
+        ) from error
+    if not model.graph.node or not model.opset_import:
+        raise UnsupportedModelError(
+            f"{str(path)!r} holds no ONNX graph ({len(blob)} bytes).",
+            "Check that it is an .onnx file and that the copy is complete.",
+        )
+    return model
+
+
+def _external_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    for tensor in graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            yield tensor
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _external_tensors(attribute.g)
+            elif attribute.t.data_location == onnx.TensorProto.EXTERNAL:
+                yield attribute.t
+
+
+def _check_external_data(path: Path, model: onnx.ModelProto) -> list[Path]:
+    """Every external file must exist inside the model's folder, links resolved."""
+    folder = path.parent.resolve()
+    files: dict[Path, int] = {}
+    for tensor in _external_tensors(model.graph):
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        absolute = PurePosixPath(location).is_absolute() or PureWindowsPath(location).is_absolute()
+        target = (folder / location).resolve()
+        if not location or absolute or not target.is_relative_to(folder):
+            raise UnsupportedModelError(
+                f"Tensor {tensor.name!r} of {str(path)!r} has its data at {location!r}, outside the model's folder.",
+                "Refused for safety; save the model again with its data file beside it.",
+            )
+        if not target.is_file():
+            raise UnsupportedModelError(
+                f"{str(path)!r} needs the external data file {location!r}, which is not beside it.",
+                f"Copy {location!r} into {str(path.parent)!r}.",
+            )
+        end = int(entries.get("offset") or 0) + int(entries.get("length") or 0)
+        files[target] = max(files.get(target, 0), end)
+    for file, needed in files.items():
+        if file.stat().st_size < needed:
+            raise UnsupportedModelError(
+                f"The external data file {file.name!r} has {file.stat().st_size} bytes; the model needs {needed}.",
+                "The file is truncated: copy it again.",
+            )
+    return list(files)
+
+
+def _check_structure(path: Path, model: onnx.ModelProto) -> None:
+    """Names must resolve and weights must have as many bytes as their shapes say."""
+    graph = model.graph
+    known = {i.name for i in graph.input} | {t.name for t in graph.initializer} | {""}
+    known |= {t.values.name for t in graph.sparse_initializer}
+    for node in graph.node:
+        missing = [name for name in node.input if name not in known]
+        if missing:
+            raise UnsupportedModelError(
+                f"{str(path)!r} is damaged: node {node.name or node.op_type!r} reads {missing[0]!r}, "
+                "which nothing produces.",
+                "The file is cut short or was edited wrongly: export it again.",
+            )
+        known.update(node.output)
+    lost = [output.name for output in graph.output if output.name not in known]
+    if lost or not graph.output:
+        name = repr(lost[0]) if lost else "(none declared)"
+        raise UnsupportedModelError(
+            f"{str(path)!r} is damaged: nothing produces its output {name}.",
+            "The file is cut short or was edited wrongly: export it again.",
+        )
+    for tensor in graph.initializer:
+        try:
+            onnx.numpy_helper.to_array(tensor)
+        except (ValueError, TypeError) as error:
+            raise UnsupportedModelError(
+                f"{str(path)!r} is damaged: the weight {tensor.name!r} does not fit its shape {list(tensor.dims)}.",
+                "The file is cut short or was edited wrongly: export it again.",
+            ) from error

@@ -1,0 +1,57 @@
+"""Numeric agreement of two implementations of one network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgedafl.errors import CheckFailedError
+
+__all__ = ["Parity", "compare", "require_parity"]
+
+FP32_TOLERANCE = 1e-4
+FP16_TOLERANCE = 2e-3
+# Two correct integer runtimes differ by up to one output quantum, 0.5-2.3 % of the largest score.
+QUANTIZED_TOLERANCE = 3e-2
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far two sets of scores are apart.
+
+    Attributes:
+        relative_error: Largest difference over the largest magnitude of the reference.
+        same_class: Share of rows with the same arg-max, in [0, 1].
+        rows: How many rows were compared.
+    """
+
+    relative_error: float
+    same_class: float
+    rows: int
+
+
+def compare(reference: np.ndarray, other: np.ndarray) -> Parity:
+    """Compare scores of shape (N, K)."""
+    reference = np.asarray(reference, np.float64).reshape(len(reference), -1)
+    other = np.asarray(other, np.float64).reshape(len(other), -1)
+    if reference.shape != other.shape:
+        return Parity(float("inf"), 0.0, len(reference))
+    scale = max(float(np.abs(reference).max()), 1e-30)
+    error = float(np.abs(reference - other).max()) / scale
+    same = float((reference.argmax(1) == other.argmax(1)).mean())
+    return Parity(error if np.isfinite(error) else float("inf"), same, len(reference))
+
+
+def require_parity(parity: Parity, tolerance: float, what: str) -> None:
+    """Raise where the error is above the tolerance.
+
+    Raises:
+        CheckFailedError: With the measured error and the limit.
+    """
+    if not parity.relative_error <= tolerance:
+        raise CheckFailedError(
+            f"{what}: relative error {parity.relative_error:.2g} exceeds {tolerance:.0e} "
+            f"({parity.same_class:.1%} of {parity.rows} rows keep their class).",
+            "Export the model with another exporter or opset, and report the case.",
+        )

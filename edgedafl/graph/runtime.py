@@ -1,0 +1,68 @@
+"""ONNX Runtime sessions on the CPU, opened the same way everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from edgedafl.errors import UnsupportedModelError
+
+__all__ = ["open_session", "run_batched"]
+
+_ERRORS_ONLY = 3
+
+
+def open_session(
+    model: onnx.ModelProto | Path | str, *, threads: int = 1, optimize: bool = True
+) -> ort.InferenceSession:
+    """Open a CPU session.
+
+    Raises:
+        UnsupportedModelError: If ONNX Runtime refuses the model; its reason is in the message.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        reason = str(error).strip().splitlines()[0]
+        raise UnsupportedModelError(
+            f"ONNX Runtime {ort.__version__} does not load the model: {reason}",
+            "Export it for a supported opset, without custom operators.",
+        ) from error
+
+
+def run_batched(
+    session: ort.InferenceSession,
+    images: np.ndarray,
+    *,
+    output: str | None = None,
+    batch: int | None = None,
+) -> np.ndarray:
+    """Run a session over images (N, ...) in pieces of `batch`; the last piece is padded.
+
+    Args:
+        session: A session with one input whose first axis is the batch.
+        images: The images.
+        output: Which output; the first by default.
+        batch: Fixed batch of the graph; None runs all at once.
+    """
+    feed = session.get_inputs()[0].name
+    names = [output or session.get_outputs()[0].name]
+    if batch is None:
+        return np.asarray(session.run(names, {feed: images})[0])
+    results = []
+    for start in range(0, len(images), batch):
+        piece = images[start : start + batch]
+        padded = np.concatenate([piece, np.repeat(piece[-1:], batch - len(piece), axis=0)])
+        result = np.asarray(session.run(names, {feed: padded})[0])
+        results.append(result.reshape(batch, -1)[: len(piece)])
+    return np.concatenate(results)

@@ -1,0 +1,102 @@
+"""The affine map between pixels and what a model's interface takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgedafl.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Preprocess"]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Pixel value 0 maps to `low` and 255 to `high`, per channel, in model space.
+
+    Attributes:
+        low: One value per channel: what the model is fed for a black pixel.
+        high: One value per channel: what the model is fed for a full pixel.
+        origin: How this is known: `declared`, `metadata`, `assumed` or `probed`.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    origin: str = "declared"
+
+    @classmethod
+    def from_range(
+        cls, low: float, high: float, channels: int, origin: str = "declared"
+    ) -> Preprocess:
+        """Pixels scaled to [low, high].
+
+        Raises:
+            UsageError: If the range is empty.
+        """
+        if not high > low:
+            raise UsageError(f"The input range {low:g},{high:g} is empty.", "Give low,high with low < high.")
+        return cls((float(low),) * channels, (float(high),) * channels, origin)
+
+    @classmethod
+    def from_mean_std(
+        cls, mean: Sequence[float], std: Sequence[float], channels: int, origin: str = "declared"
+    ) -> Preprocess:
+        """`(pixel / 255 - mean) / std`, one or `channels` values each.
+
+        Raises:
+            UsageError: If the counts do not fit the channels, or a deviation is not positive.
+        """
+        for name, values in (("mean", mean), ("std", std)):
+            if len(values) not in (1, channels):
+                raise UsageError(
+                    f"--input-{name} has {len(values)} values; the image has {channels} channels.",
+                    f"Give one value, or {channels}.",
+                )
+        means = tuple(mean) * (channels if len(mean) == 1 else 1)
+        stds = tuple(std) * (channels if len(std) == 1 else 1)
+        if min(stds) <= 0:
+            raise UsageError(f"--input-std holds {min(stds):g}; it must be above 0.")
+        low = tuple(-m / s for m, s in zip(means, stds, strict=True))
+        high = tuple((1 - m) / s for m, s in zip(means, stds, strict=True))
+        return cls(low, high, origin)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Preprocess:
+        """Inverse of `to_dict`."""
+        return cls(tuple(data["low"]), tuple(data["high"]), str(data.get("origin", "declared")))
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON form; `scale` and `offset` give `model = pixel * scale + offset`."""
+        return {
+            "low": list(self.low),
+            "high": list(self.high),
+            "scale": [(h - lo) / 255 for lo, h in zip(self.low, self.high, strict=True)],
+            "offset": list(self.low),
+            "origin": self.origin,
+        }
+
+    def _columns(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        low = like.new_tensor(self.low).reshape(1, -1, 1, 1)
+        return low, like.new_tensor(self.high).reshape(1, -1, 1, 1) - low
+
+    def to_model(self, unit: Tensor) -> Tensor:
+        """Images in [0, 1], shape (N,C,H,W), to model space; differentiable."""
+        low, span = self._columns(unit)
+        return unit * span + low
+
+    def from_pixels(self, pixels: Tensor) -> Tensor:
+        """uint8 images (N,C,H,W) to float32 in model space."""
+        unit = pixels.float()
+        low, span = self._columns(unit)
+        return unit * (span / 255) + low
+
+    def to_pixels(self, images: Tensor) -> Tensor:
+        """Model space to uint8, clamped to the range of pixels."""
+        import torch
+
+        low, span = self._columns(images)
+        return ((images - low) * (255 / span)).round_().clamp_(0, 255).to(torch.uint8)

@@ -1,0 +1,18 @@
+"""Students: small networks that learn from a teacher."""
+
+from edgedafl.students.base import Student, StudentSpec
+from edgedafl.students.cost import module_layers, module_macs
+from edgedafl.students.fit import Budget, Candidate, fit_student
+from edgedafl.students.registry import ARCHITECTURES, build_student
+
+__all__ = [
+    "ARCHITECTURES",
+    "Budget",
+    "Candidate",
+    "Student",
+    "StudentSpec",
+    "build_student",
+    "fit_student",
+    "module_layers",
+    "module_macs",
+]

@@ -1,0 +1,45 @@
+"""A student: a small network and what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+__all__ = ["Student", "StudentSpec"]
+
+
+@dataclass(frozen=True)
+class StudentSpec:
+    """What is known of a student.
+
+    Attributes:
+        name: Architecture name, with its width where that is not 1, e.g. `resnet8:0.5`.
+        architecture: The name in the registry, or the user's `my.py:build`.
+        width: Factor on the channels.
+        input_shape: (C, H, W).
+        num_classes: K.
+        parameters: Count of weights.
+        macs: Multiply-accumulates per image.
+    """
+
+    name: str
+    architecture: str
+    width: float
+    input_shape: tuple[int, int, int]
+    num_classes: int
+    parameters: int
+    macs: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON form."""
+        return {**vars(self), "input_shape": list(self.input_shape)}
+
+
+@dataclass(frozen=True)
+class Student:
+    """A module that maps images (N,C,H,W) in the teacher's model space to logits (N,K)."""
+
+    module: nn.Module
+    spec: StudentSpec

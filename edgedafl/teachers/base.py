@@ -1,0 +1,148 @@
+"""What a teacher is to the rest of the code: a specification and a few capabilities."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgedafl.errors import UnsupportedModelError
+from edgedafl.preprocess import Preprocess
+
+__all__ = ["BatchNormStatistics", "QueryBudgetError", "Teacher", "TeacherOutput", "TeacherSpec"]
+
+
+@dataclass(frozen=True)
+class TeacherSpec:
+    """What is known of a teacher.
+
+    Attributes:
+        source: Where it came from, as the user named it.
+        input_shape: (C, H, W).
+        layout: `NCHW` or `NHWC`, as its own interface takes images.
+        dtype: Element type of its own interface.
+        preprocess: Map from pixels to model space.
+        num_classes: K.
+        task: `single-label`.
+        output: What its own interface answers: `logits`, `probabilities`, `log-probabilities`.
+        access: `gradient`, `scores` or `labels`.
+        has_features: Whether penultimate features can be read.
+        batch_norms: How many BatchNorm layers still carry statistics.
+        batch: The fixed batch of its interface, or None.
+        parameters: Count of weights.
+        macs: Multiply-accumulates per image.
+        size: Bytes of its file.
+        sha256: Digest of its file; empty where there is none.
+    """
+
+    source: str
+    input_shape: tuple[int, int, int]
+    layout: str
+    dtype: str
+    preprocess: Preprocess
+    num_classes: int
+    task: str
+    output: str
+    access: str
+    has_features: bool
+    batch_norms: int
+    batch: int | None
+    parameters: int
+    macs: int
+    size: int
+    sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON form."""
+        data = dict(vars(self))
+        data["preprocess"] = self.preprocess.to_dict()
+        data["input_shape"] = list(self.input_shape)
+        return data
+
+
+@dataclass(frozen=True)
+class BatchNormStatistics:
+    """Batch statistics seen by one BatchNorm layer beside its stored ones, each of shape (C,)."""
+
+    mean: Tensor
+    var: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+
+@dataclass(frozen=True)
+class TeacherOutput:
+    """One differentiable answer.
+
+    Attributes:
+        logits: (N, K).
+        features: (N, F) penultimate activations, or None.
+        batch_norm: One entry per BatchNorm layer, when asked for.
+    """
+
+    logits: Tensor
+    features: Tensor | None = None
+    batch_norm: tuple[BatchNormStatistics, ...] = ()
+
+
+class Teacher(abc.ABC):
+    """A frozen classifier. Images are float tensors (N,C,H,W) in model space.
+
+    Args:
+        spec: What is known of it.
+        max_queries: Most rows it may ever see; None for no limit.
+    """
+
+    def __init__(self, spec: TeacherSpec, *, max_queries: int | None = None) -> None:
+        self.spec = spec
+        self.max_queries = max_queries
+        self.queries = 0
+
+    @abc.abstractmethod
+    def _answer(self, images: Tensor, *, batch_norm: bool) -> TeacherOutput:
+        """Compute one answer."""
+
+    def _count(self, rows: int) -> None:
+        if self.max_queries is not None and self.queries + rows > self.max_queries:
+            raise QueryBudgetError(self.queries, rows, self.max_queries)
+        self.queries += rows
+
+    def __call__(self, images: Tensor, *, batch_norm: bool = False) -> TeacherOutput:
+        """Answer with logits and features; gradients flow to `images`."""
+        self._count(len(images))
+        return self._answer(images, batch_norm=batch_norm)
+
+    @torch.no_grad()
+    def scores(self, images: Tensor) -> Tensor:
+        """Logits (N, K) without a gradient."""
+        self._count(len(images))
+        return self._answer(images, batch_norm=False).logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """Penultimate features (N, F).
+
+        Raises:
+            UnsupportedModelError: If this teacher does not give them.
+        """
+        features = self(images).features
+        if features is None:
+            raise UnsupportedModelError(f"{self.spec.source} has no readable penultimate features.")
+        return features
+
+    def batch_norm_statistics(self, images: Tensor) -> tuple[BatchNormStatistics, ...]:
+        """Statistics of every BatchNorm layer on `images`; empty where none are left."""
+        return self(images, batch_norm=True).batch_norm
+
+    def to(self, device: torch.device | str) -> Teacher:
+        """Move to a device; a teacher outside this process stays where it is."""
+        return self
+
+
+class QueryBudgetError(UnsupportedModelError):
+    """The teacher would see more rows than `max_queries` allows."""
+
+    def __init__(self, seen: int, asked: int, limit: int) -> None:
+        super().__init__(f"The teacher has answered {seen} rows; {asked} more would exceed {limit}.")

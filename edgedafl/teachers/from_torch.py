@@ -1,0 +1,177 @@
+"""A gradient teacher from a Python factory and a weights file."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from edgedafl.errors import UnsupportedModelError, UsageError
+from edgedafl.graph.load import sha256_of
+from edgedafl.teachers.base import BatchNormStatistics, Teacher, TeacherOutput, TeacherSpec
+from edgedafl.teachers.options import TeacherOptions
+
+__all__ = ["TorchTeacher", "load_torch_teacher", "looks_like_factory"]
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def looks_like_factory(source: str) -> bool:
+    """Whether a teacher is named as `package.module:factory`."""
+    module, _, name = source.partition(":")
+    parts = module.split(".")
+    return name.isidentifier() and all(p.isidentifier() for p in parts) and not Path(source).exists()
+
+
+class TorchTeacher(Teacher):
+    """An `nn.Module`; features are what its last linear layer reads."""
+
+    def __init__(self, spec: TeacherSpec, module: nn.Module) -> None:
+        super().__init__(spec)
+        self._module = module.to(memory_format=torch.channels_last)
+        self._features: list[Tensor] = []
+        self._observed: list[BatchNormStatistics] = []
+        self._watching = False
+        layers = [m for m in module.modules() if isinstance(m, nn.Linear)]
+        if layers:
+            layers[-1].register_forward_pre_hook(self._keep_features)
+        for layer in module.modules():
+            if isinstance(layer, _BATCH_NORMS) and layer.running_mean is not None:
+                layer.register_forward_pre_hook(self._observe)
+
+    def _keep_features(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._features = [inputs[0]]
+
+    def _observe(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if not self._watching:
+            return
+        x = inputs[0]
+        axes = [i for i in range(x.ndim) if i != 1]
+        mean, var = x.mean(axes), x.var(axes, unbiased=False)
+        running = (layer.running_mean, layer.running_var)
+        self._observed.append(BatchNormStatistics(mean, var, *running))  # type: ignore[arg-type]
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the weights."""
+        self._module.to(device)
+        return self
+
+    def _answer(self, images: Tensor, *, batch_norm: bool) -> TeacherOutput:
+        self._features, self._observed, self._watching = [], [], batch_norm
+        logits = _scores(self._module(images))
+        features = self._features[0].flatten(1) if self._features else None
+        self._features = []
+        return TeacherOutput(logits, features, tuple(self._observed))
+
+
+def load_torch_teacher(source: str, options: TeacherOptions) -> TorchTeacher:
+    """Build `package.module:factory()` and load its weights without running code from the file.
+
+    Raises:
+        UsageError: If the factory or the weights cannot be found, or `--input-shape` is missing.
+        UnsupportedModelError: If the weights do not fit, or the file would have to run code.
+    """
+    if options.input_shape is None:
+        raise UsageError("A PyTorch teacher does not say its image size.", "Give it: --input-shape C,H,W.")
+    module = _build(source)
+    size, digest = 0, ""
+    if options.weights is not None:
+        _load_weights(module, options.weights)
+        size, digest = options.weights.stat().st_size, sha256_of(options.weights)
+    module = module.eval().requires_grad_(False)
+    channels = options.input_shape[0]
+    spec = TeacherSpec(
+        source=source,
+        input_shape=options.input_shape,
+        layout="NCHW",
+        dtype="FLOAT",
+        preprocess=options.preprocess(channels),
+        num_classes=0,
+        task="single-label",
+        output="logits",
+        access="gradient",
+        has_features=any(isinstance(m, nn.Linear) for m in module.modules()),
+        batch_norms=sum(isinstance(m, _BATCH_NORMS) for m in module.modules()),
+        batch=None,
+        parameters=sum(p.numel() for p in module.parameters()),
+        macs=0,
+        size=size or sum(4 * p.numel() for p in module.parameters()),
+        sha256=digest,
+    )
+    return _finish(spec, module)
+
+
+def _finish(spec: TeacherSpec, module: nn.Module) -> TorchTeacher:
+    from dataclasses import replace
+
+    from edgedafl.students.cost import module_macs
+
+    with torch.no_grad():
+        logits = _scores(module(torch.zeros(2, *spec.input_shape)))
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise UnsupportedModelError(
+            f"{spec.source} answers shape {tuple(logits.shape)} for two images; expected (2, classes).",
+            "EdgeDAFL compresses image classifiers with two or more classes.",
+        )
+    macs = module_macs(module, spec.input_shape)
+    return TorchTeacher(replace(spec, num_classes=logits.shape[1], macs=macs), module)
+
+
+def _build(source: str) -> nn.Module:
+    name, _, factory = source.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # the user's own code lies where the command is called
+    try:
+        found = getattr(importlib.import_module(name), factory)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"The factory {source!r} cannot be imported: {error}.", "Write it as package.module:function.") from error
+    module = found()
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"The factory {source!r} returned {type(module).__name__}; expected a torch.nn.Module.")
+    return module
+
+
+def _load_weights(module: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise UsageError(f"The weights file {str(path)!r} does not exist.", "Correct --weights.")
+    state = _read_state(path)
+    state = state.get("state_dict", state.get("model", state))
+    state = {name.removeprefix("module."): value for name, value in state.items()}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UnsupportedModelError(
+            f"{path.name} does not fit the factory's module: {reason}",
+            "Use the factory that the weights were trained with.",
+        ) from error
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return dict(load_file(path))
+        except SafetensorError as error:
+            raise UnsupportedModelError(f"{path.name} is no readable safetensors file: {error}.") from error
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling errors share no base class
+        raise UnsupportedModelError(
+            f"{path.name} is not a plain state dict, and loading it could run code: refused.",
+            "Save model.state_dict(), or a .safetensors file.",
+        ) from error
+    if not isinstance(state, dict):
+        raise UnsupportedModelError(f"{path.name} holds {type(state).__name__}; expected a state dict.")
+    return state
+
+
+def _scores(answer: Any) -> Tensor:
+    """The first tensor of what a module returned."""
+    return answer[0] if isinstance(answer, tuple | list) else answer

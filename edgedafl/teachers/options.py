@@ -1,0 +1,45 @@
+"""What a user may declare about a teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgedafl.preprocess import Preprocess
+
+__all__ = ["TeacherOptions"]
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """Declarations that override what is found in a model.
+
+    Attributes:
+        input_name: Which graph input holds the image.
+        output_name: Which graph output holds the scores.
+        input_shape: (C, H, W), where the model leaves it free.
+        layout: `NCHW` or `NHWC`.
+        input_range: Pixels scaled to [low, high].
+        mean: Per-channel mean of `(pixel / 255 - mean) / std`.
+        std: Per-channel deviation of the same.
+        weights: Weights file of a PyTorch factory.
+    """
+
+    input_name: str | None = None
+    output_name: str | None = None
+    input_shape: tuple[int, int, int] | None = None
+    layout: str | None = None
+    input_range: tuple[float, float] | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    weights: Path | None = None
+
+    def preprocess(self, channels: int, dtype: str = "FLOAT") -> Preprocess:
+        """The declared map, or [0,255] for integer inputs and [0,1] for the rest."""
+        if self.mean or self.std:
+            return Preprocess.from_mean_std(self.mean or (0.0,), self.std or (1.0,), channels)
+        if self.input_range is not None:
+            return Preprocess.from_range(*self.input_range, channels)
+        if dtype == "UINT8":
+            return Preprocess.from_range(0, 255, channels, origin="uint8 input")
+        return Preprocess.from_range(0, 1, channels, origin="assumed")
