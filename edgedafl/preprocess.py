@@ -21,17 +21,15 @@ class Preprocess:
     Attributes:
         low: One value per channel: what the model is fed for a black pixel.
         high: One value per channel: what the model is fed for a full pixel.
-        origin: How this is known: `declared`, `metadata`, `assumed` or `probed`.
+        origin: How this is known: `mean and deviation`, `range`, `uint8 input` or `assumed`.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
-    origin: str = "declared"
+    origin: str = "range"
 
     @classmethod
-    def from_range(
-        cls, low: float, high: float, channels: int, origin: str = "declared"
-    ) -> Preprocess:
+    def from_range(cls, low: float, high: float, channels: int, origin: str = "range") -> Preprocess:
         """Pixels scaled to [low, high].
 
         Raises:
@@ -43,7 +41,7 @@ class Preprocess:
 
     @classmethod
     def from_mean_std(
-        cls, mean: Sequence[float], std: Sequence[float], channels: int, origin: str = "declared"
+        cls, mean: Sequence[float], std: Sequence[float], channels: int, origin: str = "mean and deviation"
     ) -> Preprocess:
         """`(pixel / 255 - mean) / std`, one or `channels` values each.
 
@@ -67,7 +65,7 @@ class Preprocess:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Preprocess:
         """Inverse of `to_dict`."""
-        return cls(tuple(data["low"]), tuple(data["high"]), str(data.get("origin", "declared")))
+        return cls(tuple(data["low"]), tuple(data["high"]), str(data.get("origin", "range")))
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON form; `scale` and `offset` give `model = pixel * scale + offset`."""

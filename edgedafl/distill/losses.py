@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 __all__ = [
     "activation_loss",
-    "disagreement",
     "distillation_loss",
     "entropy_share",
     "information_entropy_loss",
@@ -53,14 +52,6 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0
     guess = torch.log_softmax(student / temperature, 1)
     loss = F.kl_div(guess, target, reduction="batchmean", log_target=True)
     return loss * temperature**2
-
-
-def disagreement(student: Tensor, teacher: Tensor) -> Tensor:
-    """log(1 + KL(teacher || student)): how far a batch is from what the student knows.
-
-    The logarithm keeps the generator from chasing single images on which the two differ wildly.
-    """
-    return torch.log1p(distillation_loss(student, teacher))
 
 
 def entropy_share(probabilities: Tensor) -> float:

@@ -9,9 +9,7 @@ from torch.nn import functional as F
 __all__ = ["procedural_images"]
 
 
-def procedural_images(
-    count: int, input_shape: tuple[int, int, int], generator: torch.Generator
-) -> Tensor:
+def procedural_images(count: int, input_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
     """Random images in [0, 1], shape (count, C, H, W).
 
     Noise grids of 1, 2, 4, ... cells, enlarged smoothly and mixed with random weights, give

@@ -53,11 +53,15 @@ class ProbeSets:
         pixels = self._preprocess.to_pixels(images)
         exact = self._preprocess.from_pixels(pixels)
         self._pixels[name] = pixels
-        self._classes[name] = torch.cat([scores_of(x).argmax(1) for x in exact.split(_CHUNK)])
+        self._classes[name] = torch.cat([scores_of(x).argmax(1) for x in torch.split(exact, _CHUNK)])
 
     def images(self, name: str) -> Tensor:
         """One set in model space."""
         return self._preprocess.from_pixels(self._pixels[name])
+
+    def pixels(self, name: str) -> Tensor:
+        """One set as uint8."""
+        return self._pixels[name]
 
     def classes(self, name: str) -> Tensor:
         """The teacher's classes for one set."""
@@ -67,7 +71,7 @@ class ProbeSets:
         """Agreement of a model, given as a function from images to scores (N, K)."""
         shares = {}
         for name in self.names:
-            guess = torch.cat([scores_of(x).argmax(1) for x in self.images(name).split(_CHUNK)])
+            guess = torch.cat([scores_of(x).argmax(1) for x in torch.split(self.images(name), _CHUNK)])
             same = guess.to(self._classes[name].device) == self._classes[name]
             shares[name] = float(same.float().mean())
         generated = [v for name, v in shares.items() if name.startswith("generated")]

@@ -101,4 +101,3 @@ def _conv_kind(node: onnx.NodeProto, weight: tuple[int, ...]) -> str:
     if math.prod(weight[2:]) == 1:
         return "pointwise"
     return "conv3x3" if tuple(weight[2:]) == (3, 3) and set(strides) == {1} else "conv"
-

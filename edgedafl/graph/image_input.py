@@ -109,7 +109,8 @@ def _flattened(
         image_shape = (1, side, side)
     if math.prod(image_shape) != length:
         raise UsageError(
-            f"--input-shape {_show(image_shape)} has {math.prod(image_shape)} values; the input {name!r} takes {length}.",
+            f"--input-shape {_show(image_shape)} has {math.prod(image_shape)} values; "
+            f"the input {name!r} takes {length}.",
             "Give C,H,W whose product is the length of the input.",
         )
     return ImageInput(name, shape, dtype, "NCHW", image_shape, shape[0], True)

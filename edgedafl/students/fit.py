@@ -83,9 +83,7 @@ def fit_student(
     return max(modest, key=lambda c: (c.student.spec.parameters, -c.student.spec.macs))
 
 
-def _ladder(
-    teacher_macs: int, input_shape: tuple[int, int, int], num_classes: int
-) -> Iterator[Student]:
+def _ladder(teacher_macs: int, input_shape: tuple[int, int, int], num_classes: int) -> Iterator[Student]:
     """LeNets for LeNet-sized teachers, residual networks for all others."""
     tiny = 0 < teacher_macs < _SMALL_TEACHER_MACS and 16 <= min(input_shape[1:]) <= 40
     for width in _WIDTHS:

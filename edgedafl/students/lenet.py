@@ -36,4 +36,5 @@ class LeNet(nn.Module):
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)
         x = F.max_pool2d(F.relu(self.conv2(x)), 2)
         x = self.pool(F.relu(self.conv3(x))).flatten(1)
-        return self.fc2(F.relu(self.fc1(x)))
+        logits: Tensor = self.fc2(F.relu(self.fc1(x)))
+        return logits

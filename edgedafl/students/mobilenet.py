@@ -35,7 +35,7 @@ class _InvertedResidual(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.layers(x)
+        y: Tensor = self.layers(x)
         return x + y if self.residual else y
 
 
@@ -67,4 +67,5 @@ class MobileNetV2(nn.Module):
         self.fc = nn.Linear(last, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.pool(self.features(x)).flatten(1))
+        logits: Tensor = self.fc(self.pool(self.features(x)).flatten(1))
+        return logits

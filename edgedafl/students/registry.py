@@ -13,7 +13,7 @@ from torch import nn
 
 from edgedafl.errors import UsageError
 from edgedafl.students.base import Student, StudentSpec
-from edgedafl.students.cost import module_macs
+from edgedafl.module_cost import module_macs
 from edgedafl.students.lenet import LeNet
 from edgedafl.students.mobilenet import MobileNetV2
 from edgedafl.students.resnet import cifar_resnet, wide_stem_resnet
@@ -86,9 +86,7 @@ def _parse(name: str) -> tuple[str, float]:
     return architecture, factor
 
 
-def _construct(
-    architecture: str, width: float, input_shape: tuple[int, int, int], num_classes: int
-) -> nn.Module:
+def _construct(architecture: str, width: float, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
     if ".py:" not in architecture:
         return ARCHITECTURES[architecture](input_shape, num_classes, width)
     file, _, function = architecture.rpartition(":")

@@ -21,9 +21,7 @@ class _Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
@@ -68,7 +66,8 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(inputs, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.pool(self.blocks(self.stem(x))).flatten(1))
+        logits: Tensor = self.fc(self.pool(self.blocks(self.stem(x))).flatten(1))
+        return logits
 
 
 def _scaled(channels: Sequence[int], width: float) -> list[int]:
@@ -76,9 +75,7 @@ def _scaled(channels: Sequence[int], width: float) -> list[int]:
     return [max(8, round(c * width / 8) * 8) for c in channels]
 
 
-def cifar_resnet(
-    input_shape: tuple[int, int, int], num_classes: int, width: float, depth: int
-) -> ResNet:
+def cifar_resnet(input_shape: tuple[int, int, int], num_classes: int, width: float, depth: int) -> ResNet:
     """ResNet-8/14/20: three stages of 16-32-64 channels, `(depth - 2) / 6` blocks each."""
     count = (depth - 2) // 6
     return ResNet(input_shape, num_classes, _scaled((16, 32, 64), width), [count] * 3)

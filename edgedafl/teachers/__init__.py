@@ -22,8 +22,8 @@ __all__ = [
     "TeacherOutput",
     "TeacherSpec",
     "TorchTeacher",
-    "load_teacher",
     "load_onnx_teacher",
+    "load_teacher",
     "load_torch_teacher",
 ]
 

@@ -27,7 +27,13 @@ from edgedafl.graph.parity import (
     require_parity,
 )
 from edgedafl.graph.runtime import open_session, run_batched
-from edgedafl.teachers.base import BatchNormStatistics, Teacher, TeacherOutput, TeacherSpec
+from edgedafl.teachers.base import (
+    BatchNormStatistics,
+    Teacher,
+    TeacherOutput,
+    TeacherSpec,
+    channels_last,
+)
 from edgedafl.teachers.options import TeacherOptions
 
 __all__ = ["OnnxTeacher", "load_onnx_teacher"]
@@ -52,12 +58,10 @@ class _Wiring:
 class OnnxTeacher(Teacher):
     """Runs the graph with torch, so that gradients reach the image."""
 
-    def __init__(
-        self, spec: TeacherSpec, module: OnnxModule, wiring: _Wiring, statistics: dict[str, Tensor]
-    ) -> None:
+    def __init__(self, spec: TeacherSpec, module: OnnxModule, wiring: _Wiring, statistics: dict[str, Tensor]) -> None:
         super().__init__(spec)
         # Convolutions are 1.1-1.4x faster in channels-last on CPUs and tensor cores alike.
-        self._module = module.to(memory_format=torch.channels_last).eval()
+        self._module = channels_last(module).eval()
         self._wiring = wiring
         self._statistics = statistics
 
@@ -96,8 +100,7 @@ class OnnxTeacher(Teacher):
             feed = to_interface(piece, image)
             feed = feed if image.batched else feed[0]
             found = self._pick(self._module.run({image.name: feed}))
-            rows = {n: v.reshape(block, -1, *v.shape[2:]) if image.batched else v[None] for n, v in found.items()}
-            return rows
+            return {n: v.reshape(block, -1, *v.shape[2:]) if image.batched else v[None] for n, v in found.items()}
 
         found = torch.vmap(run_block)(blocks)
         return {name: value.flatten(0, 1)[: len(images)] for name, value in found.items()}
@@ -144,15 +147,12 @@ def load_onnx_teacher(path: str | Path, options: TeacherOptions | None = None) -
             f"{file.path.name} is a training graph (it computes gradients or batch statistics).",
             "Export it in inference mode: model.eval() before the export.",
         )
-    image = find_image_input(
-        model, name=options.input_name, image_shape=options.input_shape, layout=options.layout
-    )
+    image = find_image_input(model, name=options.input_name, image_shape=options.input_shape, layout=options.layout)
     missing = unsupported_nodes(model.graph)
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise UnsupportedModelError(
-            f"{file.path.name} has {len(missing)} nodes without a differentiable form: "
-            f"{', '.join(missing[:5])}{more}.",
+            f"{file.path.name} has {len(missing)} nodes without a differentiable form: {', '.join(missing[:5])}{more}.",
             "Export the model with standard ONNX operators (ONNX Runtime: save at level EXTENDED, not ALL).",
         )
     head = _choose_head(model, options.output_name)
@@ -189,9 +189,7 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.inliner.inline_local_functions(model)
 
 
-def _running_statistics(
-    model: onnx.ModelProto, taps: tuple[BatchNormTap, ...]
-) -> dict[str, Tensor]:
+def _running_statistics(model: onnx.ModelProto, taps: tuple[BatchNormTap, ...]) -> dict[str, Tensor]:
     wanted = {name for tap in taps for name in (tap.mean, tap.var)}
     return {
         tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor).astype(np.float32))
@@ -204,7 +202,9 @@ def _choose_head(model: onnx.ModelProto, name: str | None) -> Head:
     outputs = [output.name for output in model.graph.output]
     if name is not None:
         if name not in outputs:
-            raise UsageError(f"The model has no output {name!r}; it has {', '.join(outputs)}.", "Correct --output-name.")
+            raise UsageError(
+                f"The model has no output {name!r}; it has {', '.join(outputs)}.", "Correct --output-name."
+            )
         return find_head(model, name)
     heads = [find_head(model, output) for output in float_outputs(model)] or [
         find_head(model, output) for output in outputs
@@ -220,9 +220,7 @@ def _choose_head(model: onnx.ModelProto, name: str | None) -> Head:
     return choice[0]
 
 
-def _accept(
-    teacher: OnnxTeacher, file: OnnxFile, model: onnx.ModelProto, wiring: _Wiring
-) -> Parity:
+def _accept(teacher: OnnxTeacher, file: OnnxFile, model: onnx.ModelProto, wiring: _Wiring) -> Parity:
     """Compare with ONNX Runtime on random pixels, and learn what only running can tell."""
     image, spec = wiring.image, teacher.spec
     session = open_session(model if model is not file.model else file.path)
@@ -259,7 +257,8 @@ def _check_classifier(name: str, logits: Tensor) -> None:
     wide = [side for side in logits.shape[1:] if side != 1]
     if len(wide) != 1:
         raise UnsupportedModelError(
-            f"{name} answers an array of shape {tuple(logits.shape[1:])} per image; a classifier answers one row of scores.",
+            f"{name} answers an array of shape {tuple(logits.shape[1:])} per image; "
+            "a classifier answers one row of scores.",
             "EdgeDAFL compresses image classifiers with two or more classes.",
         )
     if not torch.isfinite(logits).all():

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from edgedafl.errors import UnsupportedModelError, UsageError
 from edgedafl.graph.load import sha256_of
-from edgedafl.teachers.base import BatchNormStatistics, Teacher, TeacherOutput, TeacherSpec
+from edgedafl.teachers.base import (
+    BatchNormStatistics,
+    Teacher,
+    TeacherOutput,
+    TeacherSpec,
+    channels_last,
+)
 from edgedafl.teachers.options import TeacherOptions
 
 __all__ = ["TorchTeacher", "load_torch_teacher", "looks_like_factory"]
@@ -32,7 +38,7 @@ class TorchTeacher(Teacher):
 
     def __init__(self, spec: TeacherSpec, module: nn.Module) -> None:
         super().__init__(spec)
-        self._module = module.to(memory_format=torch.channels_last)
+        self._module = channels_last(module)
         self._features: list[Tensor] = []
         self._observed: list[BatchNormStatistics] = []
         self._watching = False
@@ -108,7 +114,7 @@ def load_torch_teacher(source: str, options: TeacherOptions) -> TorchTeacher:
 def _finish(spec: TeacherSpec, module: nn.Module) -> TorchTeacher:
     from dataclasses import replace
 
-    from edgedafl.students.cost import module_macs
+    from edgedafl.module_cost import module_macs
 
     with torch.no_grad():
         logits = _scores(module(torch.zeros(2, *spec.input_shape)))
@@ -128,7 +134,9 @@ def _build(source: str) -> nn.Module:
     try:
         found = getattr(importlib.import_module(name), factory)
     except (ImportError, AttributeError) as error:
-        raise UsageError(f"The factory {source!r} cannot be imported: {error}.", "Write it as package.module:function.") from error
+        raise UsageError(
+            f"The factory {source!r} cannot be imported: {error}.", "Write it as package.module:function."
+        ) from error
     module = found()
     if not isinstance(module, nn.Module):
         raise UsageError(f"The factory {source!r} returned {type(module).__name__}; expected a torch.nn.Module.")
@@ -174,4 +182,5 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 def _scores(answer: Any) -> Tensor:
     """The first tensor of what a module returned."""
-    return answer[0] if isinstance(answer, tuple | list) else answer
+    scores: Tensor = answer[0] if isinstance(answer, tuple | list) else answer
+    return scores

@@ -17,6 +17,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -89,6 +90,15 @@ def accuracy(model: LeNet5, images: torch.Tensor, labels: torch.Tensor) -> float
     return 100 * float((predicted == labels).float().mean())
 
 
+def write_model(path: Path, proto: onnx.ModelProto) -> None:
+    """Write the model without the source paths and stack traces that the exporter notes in it."""
+    del proto.metadata_props[:]
+    for item in [proto.graph, *proto.graph.node, *proto.graph.initializer, *proto.graph.value_info]:
+        item.doc_string = ""
+        del item.metadata_props[:]
+    path.write_bytes(proto.SerializeToString())
+
+
 def write_sample(path: Path, images: torch.Tensor, labels: torch.Tensor, per_class: int) -> None:
     """Write the first `per_class` test images of every class as uint8 NCHW with labels."""
     rows = torch.cat([torch.nonzero(labels == k).flatten()[:per_class] for k in range(10)])
@@ -115,16 +125,15 @@ def main() -> None:
     test_images, test_labels = split("t10k")
     score = accuracy(model, test_images, test_labels)
     args.output.mkdir(parents=True, exist_ok=True)
-    torch.onnx.export(
+    program = torch.onnx.export(
         model,
         (torch.zeros(2, 1, 32, 32),),
-        args.output / "teacher.onnx",
         input_names=["image"],
         output_names=["logits"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
-        external_data=False,
         verbose=False,
     )
+    write_model(args.output / "teacher.onnx", program.model_proto)
     write_sample(args.output / "sample.npz", test_images, test_labels, per_class=100)
     print(json.dumps({"test_accuracy_percent": round(score, 2), "seed": args.seed}))
 

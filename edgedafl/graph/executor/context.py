@@ -119,8 +119,7 @@ def align(*values: Any) -> list[Any]:
     """Bring host values beside the first data tensor among them; None stays None."""
     reference = next((v for v in values if isinstance(v, Tensor)), None)
     if reference is None:
-        arrays = [None if v is None else torch.from_numpy(np.array(v)) for v in values]
-        return arrays
+        return [None if v is None else torch.from_numpy(np.array(v)) for v in values]
     return [None if v is None else tensor_like(v, reference) for v in values]
 
 

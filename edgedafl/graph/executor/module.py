@@ -134,15 +134,13 @@ class OnnxModule(nn.Module):
     def _typed(self, value: Tensor) -> Tensor:
         return value.to(self.dtype) if value.is_floating_point() else value
 
-    def _execute(
-        self, steps: list[_Step], values: dict[str, Any], cache: dict[str, np.ndarray]
-    ) -> None:
+    def _execute(self, steps: list[_Step], values: dict[str, Any], cache: dict[str, np.ndarray]) -> None:
         for step in steps:
             outputs = step.node.output
             if outputs[0] in cache:
                 values.update({name: cache[name] for name in outputs if name in cache})
                 continue
-            results = self._apply(step, values)
+            results = self._run_step(step, values)
             for name, result in zip(outputs, results, strict=False):
                 values[name] = result
                 if isinstance(result, np.ndarray):
@@ -150,7 +148,7 @@ class OnnxModule(nn.Module):
             for name in step.releases:
                 values.pop(name, None)
 
-    def _apply(self, step: _Step, values: dict[str, Any]) -> list[Any]:
+    def _run_step(self, step: _Step, values: dict[str, Any]) -> list[Any]:
         node, context = step.node, step.context
         if node.op_type == "Constant":
             return [constant_value(node)]

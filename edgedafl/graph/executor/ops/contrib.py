@@ -34,9 +34,7 @@ _ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
 
 
 @op("FusedConv", domain=MICROSOFT)
-def fused_conv(
-    context: NodeContext, x: Any, weight: Any, bias: Any = None, addend: Any = None
-) -> Tensor:
+def fused_conv(context: NodeContext, x: Any, weight: Any, bias: Any = None, addend: Any = None) -> Tensor:
     """Convolution, then an optional sum (residual), then an optional activation."""
     y = convolve(context, x, weight, bias)
     y = y if addend is None else y + tensor_like(addend, y)

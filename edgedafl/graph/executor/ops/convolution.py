@@ -66,14 +66,9 @@ def conv_transpose(context: NodeContext, x: Any, weight: Any, bias: Any = None) 
     dilations = list(context.get("dilations", [1] * rank))
     extra = list(context.get("output_padding", [0] * rank))
     kernel = weight.shape[2:]
-    full = [
-        (x.shape[2 + i] - 1) * strides[i] + extra[i] + (kernel[i] - 1) * dilations[i] + 1
-        for i in range(rank)
-    ]
+    full = [(x.shape[2 + i] - 1) * strides[i] + extra[i] + (kernel[i] - 1) * dilations[i] + 1 for i in range(rank)]
     begin, end = _transpose_crop(context, list(x.shape[2:]), full, strides)
-    y = _CONV_TRANSPOSE[rank](
-        x, weight, bias, strides, 0, 0, context.get("group", 1), dilations
-    )
+    y = _CONV_TRANSPOSE[rank](x, weight, bias, strides, 0, 0, context.get("group", 1), dilations)
     missing = [size - y.shape[2 + i] for i, size in enumerate(full)]
     if any(missing):
         grown = F.pad(y, pads_to_torch([0] * rank, missing))

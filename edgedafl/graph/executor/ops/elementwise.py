@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,11 +22,11 @@ from edgedafl.graph.executor.context import (
 __all__: list[str] = []
 
 
-def _unary(function: Callable[[Tensor], Tensor]) -> Callable[[NodeContext, Tensor], Tensor]:
+def _unary(function: Callable[..., Tensor]) -> Callable[[NodeContext, Tensor], Tensor]:
     return lambda context, x: function(x)
 
 
-def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+def _binary(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda context, a, b: function(*align(a, b))
 
 
@@ -42,7 +42,7 @@ def _variadic(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Ten
 
 register(
     {
-        name: _unary(function)
+        name: _unary(cast("Callable[..., Tensor]", function))
         for name, function in {
             "Abs": torch.abs,
             "Acos": torch.acos,
@@ -78,7 +78,7 @@ register(
 )
 register(
     {
-        name: _binary(function)
+        name: _binary(cast("Callable[..., Tensor]", function))
         for name, function in {
             "Add": torch.add,
             "And": torch.logical_and,
@@ -94,9 +94,7 @@ register(
         }.items()
     }
 )
-register(
-    {"Max": _variadic(torch.maximum), "Min": _variadic(torch.minimum), "Sum": _variadic(torch.add)}
-)
+register({"Max": _variadic(torch.maximum), "Min": _variadic(torch.minimum), "Sum": _variadic(torch.add)})
 
 
 @op("Mean")
@@ -201,8 +199,9 @@ def _along_axis(function: Callable[..., Tensor]) -> Callable[[NodeContext, Tenso
             return function(x, dim=context.get("axis", -1))
         # Before opset 13 the input is coerced to two dimensions at `axis`.
         axis = context.get("axis", 1) % max(x.ndim, 1)
-        return function(x.flatten(axis).flatten(0, max(axis - 1, 0)) if axis else x.reshape(1, -1),
-                        dim=-1).reshape(x.shape)
+        return function(x.flatten(axis).flatten(0, max(axis - 1, 0)) if axis else x.reshape(1, -1), dim=-1).reshape(
+            x.shape
+        )
 
     return apply
 

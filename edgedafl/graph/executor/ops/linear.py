@@ -21,7 +21,7 @@ def matmul(context: NodeContext, a: Any, b: Any) -> Tensor:
 
 @op("Gemm")
 def gemm(context: NodeContext, a: Any, b: Any, c: Any = None) -> Tensor:
-    """alpha * op(A) op(B) + beta * C; the plain form goes to one fused linear call."""
+    """Alpha * op(A) op(B) + beta * C; the plain form goes to one fused linear call."""
     a, b, c = align(a, b, c)
     alpha, beta = context.get("alpha", 1.0), context.get("beta", 1.0)
     a = a.mT if context.get("transA", 0) else a

@@ -14,9 +14,7 @@ __all__: list[str] = []
 
 
 @op("BatchNormalization")
-def batch_normalization(
-    context: NodeContext, x: Any, scale: Any, bias: Any, mean: Any, var: Any, *_: Any
-) -> Tensor:
+def batch_normalization(context: NodeContext, x: Any, scale: Any, bias: Any, mean: Any, var: Any, *_: Any) -> Tensor:
     x, scale, bias, mean, var = align(x, scale, bias, mean, var)
     if context.get("training_mode", 0):
         raise unsupported(context, "training_mode=1 (the model was exported in training mode)")

@@ -60,9 +60,7 @@ def _range_of(context: NodeContext, zero_point: Any) -> _Range:
     if isinstance(zero_point, np.ndarray):
         return _RANGES.get(zero_point.dtype.name, (0, 255))
     kind = context.get("output_dtype")
-    return _RANGES.get(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).name, (0, 255)) if (
-        kind
-    ) else (0, 255)
+    return _RANGES.get(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).name, (0, 255)) if (kind) else (0, 255)
 
 
 def _quantize(x: Tensor, scale: Any, zero_point: Any, axis: int, limits: _Range) -> Tensor:
@@ -71,9 +69,7 @@ def _quantize(x: Tensor, scale: Any, zero_point: Any, axis: int, limits: _Range)
     return torch.clamp(steps + shift, *limits)
 
 
-def _dequantize(
-    q: Any, scale: Any, zero_point: Any, axis: int, reference: Tensor | None = None
-) -> Tensor:
+def _dequantize(q: Any, scale: Any, zero_point: Any, axis: int, reference: Tensor | None = None) -> Tensor:
     if reference is None and isinstance(scale, Tensor):
         reference = scale
     q = _as_float(q, reference)
@@ -98,9 +94,7 @@ def dequantize_linear(context: NodeContext, q: Any, scale: Any, zero_point: Any 
 
 
 for _domain in ("", MICROSOFT):
-    register(
-        {"QuantizeLinear": quantize_linear, "DequantizeLinear": dequantize_linear}, domain=_domain
-    )
+    register({"QuantizeLinear": quantize_linear, "DequantizeLinear": dequantize_linear}, domain=_domain)
 
 
 @op("DynamicQuantizeLinear")
@@ -113,9 +107,7 @@ def dynamic_quantize_linear(context: NodeContext, x: Tensor) -> list[Tensor]:
 
 
 @op("ConvInteger")
-def conv_integer(
-    context: NodeContext, x: Any, weight: Any, x_zero: Any = None, weight_zero: Any = None
-) -> Tensor:
+def conv_integer(context: NodeContext, x: Any, weight: Any, x_zero: Any = None, weight_zero: Any = None) -> Tensor:
     x = _as_float(x)
     weight = _as_float(weight, x)
     x = x if x_zero is None else x - _as_float(x_zero, x)
@@ -124,9 +116,7 @@ def conv_integer(
 
 
 @op("MatMulInteger")
-def matmul_integer(
-    context: NodeContext, a: Any, b: Any, a_zero: Any = None, b_zero: Any = None
-) -> Tensor:
+def matmul_integer(context: NodeContext, a: Any, b: Any, a_zero: Any = None, b_zero: Any = None) -> Tensor:
     a = _as_float(a)
     b = _as_float(b, a)
     a = a if a_zero is None else a - _per_axis(a_zero, a, -2)
@@ -199,9 +189,7 @@ def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tenso
 
 
 def _unary(function: Callable[[NodeContext, Tensor], Tensor]) -> Callable[..., Tensor]:
-    def apply(
-        context: NodeContext, x: Any, x_scale: Any, x_zero: Any, y_scale: Any, y_zero: Any = None
-    ) -> Tensor:
+    def apply(context: NodeContext, x: Any, x_scale: Any, x_zero: Any, y_scale: Any, y_zero: Any = None) -> Tensor:
         y = function(context, _dequantize(x, x_scale, x_zero, 1))
         return _quantize(y, y_scale, y_zero, 1, _range_of(context, y_zero))
 
@@ -229,5 +217,5 @@ register(
 @op("QLinearConcat", domain=MICROSOFT)
 def qlinear_concat(context: NodeContext, y_scale: Any, y_zero: Any, *parts: Any) -> Tensor:
     triples = [parts[i : i + 3] for i in range(0, len(parts), 3)]
-    y = torch.cat([_dequantize(*triple, 1) for triple in triples], context.get("axis", 1))
+    y = torch.cat([_dequantize(q, scale, zero, 1) for q, scale, zero in triples], context.get("axis", 1))
     return _quantize(y, y_scale, y_zero, 1, _range_of(context, y_zero))

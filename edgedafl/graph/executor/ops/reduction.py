@@ -29,7 +29,7 @@ _REDUCTIONS: dict[str, _Reduce] = {
     "ReduceL1": lambda x, axes, keep: x.abs().sum(axes, keep),
     "ReduceL2": lambda x, axes, keep: torch.linalg.vector_norm(x, 2, axes, keep),
     "ReduceLogSum": lambda x, axes, keep: x.sum(axes, keep).log(),
-    "ReduceLogSumExp": lambda x, axes, keep: torch.logsumexp(x, axes, keep),
+    "ReduceLogSumExp": torch.logsumexp,
     "ReduceMax": lambda x, axes, keep: x.amax(axes, keep),
     "ReduceMean": _mean,
     "ReduceMin": lambda x, axes, keep: x.amin(axes, keep),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from edgedafl.graph.executor.context import NodeContext, host, integers, op, uns
 
 __all__ = ["axis_weights"]
 
-_NEAREST = {
+_NEAREST: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "round_prefer_floor": lambda v: np.ceil(v - 0.5),
     "round_prefer_ceil": lambda v: np.floor(v + 0.5),
     "floor": np.floor,
@@ -28,9 +29,7 @@ _NEAREST = {
 
 
 @op("Resize")
-def resize(
-    context: NodeContext, x: Tensor, roi: Any = None, scales: Any = None, sizes: Any = None
-) -> Tensor:
+def resize(context: NodeContext, x: Tensor, roi: Any = None, scales: Any = None, sizes: Any = None) -> Tensor:
     """Opset 10 has no roi input: its second input is the scales."""
     if context.opset < 11:
         scales, sizes = roi, None
@@ -62,9 +61,7 @@ def upsample(context: NodeContext, x: Tensor, scales: Any = None) -> Tensor:
     return resize(modern, x, None, factors)
 
 
-def _from_sizes(
-    context: NodeContext, lengths: list[int], targets: list[int]
-) -> tuple[list[int], list[float]]:
+def _from_sizes(context: NodeContext, lengths: list[int], targets: list[int]) -> tuple[list[int], list[float]]:
     factors = [t / n for t, n in zip(targets, lengths, strict=True)]
     policy = context.get("keep_aspect_ratio_policy", "stretch")
     if policy == "stretch":
@@ -73,9 +70,7 @@ def _from_sizes(
     return [math.floor(factor * n + 0.5) for n in lengths], [factor] * len(lengths)
 
 
-def _cached_weights(
-    context: NodeContext, x: Tensor, length: int, target: int, factor: float
-) -> Tensor:
+def _cached_weights(context: NodeContext, x: Tensor, length: int, target: int, factor: float) -> Tensor:
     key = (length, target, factor, x.device, x.dtype)
     if key not in context.cache:
         weights = axis_weights(context, length, target, factor)
@@ -116,9 +111,9 @@ def _source_positions(
 
     Nearest mode works in float32 as the reference runtimes do: ties must fall the same way.
     """
-    kind = np.float32 if mode == "nearest" else np.float64
-    out = np.arange(target, dtype=kind)
-    scale = kind(factor)
+    kind: Any = np.float32 if mode == "nearest" else np.float64
+    out: Any = np.arange(target, dtype=kind)
+    scale: Any = kind(factor)
     nominal = scale * length
     rule = context.get("coordinate_transformation_mode", "asymmetric" if old else "half_pixel")
     if rule == "half_pixel" or (rule == "pytorch_half_pixel" and target > 1):

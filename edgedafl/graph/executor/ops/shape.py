@@ -67,7 +67,7 @@ def squeeze(context: NodeContext, x: Tensor, axes: Any = None) -> Tensor:
     chosen = context.get("axes") if axes is None else integers(axes)
     if chosen is None:
         chosen = [i for i, s in enumerate(x.shape) if s == 1]
-    return x.squeeze(tuple(chosen)) if len(chosen) else x
+    return x.squeeze(tuple(chosen)) if chosen else x
 
 
 @op("Unsqueeze")
@@ -106,9 +106,7 @@ def tile(context: NodeContext, x: Tensor, repeats: Any) -> Tensor:
 
 
 @op("Pad")
-def pad(
-    context: NodeContext, x: Tensor, pads: Any = None, value: Any = None, axes: Any = None
-) -> Tensor:
+def pad(context: NodeContext, x: Tensor, pads: Any = None, value: Any = None, axes: Any = None) -> Tensor:
     """All modes, any rank; negative pads crop. `pads` was called `paddings` in opset 1."""
     amounts = context.get("pads") or context.get("paddings") if pads is None else integers(pads)
     chosen = list(range(x.ndim)) if axes is None else [a % x.ndim for a in integers(axes)]

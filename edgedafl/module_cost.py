@@ -48,13 +48,13 @@ def module_layers(module: nn.Module, input_shape: tuple[int, int, int]) -> list[
 
 
 def _recorder(name: str, rows: list[ModuleLayer]) -> Any:
-    def record(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def record(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
         elements = inputs[0].numel() + output.numel()
         weights = layer.weight.numel()
         if isinstance(layer, nn.Linear):
             rows.append(ModuleLayer(name, "linear", weights, weights, elements))
             return
-        macs = weights * math.prod(output.shape[2:])
+        macs = int(weights) * math.prod(output.shape[2:])
         rows.append(ModuleLayer(name, _kind(layer), macs, weights, elements))
 
     return record

@@ -1,0 +1,36 @@
+# Two commands: `make demo` sets up and runs the main job, `make test` sets up and passes the tests.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO_OUTPUT ?= runs/mnist-jetson
+
+.PHONY: demo test test-all lint clean
+
+# torch first and exactly pinned: with it installed, nothing else pulls another build.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet torch==2.13.0 -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e ".[dev]" -c constraints.txt
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/edgedafl compress examples/mnist/teacher.onnx --target jetson \
+	    --input-mean 0.1307 --input-std 0.3081 \
+	    --eval examples/mnist/sample.npz --output $(DEMO_OUTPUT) --force
+	$(BIN)/edgedafl gate $(DEMO_OUTPUT) --max-size 100KB --min-agreement 90%
+
+# Fast tests first, then the slow ones; the types, the style and the import rules before both.
+test: $(READY) lint
+	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info

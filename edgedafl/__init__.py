@@ -1,0 +1,39 @@
+"""EdgeDAFL: data-free compression of image classifiers for edge devices.
+
+The names below are imported when they are first used: `import edgedafl` loads neither torch nor
+ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "CompressConfig": "edgedafl.config",
+    "EdgeDaflError": "edgedafl.errors",
+    "compress": "edgedafl.pipeline",
+    "distill": "edgedafl.pipeline",
+    "export": "edgedafl.pipeline",
+    "find_target": "edgedafl.targets",
+    "inspect": "edgedafl.pipeline",
+    "list_targets": "edgedafl.targets",
+    "load_teacher": "edgedafl.teachers",
+    "profile": "edgedafl.pipeline",
+    "quantize": "edgedafl.pipeline",
+    "verify": "edgedafl.pipeline",
+}
+
+__all__ = ["__version__", *sorted(_EXPORTS)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'edgedafl' has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,51 @@
+"""`edgedafl compress`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from edgedafl.cli.options import common, merged_config, training
+from edgedafl.cli.render import print_json, print_summary, run_display
+
+__all__ = ["command"]
+
+
+@click.command("compress")
+@click.argument("teacher")
+@training
+@common
+def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: bool, quiet: bool, **flags: Any) -> int:
+    """Compress TEACHER (an .onnx file or package.module:factory) for a device.
+
+    Distils a small student without data, quantizes it for the target, exports a bundle, verifies
+    it, profiles it and writes a report. Limits under [gate] in edgedafl.toml are checked at the
+    end.
+    """
+    config = merged_config(teacher, flags)
+    if dry_run:
+        print_json({"teacher": teacher, **config.model_dump(mode="json"), "seconds": config.seconds})
+        return 0
+    from edgedafl import pipeline
+    from edgedafl.config import read_project
+    from edgedafl.gate import render
+
+    with run_display(quiet) as display:
+        display.stage("teacher")
+        plan = pipeline.prepare(teacher, config)
+        if plan.preflight.warning and not quiet:
+            click.echo(f"Warning: {plan.preflight.warning}", err=True)
+        done = pipeline.compress(plan, resume=resume, force=force, observe=display.progress, notice=display.stage)
+    project = read_project()
+    limits = project.gate
+    report = None
+    if limits.model_dump(exclude_none=True):
+        report = pipeline.gate_run(done.run, limits, project.path)
+    if as_json:
+        print_json({**done.summary.raw, "gate": report.to_dict() if report else None})
+    else:
+        print_summary(done.summary, str(done.run.path))
+        if report:
+            click.echo(render(report))
+    return 0 if report is None or report.passed else 1

@@ -1,0 +1,43 @@
+"""`edgedafl distill`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from edgedafl.cli.options import common, merged_config, training
+from edgedafl.cli.render import print_json, run_display
+
+__all__ = ["command"]
+
+
+@click.command("distill")
+@click.argument("teacher")
+@training
+@common
+def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: bool, quiet: bool, **flags: Any) -> int:
+    """Teach a student of TEACHER without data; writes student.onnx and calibration.npz."""
+    config = merged_config(teacher, flags)
+    if dry_run:
+        print_json({"teacher": teacher, **config.model_dump(mode="json"), "seconds": config.seconds})
+        return 0
+    from edgedafl import pipeline
+
+    with run_display(quiet) as display:
+        display.stage("teacher")
+        plan = pipeline.prepare(teacher, config)
+        if plan.preflight.warning and not quiet:
+            click.echo(f"Warning: {plan.preflight.warning}", err=True)
+        display.stage("distill")
+        result = pipeline.distill(plan, resume=resume, force=force, observe=display.progress)
+    if as_json:
+        print_json(result)
+        return 0
+    student = plan.student.spec
+    click.echo(
+        f"{student.name}: {student.parameters} parameters, "
+        f"synthetic agreement {100 * result['agreement']['generated']:.2f} % (not accuracy)"
+    )
+    click.echo(f"Student: {config.output}/student.onnx")
+    return 0

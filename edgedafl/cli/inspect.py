@@ -1,0 +1,85 @@
+"""`edgedafl inspect`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from edgedafl.cli.options import common, numbers
+from edgedafl.cli.render import print_json, print_table
+
+__all__ = ["command"]
+
+
+@click.command("inspect")
+@click.argument("model")
+@click.option("--input-mean", help="Mean of (pixel/255 - mean)/std.")
+@click.option("--input-std", help="Deviation of the same.")
+@click.option("--input-range", help="Pixels scaled to LOW,HIGH.")
+@click.option("--input-shape", help="C,H,W where the model leaves it free.")
+@click.option("--output-name", help="Score output, where there are several.")
+@common
+def command(model: str, as_json: bool, quiet: bool, output_name: str | None, **flags: Any) -> int:
+    """What MODEL is, and whether it can be a teacher; exit 5 when it cannot."""
+    from edgedafl.distill.preflight import check_teacher
+    from edgedafl.teachers import TeacherOptions, load_teacher
+    from edgedafl.units import format_bytes, format_count
+
+    parsed = {k: numbers(v, f"--{k.replace('_', '-')}") for k, v in flags.items() if v is not None}
+    shape = parsed.get("input_shape")
+    options = TeacherOptions(
+        output_name=output_name,
+        input_shape=(int(shape[0]), int(shape[1]), int(shape[2])) if shape and len(shape) == 3 else None,
+        input_range=(parsed["input_range"][0], parsed["input_range"][-1]) if "input_range" in parsed else None,
+        mean=parsed.get("input_mean", ()),
+        std=parsed.get("input_std", ()),
+    )
+    teacher = load_teacher(model, options)
+    spec = teacher.spec
+    preflight = check_teacher(teacher)
+    graph = _graph_facts(model)
+    if as_json:
+        print_json({"teacher": spec.to_dict(), "preflight": vars(preflight), "graph": graph})
+        return 0
+    c, h, w = spec.input_shape
+    low, high = spec.preprocess.low, spec.preprocess.high
+    rows = [
+        ["access", f"{spec.access}: can be a teacher"],
+        ["input", f"{c}x{h}x{w} {spec.layout} {spec.dtype.lower()}, batch {spec.batch or 'free'}"],
+        ["input range", f"{low[0]:.4g} to {high[0]:.4g} ({spec.preprocess.origin})"],
+        ["output", f"{spec.num_classes} classes, {spec.output}"],
+        ["penultimate features", "found" if spec.has_features else "not found"],
+        ["BatchNorm layers", f"{spec.batch_norms} with statistics"],
+        ["parameters", format_count(spec.parameters)],
+        ["MACs per image", format_count(spec.macs)],
+        ["file size", format_bytes(spec.size)],
+        [
+            "varied test images",
+            f"{preflight.classes_seen} classes seen, most common {preflight.most_common:.0%}, "
+            f"confidence {preflight.confidence:.2f}",
+        ],
+        *([name, str(value)] for name, value in graph.items()),
+    ]
+    print_table(["", ""], [[name, value] for name, value in rows])
+    if preflight.warning:
+        click.echo(f"Warning: {preflight.warning}", err=True)
+    return 0
+
+
+def _graph_facts(model: str) -> dict[str, Any]:
+    from pathlib import Path
+
+    if not Path(model).is_file():
+        return {}
+    from edgedafl.graph.facts import facts_of
+    from edgedafl.graph.load import load_onnx
+
+    facts = facts_of(load_onnx(model).model)
+    operators = ", ".join(f"{name} {count}" for name, count in facts.operators.items())
+    return {
+        "producer": facts.producer,
+        "opset": facts.opset,
+        "IR version": facts.ir_version,
+        "operators": operators,
+    }

@@ -1,0 +1,129 @@
+"""Flags that several commands share, and their merge with the project file."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgedafl.errors import UsageError
+
+__all__ = ["common", "merged_config", "numbers", "run_directory", "setup_verbosity", "training"]
+
+Command = Callable[..., Any]
+
+
+def setup_verbosity(quiet: bool, verbose: bool) -> None:
+    """Set the package's log level."""
+    import logging
+
+    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
+    logging.getLogger("edgedafl").setLevel(level)
+
+
+def common(function: Command) -> Command:
+    """`--json`, `-q`, `-v` for every command."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+    @click.option("-q", "--quiet", is_flag=True, help="No progress, errors only.")
+    @click.option("-v", "--verbose", is_flag=True, help="More detail.")
+    @functools.wraps(function)
+    def wrapped(*args: Any, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
+        setup_verbosity(quiet, verbose)
+        return function(*args, quiet=quiet, **kwargs)
+
+    return wrapped
+
+
+_TRAINING = [
+    click.option("--target", help="Deployment target; see `edgedafl targets`."),
+    click.option("-o", "--output", type=click.Path(path_type=Path), help="Run directory."),
+    click.option("--student", help="auto, an architecture like resnet8:0.5, or my.py:build."),
+    click.option("--method", help="auto, adversarial, or dafl as published."),
+    click.option("--precision", help="auto, int8, fp16 or fp32."),
+    click.option("--preset", help="quick (1 min), default (3 min) or extensive (20 min)."),
+    click.option("--time-budget", help="Time to distill, e.g. 10m."),
+    click.option("--steps", type=int, help="Generator steps instead of a time."),
+    click.option("--max-size", help="Largest artifact, e.g. 1MB."),
+    click.option("--max-latency", help="Slowest artifact on the target, e.g. 5ms."),
+    click.option("--input-mean", help="Mean of (pixel/255 - mean)/std, e.g. 0.485,0.456,0.406."),
+    click.option("--input-std", help="Deviation of the same."),
+    click.option("--input-range", help="Pixels scaled to LOW,HIGH, e.g. 0,1 or -1,1."),
+    click.option("--input-shape", help="C,H,W where the model leaves it free."),
+    click.option("--input-name", help="Image input, where there are several."),
+    click.option("--output-name", help="Score output, where there are several."),
+    click.option("--layout", help="NCHW or NHWC, where the guess is wrong."),
+    click.option("--weights", type=click.Path(path_type=Path), help="Weights of a PyTorch factory."),
+    click.option("--eval", "eval", type=click.Path(path_type=Path), help="Labelled .npz, for the report only."),
+    click.option("--device", help="Where to profile: local or none."),
+    click.option("--seed", type=int, help="Seed of everything random."),
+    click.option("--threads", type=int, help="CPU threads for training; 0 takes all."),
+    click.option("--quick", is_flag=True, default=None, help="Shorter latency measurement, marked so."),
+    click.option("--config", type=click.Path(path_type=Path), help="edgedafl.toml to read."),
+    click.option("--resume", is_flag=True, help="Go on from an interrupted run."),
+    click.option("--force", is_flag=True, help="Replace another run in the same directory."),
+    click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop."),
+]  # fmt: skip
+
+
+def training(function: Command) -> Command:
+    """The flags of `compress` and `distill`."""
+    for option in reversed(_TRAINING):
+        function = option(function)
+    return function
+
+
+def numbers(text: str, flag: str) -> tuple[float, ...]:
+    """Comma-separated numbers.
+
+    Raises:
+        UsageError: If a part is not a number.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"{flag} {text!r} is not a list of numbers.", "Separate numbers by commas, e.g. 0.5,0.5,0.5."
+        ) from error
+
+
+def merged_config(source: str, flags: dict[str, Any]) -> Any:
+    """Flags over the project file over defaults, validated.
+
+    Raises:
+        UsageError: If a value is bad; the flag or the file and key are named.
+    """
+    from edgedafl.config import CompressConfig, read_project, validated
+
+    project = read_project(flags.pop("config"))
+    given = {name: value for name, value in flags.items() if value is not None}
+    for name in ("input_mean", "input_std", "input_range"):
+        if name in given:
+            given[name] = numbers(given[name], f"--{name.replace('_', '-')}")
+    if "input_shape" in given:
+        given["input_shape"] = tuple(int(v) for v in numbers(given["input_shape"], "--input-shape"))
+    for name, length in (("input_range", 2), ("input_shape", 3)):
+        if name in given and len(given[name]) != length:
+            raise UsageError(f"--{name.replace('_', '-')} takes {length} numbers; found {len(given[name])}.")
+    merged = {**project.compress, **given}
+    if "output" not in merged:
+        stem = Path(source.replace(":", "-")).stem
+        merged["output"] = Path("runs") / f"{stem}-{merged.get('target', 'x86-64-vnni')}"
+    where = "The command line" if project.path is None else f"The command line with {project.path}"
+    return validated(CompressConfig, merged, where)
+
+
+def run_directory(path: Path) -> Any:
+    """A run directory that exists.
+
+    Raises:
+        UsageError: If it is no run.
+    """
+    from edgedafl.rundir import RunDirectory
+
+    run = RunDirectory(path)
+    run.read_manifest()
+    return run

@@ -1,0 +1,136 @@
+"""Terminal output: results on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edgedafl.distill import Progress
+    from edgedafl.report import RunSummary
+
+__all__ = ["RunDisplay", "print_json", "print_summary", "print_table", "run_display"]
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_table(columns: list[str], rows: list[list[str]], title: str = "") -> None:
+    """A plain table on stdout; colours only on a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140).print(table, markup=False)
+
+
+def print_summary(summary: RunSummary, directory: str) -> None:
+    """The comparison of teacher, student and artifacts."""
+    rows = [
+        [name, *(getattr(column, key) or "-" for column in summary.columns)]
+        for name, key in (
+            ("file size", "size"),
+            ("parameters", "parameters"),
+            ("MACs per image", "macs"),
+            ("latency here", "latency"),
+            ("synthetic agreement", "agreement"),
+            ("accuracy", "accuracy"),
+        )
+    ]
+    print_table(["", *(column.title for column in summary.columns)], rows)
+    for name, value in summary.facts:
+        if name.startswith("Latency on"):
+            click.echo(f"{name}: {value}")
+    for text in summary.advice:
+        click.echo(f"Note: {text}")
+    click.echo(f"Report: {directory}/report.html")
+
+
+class RunDisplay:
+    """Live progress of a run: a bar on a terminal, a line now and then elsewhere."""
+
+    _LINE_SECONDS = 10.0
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Any = None
+        self._task: Any = None
+        self._agreement = ""
+        self._printed = -1e9
+
+    def open(self) -> None:
+        """Begin to draw."""
+        if self._quiet or not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+        )
+        self._bar.start()
+
+    def close(self) -> None:
+        """Stop drawing."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def stage(self, name: str) -> None:
+        """A stage begins."""
+        if self._quiet:
+            return
+        if self._bar is None:
+            click.echo(name, err=True)
+            return
+        if self._task is not None:
+            self._bar.update(self._task, completed=1.0, note=self._agreement)
+        self._agreement = ""
+        self._task = self._bar.add_task(f"{name:<9}", total=1.0, note="")
+
+    def progress(self, progress: Progress) -> None:
+        """Distillation moves on."""
+        if self._quiet:
+            return
+        if progress.agreement is not None:
+            self._agreement = f"agreement {100 * progress.agreement.generated:.1f} %"
+        note = self._note(progress)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=progress.fraction, note=note)
+        elif progress.seconds - self._printed >= self._LINE_SECONDS:
+            self._printed = progress.seconds
+            click.echo(f"  {100 * progress.fraction:3.0f} %  {note}", err=True)
+
+    def _note(self, progress: Progress) -> str:
+        from edgedafl.units import format_count, format_duration
+
+        left = progress.seconds * (1 / max(progress.fraction, 1e-3) - 1)
+        terms = " ".join(f"{name} {value:.3g}" for name, value in progress.losses.items())
+        rate = f"{format_count(progress.images_per_second)} images/s"
+        return f"{self._agreement or 'agreement -'}  {rate}  {format_duration(max(left, 1.0))} left  {terms}"
+
+
+@contextmanager
+def run_display(quiet: bool) -> Iterator[RunDisplay]:
+    """A display that is closed whatever happens."""
+    display = RunDisplay(quiet)
+    display.open()
+    try:
+        yield display
+    finally:
+        display.close()

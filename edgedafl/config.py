@@ -1,0 +1,185 @@
+"""One validated schema behind the command line, `edgedafl.toml` and the Python API."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from edgedafl.errors import UsageError
+from edgedafl.units import parse_bytes, parse_duration, parse_share
+
+__all__ = [
+    "PRESETS",
+    "CompressConfig",
+    "GateConfig",
+    "ProjectConfig",
+    "find_project_file",
+    "read_project",
+    "validated",
+]
+
+Seconds = Annotated[float, BeforeValidator(parse_duration)]
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Share = Annotated[float, BeforeValidator(parse_share)]
+
+PRESETS: dict[str, float] = {"quick": 60.0, "default": 180.0, "extensive": 1200.0}
+"""Seconds of distillation per preset."""
+
+
+_Schema = TypeVar("_Schema", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CompressConfig(_Strict):
+    """Everything `edgedafl compress` decides by.
+
+    Attributes:
+        target: Target name or alias.
+        output: Run directory.
+        student: `auto`, an architecture with an optional width, or `my.py:build`.
+        method: `auto`, `adversarial` or `dafl`.
+        precision: `int8`, `fp16`, `fp32`; `auto` takes the target's.
+        preset: Sets the time budget where none is given.
+        time_budget: Seconds of distillation.
+        steps: Generator steps, instead of or beside a time budget.
+        max_size: Bytes of the artifact.
+        max_latency: Seconds per image on the target.
+        input_range: Pixels scaled to low,high.
+        input_mean: Mean of `(pixel / 255 - mean) / std`.
+        input_std: Deviation of the same.
+        input_shape: (C, H, W) where the model leaves it free.
+        input_name: Image input, where there are several.
+        output_name: Score output, where there are several.
+        layout: `NCHW` or `NHWC` where the guess is wrong.
+        weights: Weights file for a PyTorch factory.
+        eval: Labelled .npz (images uint8 N,C,H,W; labels), for reporting only.
+        device: Where to profile: `local` or `none`.
+        seed: Of everything random.
+        threads: CPU threads of torch; 0 takes all cores.
+        quick: Shorter latency measurement, marked as such.
+    """
+
+    target: str = "x86-64-vnni"
+    output: Path = Path("runs/latest")
+    student: str = "auto"
+    method: Literal["auto", "adversarial", "dafl"] = "auto"
+    precision: Literal["auto", "int8", "fp16", "fp32"] = "auto"
+    preset: Literal["quick", "default", "extensive"] = "default"
+    time_budget: Seconds | None = None
+    steps: int | None = Field(default=None, ge=1)
+    max_size: Bytes | None = None
+    max_latency: Seconds | None = None
+    input_range: tuple[float, float] | None = None
+    input_mean: tuple[float, ...] = ()
+    input_std: tuple[float, ...] = ()
+    input_shape: tuple[int, int, int] | None = None
+    input_name: str | None = None
+    output_name: str | None = None
+    layout: Literal["NCHW", "NHWC"] | None = None
+    weights: Path | None = None
+    eval: Path | None = None
+    device: str = "local"
+    seed: int = Field(default=0, ge=0)
+    threads: int = Field(default=0, ge=0)
+    quick: bool = False
+
+    @property
+    def seconds(self) -> float | None:
+        """Time budget in force: the given one, else the preset's unless steps are given."""
+        if self.time_budget is not None:
+            return self.time_budget
+        return None if self.steps is not None else PRESETS[self.preset]
+
+
+class GateConfig(_Strict):
+    """Limits that CI holds a run or a model to; absent ones are not checked."""
+
+    max_size: Bytes | None = None
+    max_parameters: int | None = Field(default=None, ge=0)
+    max_macs: int | None = Field(default=None, ge=0)
+    min_agreement: Share | None = None
+    min_accuracy: Share | None = None
+    max_accuracy_drop: Share | None = None
+    max_latency: Seconds | None = None
+
+
+class ProjectConfig(_Strict):
+    """An `edgedafl.toml`, or `[tool.edgedafl]` of a `pyproject.toml`.
+
+    Attributes:
+        compress: Defaults for `compress` and `distill`; flags win.
+        gate: Limits.
+        path: Where it was read from; None for the defaults.
+    """
+
+    compress: dict[str, Any] = Field(default_factory=dict)
+    gate: GateConfig = Field(default_factory=GateConfig)
+    path: Path | None = None
+
+
+def find_project_file(start: Path | None = None) -> Path | None:
+    """`edgedafl.toml`, or a `pyproject.toml` with `[tool.edgedafl]`, in this folder or above."""
+    folder = (start or Path.cwd()).resolve()
+    for place in (folder, *folder.parents):
+        own = place / "edgedafl.toml"
+        if own.is_file():
+            return own
+        project = place / "pyproject.toml"
+        if project.is_file():
+            return project if "[tool.edgedafl" in project.read_text("utf-8", "replace") else None
+    return None
+
+
+def read_project(path: Path | None = None) -> ProjectConfig:
+    """Read the project's settings.
+
+    Args:
+        path: The file; searched for where None.
+
+    Raises:
+        UsageError: If the file is missing or not TOML, or holds an unknown key or a bad value.
+    """
+    file = path or find_project_file()
+    if file is None:
+        return ProjectConfig()
+    try:
+        data = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"The config file {str(file)!r} cannot be read: {error.strerror}.", "Correct --config."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{str(file)!r} is not valid TOML: {error}.", "Correct that line.") from error
+    if file.name == "pyproject.toml":
+        data = data.get("tool", {}).get("edgedafl", {})
+    return ProjectConfig(**{**validated(ProjectConfig, data, str(file)).model_dump(), "path": file})
+
+
+def validated(schema: type[_Schema], data: dict[str, Any], where: str) -> _Schema:
+    """Build a settings object, turning the first problem into one sentence.
+
+    Raises:
+        UsageError: If a key is unknown or a value is bad.
+    """
+    try:
+        return schema(**data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            name = str(first["loc"][-1])
+            near = difflib.get_close_matches(name, _known_names(schema), 1, 0.5)
+            hint = f"Did you mean {near[0]!r}?" if near else "Remove it."
+            raise UsageError(f"{where} has the unknown key {key!r}.", hint) from error
+        raise UsageError(f"{where}: {key} = {first['input']!r}: {first['msg']}.", "Correct the value.") from error
+
+
+def _known_names(schema: type[BaseModel]) -> list[str]:
+    return [*schema.model_fields, *GateConfig.model_fields]

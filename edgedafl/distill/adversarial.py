@@ -1,0 +1,154 @@
+"""Our default for teachers with gradients: DAFL's losses, an adversarial term and replay.
+
+The generator is asked for images of a clear class, all classes, strong features (DAFL) and, after
+a warm-up, for images on which the student still differs from the teacher. Everything it makes
+goes into a pool from which the student learns many times over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from edgedafl.distill.budget import cosine
+from edgedafl.distill.generator import SlimGenerator
+from edgedafl.distill.losses import (
+    activation_loss,
+    distillation_loss,
+    information_entropy_loss,
+    one_hot_loss,
+)
+from edgedafl.distill.synthesizer import Batch, GeneratorSynthesizer, Recipe
+from edgedafl.distill.tone import tone_of
+from edgedafl.teachers.base import Teacher
+
+__all__ = ["AdversarialSettings", "AdversarialSynthesizer"]
+
+
+@dataclass(frozen=True)
+class AdversarialSettings:
+    """Defaults, chosen over several teachers and datasets; see `docs/benchmarks.md`.
+
+    Attributes:
+        one_hot: Weight of the one-hot loss.
+        entropy: Weight of the information-entropy loss (base 10).
+        activation: Weight of the logarithm of the activation loss.
+        adversarial: Weight of the disagreement.
+        warm_up: Share of the budget before the adversarial term begins.
+        temperature: Of distillation and disagreement: with it the student learns the order of
+            all classes, not only the first.
+        latent: Length of the code.
+        channels: Width of the generator.
+        batch: Images per generator step.
+        learning_rate: Of the generator's Adam; decays on a cosine.
+        student_learning_rate: Of the student's Adam.
+        student_steps: Student steps per generator step.
+        student_batch: Images per student step.
+        pool: Images kept.
+        newest: Half of each student batch comes from that many newest images.
+        ema: Decay of the averaged student.
+    """
+
+    one_hot: float = 1.0
+    entropy: float = 5.0
+    activation: float = 0.3
+    adversarial: float = 1.0
+    warm_up: float = 0.2
+    temperature: float = 4.0
+    latent: int = 64
+    channels: int = 32
+    batch: int = 128
+    learning_rate: float = 2e-3
+    student_learning_rate: float = 2e-3
+    student_steps: int = 12
+    student_batch: int = 128
+    pool: int = 40_000
+    newest: int = 2_000
+    ema: float = 0.99
+
+
+class AdversarialSynthesizer(GeneratorSynthesizer):
+    """One slim generator, trained against the teacher and the student."""
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        *,
+        settings: AdversarialSettings | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.settings = settings or AdversarialSettings()
+        self.latent = self.settings.latent
+        self.tone = tone_of(teacher.spec.preprocess)
+        self._spec = teacher.spec
+        self._device = device
+        self._rate = self.settings.learning_rate
+        # Too few images per class to see the balance in one batch: remember earlier ones.
+        self._small = self.settings.batch < 10 * teacher.spec.num_classes
+        self._running = torch.full((teacher.spec.num_classes,), 1 / teacher.spec.num_classes, device=device)
+        s = self.settings
+        self.recipe = Recipe(
+            student_steps=s.student_steps,
+            student_batch=s.student_batch,
+            learning_rate=s.student_learning_rate,
+            decay=True,
+            pool=s.pool,
+            newest=s.newest,
+            temperature=s.temperature,
+            ema=s.ema,
+        )
+        self._build()
+
+    def _build(self) -> None:
+        s, spec = self.settings, self._spec
+        generator = SlimGenerator(spec.input_shape, spec.preprocess, self.tone, latent=s.latent, channels=s.channels)
+        # Channels-last halves the generator's time on CPUs.
+        self.generator = generator.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=self._rate, betas=(0.5, 0.999))
+
+    @property
+    def _sample_batch(self) -> int:
+        return self.settings.batch
+
+    def step(self, teacher: Teacher, student: nn.Module, fraction: float) -> Batch:
+        """One generator step; see the module's text."""
+        s = self.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate * cosine(fraction)
+        images = self.generator(self.latents(s.batch))
+        answer = teacher(images)
+        losses = {
+            "one_hot": one_hot_loss(answer.logits),
+            "entropy": information_entropy_loss(answer.logits, self._mean_classes(answer.logits)),
+        }
+        total = s.one_hot * losses["one_hot"] + s.entropy * losses["entropy"]
+        if answer.features is not None:
+            # The logarithm makes the weight fit teachers whose features are large or small.
+            losses["activation"] = -torch.log(-activation_loss(answer.features) + 1e-6)
+            total = total + s.activation * losses["activation"]
+        if fraction >= s.warm_up and s.adversarial:
+            losses["adversarial"] = -self._disagreement(student, images, answer.logits)
+            total = total + s.adversarial * losses["adversarial"]
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        self.optimizer.step()
+        losses = {name: value.detach() for name, value in losses.items()}
+        return Batch(images.detach(), answer.logits.detach(), losses)
+
+    def _disagreement(self, student: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
+        """log(1 + KL at the distillation temperature), the student in evaluation mode."""
+        was_training = student.training
+        student.eval()
+        loss = distillation_loss(student(images), logits, self.settings.temperature)
+        student.train(was_training)
+        return torch.log1p(loss)
+
+    def _mean_classes(self, logits: Tensor) -> Tensor | None:
+        if not self._small:
+            return None
+        before = self._running
+        mean = torch.softmax(logits.detach(), 1).mean(0)
+        self._running = 0.9 * before + 0.1 * mean
+        return before

@@ -1,0 +1,73 @@
+"""A first look at a teacher, before an hour is spent on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from edgedafl.distill.losses import entropy_share
+from edgedafl.distill.priors import procedural_images
+from edgedafl.errors import UsageError
+from edgedafl.teachers.base import Teacher
+
+__all__ = ["Preflight", "check_teacher"]
+
+_ROWS = 400
+_CHUNK = 100
+# One class for more than this share of such varied images: suspicious.
+_SUSPICIOUS = 0.97
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What a teacher answers to procedural images.
+
+    Attributes:
+        classes_seen: Classes that are the arg-max of at least one image.
+        most_common: Share of the most common class, in [0, 1].
+        entropy: Entropy of the arg-max classes over its maximum, in [0, 1].
+        confidence: Mean of the largest probability, in [0, 1].
+        warning: What the user should check; empty if nothing.
+    """
+
+    classes_seen: int
+    most_common: float
+    entropy: float
+    confidence: float
+    warning: str
+
+
+def check_teacher(teacher: Teacher) -> Preflight:
+    """Ask a teacher about varied procedural images.
+
+    Raises:
+        UsageError: If its answers do not depend on the image: the input range must be wrong.
+    """
+    spec = teacher.spec
+    unit = procedural_images(_ROWS, spec.input_shape, torch.Generator().manual_seed(7))
+    images = spec.preprocess.to_model(unit)
+    logits = torch.cat([teacher.scores(x) for x in torch.split(images, _CHUNK)])
+    origin = spec.preprocess.origin
+    low, high = spec.preprocess.low[0], spec.preprocess.high[0]
+    range_text = f"pixels as {low:.4g} to {high:.4g} ({origin})"
+    advice = "Declare the range: --input-range LOW,HIGH, or --input-mean and --input-std."
+    spread = float(logits.std(0).max() / logits.abs().max().clamp_min(1e-12))
+    if not bool(torch.isfinite(logits).all()) or spread < 1e-4:
+        raise UsageError(f"The teacher gives the same answer to every image, fed {range_text}.", advice)
+    counts = torch.bincount(logits.argmax(1), minlength=spec.num_classes).float()
+    share = float(counts.max() / counts.sum())
+    confidence = float(torch.softmax(logits, 1).max(1).values.mean())
+    warning = ""
+    if share > _SUSPICIOUS:
+        warning = (
+            f"the teacher answers class {int(counts.argmax())} to {share:.0%} of varied test images, "
+            f"fed {range_text}. If that range is wrong, nothing useful will be learned. {advice}"
+        )
+    return Preflight(
+        classes_seen=int((counts > 0).sum()),
+        most_common=share,
+        entropy=entropy_share(counts / counts.sum()),
+        confidence=confidence,
+        warning=warning,
+    )

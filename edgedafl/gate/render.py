@@ -1,0 +1,76 @@
+"""Gate reports as text, JSON, JUnit and GitHub annotations."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree
+
+from edgedafl.gate.limits import GateReport, Verdict
+
+__all__ = ["FORMATS", "render"]
+
+
+def render(report: GateReport, form: str = "text") -> str:
+    """The report in one of `FORMATS`."""
+    return FORMATS[form](report)
+
+
+def _sentence(verdict: Verdict) -> str:
+    if verdict.passed:
+        return f"{verdict.title}: {verdict.value}, limit {verdict.limit}"
+    if verdict.excess == "unknown":
+        return f"{verdict.title}: {verdict.value}; limit {verdict.limit}"
+    short = "missed" if verdict.name.startswith("min") else "exceeded"
+    return f"{verdict.title}: {verdict.value}, limit {verdict.limit}, {short} by {verdict.excess}"
+
+
+def _text(report: GateReport) -> str:
+    lines = []
+    for verdict in report.verdicts:
+        lines.append(f"{'pass' if verdict.passed else 'FAIL'}  {_sentence(verdict)}")
+        if not verdict.passed:
+            lines.append(f"      shrink the model, or raise {verdict.name} in {verdict.edit}")
+    failed = sum(not v.passed for v in report.verdicts)
+    total = len(report.verdicts)
+    lines.append(
+        f"{report.subject}: {failed} of {total} limits fail" if failed else f"{report.subject}: all {total} limits hold"
+    )
+    return "\n".join(lines)
+
+
+def _json(report: GateReport) -> str:
+    return json.dumps(report.to_dict(), indent=2)
+
+
+def _junit(report: GateReport) -> str:
+    failures = sum(not v.passed for v in report.verdicts)
+    suite = ElementTree.Element(
+        "testsuite", name="edgedafl gate", tests=str(len(report.verdicts)), failures=str(failures)
+    )
+    for verdict in report.verdicts:
+        case = ElementTree.SubElement(suite, "testcase", classname=report.subject, name=verdict.name)
+        if not verdict.passed:
+            ElementTree.SubElement(case, "failure", message=_sentence(verdict)).text = verdict.edit
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
+
+
+def _github(report: GateReport) -> str:
+    lines = []
+    for verdict in report.verdicts:
+        level = "notice" if verdict.passed else "error"
+        place = ""
+        file, colon, line = verdict.edit.rpartition(":")
+        if colon and line.isdigit():
+            place = f"file={_escape(file, True)},line={line},"
+        lines.append(f"::{level} {place}title={_escape(verdict.title, True)}::{_escape(_sentence(verdict))}")
+    return "\n".join(lines)
+
+
+def _escape(text: str, is_property: bool = False) -> str:
+    """GitHub's escapes: a model's name must not start another workflow command."""
+    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return text.replace(":", "%3A").replace(",", "%2C") if is_property else text
+
+
+FORMATS = {"text": _text, "json": _json, "junit": _junit, "github": _github}
+"""Renderers by name."""

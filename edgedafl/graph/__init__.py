@@ -1,0 +1,1 @@
+"""ONNX graphs: reading, facts, cost, rewriting, and running them with torch."""

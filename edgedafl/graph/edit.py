@@ -1,0 +1,69 @@
+"""Small rewrites of a graph: batch size, IR version, metadata, pooling form."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import numpy_helper
+
+__all__ = ["average_as_pooling", "clamp_ir", "fix_batch", "strip_metadata"]
+
+
+def fix_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    """A copy whose symbolic first dimensions are `batch`: static shapes are faster on devices."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for value in [*fixed.graph.input, *fixed.graph.output]:
+        dim = value.type.tensor_type.shape.dim[0]
+        if not dim.HasField("dim_value"):
+            dim.dim_value = batch
+    del fixed.graph.value_info[:]
+    return onnx.shape_inference.infer_shapes(fixed)
+
+
+def clamp_ir(model: onnx.ModelProto, ir_version: int) -> None:
+    """Lower the IR version in place: exporters raise it without using what is new in it."""
+    model.ir_version = min(model.ir_version, ir_version)
+
+
+def strip_metadata(model: onnx.ModelProto) -> None:
+    """Remove stack traces, source paths and other notes that exporters leave."""
+    del model.metadata_props[:]
+    model.doc_string = ""
+    graph = model.graph
+    graph.doc_string = ""
+    del graph.metadata_props[:]
+    for item in [*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]:
+        item.doc_string = ""
+        del item.metadata_props[:]
+
+
+def average_as_pooling(model: onnx.ModelProto) -> None:
+    """Write a mean over the image plane as GlobalAveragePool, in place.
+
+    Exporters write adaptive pooling as ReduceMean, which integer runtimes do not fuse.
+    """
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    for node in model.graph.node:
+        if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
+            continue
+        axes = sorted(int(a) % 4 for a in constants[node.input[1]].reshape(-1))
+        keep = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
+        if axes == [2, 3] and keep == 1:
+            node.op_type = "GlobalAveragePool"
+            del node.input[1:]
+            del node.attribute[:]
+    _drop_unused(model)
+
+
+def _drop_unused(model: onnx.ModelProto) -> None:
+    used = {name for node in model.graph.node for name in node.input}
+    used |= {output.name for output in model.graph.output}
+    for tensor in list(model.graph.initializer):
+        if tensor.name not in used:
+            model.graph.initializer.remove(tensor)
+    for node in list(model.graph.node):
+        if node.op_type == "Constant" and node.output[0] not in used:
+            model.graph.node.remove(node)

@@ -1,0 +1,89 @@
+"""Summaries of raw latency samples, and what may honestly be said from how many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["LatencySummary", "ratio_of_medians", "summarize"]
+
+# Samples below which a percentile is noise: MLPerf's early-stopping floors for one stream.
+P90_FLOOR = 64
+P99_FLOOR = 662
+_RESAMPLES = 200
+_RESAMPLED = 5000
+
+
+@dataclass(frozen=True)
+class LatencySummary:
+    """All times in nanoseconds.
+
+    Attributes:
+        count: How many samples.
+        minimum: The fastest.
+        median: p50, the headline.
+        p90: None below 64 samples.
+        p99: None below 662 samples.
+        mean: Arithmetic mean.
+        variation: Standard deviation over mean.
+        median_low: Lower end of the 95 % bootstrap interval of the median.
+        median_high: Upper end.
+        drift: Median of the last third over that of the first, minus 1.
+    """
+
+    count: int
+    minimum: float
+    median: float
+    p90: float | None
+    p99: float | None
+    mean: float
+    variation: float
+    median_low: float
+    median_high: float
+    drift: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON form."""
+        return dict(vars(self))
+
+
+def summarize(samples: list[int]) -> LatencySummary:
+    """Summarize raw nanoseconds in the order they were taken.
+
+    Raises:
+        ValueError: If there are no samples.
+    """
+    if not samples:
+        raise ValueError("no samples")
+    values = np.asarray(samples, np.float64)
+    low, high = _median_interval(values)
+    third = max(1, len(values) // 3)
+    drift = float(np.median(values[-third:]) / np.median(values[:third]) - 1)
+    return LatencySummary(
+        count=len(values),
+        minimum=float(values.min()),
+        median=float(np.median(values)),
+        p90=float(np.percentile(values, 90)) if len(values) >= P90_FLOOR else None,
+        p99=float(np.percentile(values, 99)) if len(values) >= P99_FLOOR else None,
+        mean=float(values.mean()),
+        variation=float(values.std() / values.mean()),
+        median_low=low,
+        median_high=high,
+        drift=drift,
+    )
+
+
+def ratio_of_medians(slow: list[int], fast: list[int]) -> float:
+    """How many times faster `fast` is, from samples that were taken in turn."""
+    return float(np.median(slow) / np.median(fast))
+
+
+def _median_interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % bootstrap interval; long runs are thinned evenly, which only widens it."""
+    step = max(1, len(values) // _RESAMPLED)
+    thin = values[::step]
+    random = np.random.default_rng(0)
+    medians = [np.median(thin[random.integers(0, len(thin), len(thin))]) for _ in range(_RESAMPLES)]
+    return float(np.percentile(medians, 2.5)), float(np.percentile(medians, 97.5))

@@ -1,0 +1,193 @@
+"""The stages in the order the data flows, nothing else.
+
+    teacher -> student -> distill -> quantize -> export -> verify -> profile -> report
+
+Each function below is one of the commands; `compress` is all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgedafl.config import CompressConfig, GateConfig
+from edgedafl.gate import GateReport, Measured, check_limits
+from edgedafl.graph.cost import count_macs
+from edgedafl.graph.facts import facts_of
+from edgedafl.graph.image_input import find_image_input
+from edgedafl.graph.load import load_onnx
+from edgedafl.report import RunSummary, summarize_run, write_report
+from edgedafl.rundir import RunDirectory
+from edgedafl.stages import (
+    Plan,
+    distill_stage,
+    export_stage,
+    prepare,
+    profile_stage,
+    quantize_stage,
+    record,
+    verify_stage,
+)
+from edgedafl.targets import Target, find_target
+from edgedafl.teachers import load_teacher
+
+if TYPE_CHECKING:
+    from edgedafl.distill import Progress
+
+__all__ = [
+    "Compression",
+    "compress",
+    "distill",
+    "export",
+    "gate_model",
+    "gate_run",
+    "prepare",
+    "profile",
+    "quantize",
+    "verify",
+]
+
+Notice = Callable[[str], None]
+Observe = Callable[["Progress"], None]
+
+
+def _silent(_: object) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Compression:
+    """A finished run.
+
+    Attributes:
+        run: Its directory.
+        summary: What the report says.
+    """
+
+    run: RunDirectory
+    summary: RunSummary
+
+
+def compress(
+    plan: Plan,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    observe: Observe = _silent,
+    notice: Notice = _silent,
+) -> Compression:
+    """From a teacher to a verified, measured bundle with its report.
+
+    Args:
+        plan: Made by `prepare`.
+        resume: Go on from an interrupted run.
+        force: Replace another run in the same directory.
+        observe: Called with distillation progress.
+        notice: Called with the name of each stage as it begins.
+
+    Raises:
+        EdgeDaflError: One of its children.
+    """
+    run = RunDirectory(plan.config.output)
+    target, precision = plan.target, plan.precision
+    with run.locked():
+        record(plan, run, force=force, resume=resume)
+        notice("distill")
+        distill_stage(plan, run, resume=resume, observe=observe)
+        notice("quantize")
+        quantize_stage(run, target, precision)
+        notice("export")
+        export_stage(run, target, precision)
+        notice("verify")
+        verify_stage(run, target, teacher=plan.teacher, labelled=plan.config.eval)
+        notice("profile")
+        profile_stage(run, target, precision, device=plan.config.device, quick=plan.config.quick)
+        notice("report")
+        write_report(run)
+    return Compression(run, summarize_run(run))
+
+
+def distill(plan: Plan, *, resume: bool = False, force: bool = False, observe: Observe = _silent) -> dict[str, Any]:
+    """Only the student: `student.onnx`, `calibration.npz`, samples."""
+    run = RunDirectory(plan.config.output)
+    with run.locked():
+        record(plan, run, force=force, resume=resume)
+        return distill_stage(plan, run, resume=resume, observe=observe)
+
+
+def quantize(run: RunDirectory, *, target: Target, precision: str) -> dict[str, Any]:
+    """The run's student for a target."""
+    with run.locked():
+        run.read_manifest()
+        return quantize_stage(run, target, precision)
+
+
+def export(run: RunDirectory, *, target: Target, precision: str, exporter: str | None = None) -> dict[str, Any]:
+    """A bundle for a target; quantizes first where that was not done."""
+    with run.locked():
+        run.read_manifest()
+        quantize_stage(run, target, precision)
+        return export_stage(run, target, precision, exporter)
+
+
+def verify(run: RunDirectory, *, target: Target, labelled: Path | None = None) -> dict[str, Any]:
+    """Compare teacher, student and bundle of a run."""
+    manifest = run.read_manifest()
+    teacher = None
+    with run.locked():
+        if labelled is not None:
+            config = CompressConfig(**manifest["config"])
+            teacher = _teacher_again(manifest, config)
+        return verify_stage(run, target, teacher=teacher, labelled=labelled)
+
+
+def _teacher_again(manifest: dict[str, Any], config: CompressConfig) -> Any:
+    from edgedafl.stages import options_of
+
+    return load_teacher(str(manifest["teacher"]["source"]), options_of(config))
+
+
+def profile(run: RunDirectory, *, target: Target, precision: str, device: str, quick: bool) -> dict[str, Any]:
+    """Measure and estimate a run's latency."""
+    with run.locked():
+        run.read_manifest()
+        return profile_stage(run, target, precision, device=device, quick=quick)
+
+
+def run_target(run: RunDirectory) -> Target:
+    """The target a run was made for."""
+    return find_target(str(run.read_manifest()["target"]["name"]))
+
+
+def gate_run(run: RunDirectory, limits: GateConfig, source: Path | None) -> GateReport:
+    """Hold a run's artifact against limits."""
+    manifest = run.read_manifest()
+    results = {name: stage["result"] for name, stage in manifest.get("stages", {}).items()}
+    precision = results.get("export", {}).get("precision", manifest["precision"])
+    verified, profiled = results.get("verify", {}), results.get("profile", {})
+    accuracies = verified.get("accuracy", {})
+    accuracy, teacher = accuracies.get(precision), accuracies.get("teacher")
+    summary = profiled.get("measured", {}).get("summaries", {}).get(precision)
+    measured = Measured(
+        size=results.get("export", {}).get("sizes", {}).get(precision),
+        parameters=manifest["student"]["parameters"],
+        macs=manifest["student"]["macs"],
+        agreement=verified.get("agreement", {}).get(precision),
+        accuracy=accuracy,
+        accuracy_drop=None if accuracy is None or teacher is None else teacher - accuracy,
+        latency=summary["median"] / 1e9 if summary else None,
+        latency_is_estimate=summary is None and "estimate" in profiled,
+    )
+    return check_limits(limits, measured, subject=str(run.path), source=source)
+
+
+def gate_model(path: Path, limits: GateConfig, source: Path | None) -> GateReport:
+    """Hold any ONNX file against limits on size, parameters and MACs."""
+    file = load_onnx(path)
+    macs = None
+    if limits.max_macs is not None:
+        macs = count_macs(file.model, find_image_input(file.model))
+    measured = Measured(size=file.size, parameters=facts_of(file.model).parameters, macs=macs)
+    return check_limits(limits, measured, subject=str(path), source=source)

@@ -1,0 +1,72 @@
+"""Two runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from edgedafl.rundir import RunDirectory
+from edgedafl.units import format_bytes, format_count, format_duration
+
+__all__ = ["Difference", "compare_runs"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One quantity of both runs, formatted; the change is relative, or in points for shares."""
+
+    name: str
+    before: str
+    after: str
+    change: str
+
+
+def compare_runs(a: RunDirectory, b: RunDirectory) -> list[Difference]:
+    """The quantities that both or one of two runs know.
+
+    Raises:
+        UsageError: If one of them is no run.
+    """
+    before, after = _values(a.read_manifest()), _values(b.read_manifest())
+    rows = []
+    for name, show, is_share in _SHOWN:
+        x, y = before.get(name), after.get(name)
+        if x is None and y is None:
+            continue
+        rows.append(Difference(name, _or_dash(show, x), _or_dash(show, y), _change(x, y, is_share)))
+    return rows
+
+
+_SHOWN: tuple[tuple[str, Callable[[float], str], bool], ...] = (
+    ("file size", format_bytes, False),
+    ("parameters", format_count, False),
+    ("MACs", format_count, False),
+    ("latency (median)", format_duration, False),
+    ("synthetic agreement", lambda v: f"{100 * v:.2f} %", True),
+    ("accuracy", lambda v: f"{100 * v:.2f} %", True),
+)
+
+
+def _or_dash(show: Callable[[float], str], value: float | None) -> str:
+    return "-" if value is None else show(value)
+
+
+def _change(x: float | None, y: float | None, is_share: bool) -> str:
+    if x is None or y is None:
+        return ""
+    return f"{100 * (y - x):+.2f} points" if is_share else f"{100 * (y / x - 1):+.1f} %" if x else ""
+
+
+def _values(manifest: dict[str, Any]) -> dict[str, float | None]:
+    results = {name: stage["result"] for name, stage in manifest.get("stages", {}).items()}
+    precision = results.get("export", {}).get("precision", manifest["precision"])
+    summary = results.get("profile", {}).get("measured", {}).get("summaries", {}).get(precision)
+    return {
+        "file size": results.get("export", {}).get("sizes", {}).get(precision),
+        "parameters": manifest["student"]["parameters"],
+        "MACs": manifest["student"]["macs"],
+        "latency (median)": summary["median"] / 1e9 if summary else None,
+        "synthetic agreement": results.get("verify", {}).get("agreement", {}).get(precision),
+        "accuracy": results.get("verify", {}).get("accuracy", {}).get(precision),
+    }

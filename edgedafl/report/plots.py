@@ -1,0 +1,78 @@
+"""Plots as inline SVG."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+__all__ = ["agreement_plot", "bar_plot", "latency_plot"]
+
+_INK, _ACCENT, _SOFT = "#1f2933", "#2563eb", "#93a4b8"
+
+
+def _figure(width: float, height: float) -> Any:
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "edgedafl", "font.size": 9})
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    return re.sub(r'width="[^"]+" height="[^"]+"', 'width="100%"', text, count=1)
+
+
+def agreement_plot(metrics: list[dict[str, Any]]) -> str:
+    """Synthetic agreement over time; empty where no probe was taken."""
+    rows = [(m["seconds"], m["agreement"]["sets"]) for m in metrics if m.get("agreement")]
+    if not rows:
+        return ""
+    figure, axes = _figure(5.2, 2.6)
+    names = list(dict.fromkeys(name for _, sets in rows for name in sets))
+    for index, name in enumerate(names):
+        points = [(t, 100 * sets[name]) for t, sets in rows if name in sets]
+        colour = _SOFT if name == "priors" else _ACCENT
+        axes.plot(*zip(*points, strict=True), color=colour, alpha=1 - 0.15 * index, label=name, lw=1.4)
+    axes.set_xlabel("seconds of distillation")
+    axes.set_ylabel("synthetic agreement, %")
+    axes.legend(fontsize=7, frameon=False)
+    return _svg(figure)
+
+
+def latency_plot(samples: dict[str, list[int]]) -> str:
+    """Distribution of each precision's latency, the slowest hundredth cut off."""
+    import numpy as np
+
+    figure, axes = _figure(5.2, 2.6)
+    colours = [_SOFT, _ACCENT, _INK]
+    for colour, (name, values) in zip(colours, samples.items(), strict=False):
+        micro = np.asarray(values) / 1e3
+        shown = micro[micro <= np.percentile(micro, 99)]
+        axes.hist(shown, bins=60, color=colour, alpha=0.65, label=f"{name}, median {np.median(micro):.1f} µs")
+    axes.set_xlabel("latency, µs (one call, batch 1)")
+    axes.set_yticks([])
+    axes.legend(fontsize=7, frameon=False)
+    return _svg(figure)
+
+
+def bar_plot(title: str, unit: str, values: dict[str, float]) -> str:
+    """One horizontal bar per model."""
+    figure, axes = _figure(5.2, 0.45 * len(values) + 0.7)
+    names = list(values)[::-1]
+    heights = [values[name] for name in names]
+    axes.barh(names, heights, color=[_ACCENT if "artifact" in n else _SOFT for n in names], height=0.6)
+    for y, value in enumerate(heights):
+        axes.text(value, y, f" {value:.3g}", va="center", color=_INK)
+    axes.set_xlabel(f"{title}, {unit}")
+    axes.set_xlim(0, max(heights) * 1.15)
+    return _svg(figure)

@@ -1,0 +1,192 @@
+"""What a report says, collected from a run's manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edgedafl.rundir import RunDirectory
+from edgedafl.units import format_bytes, format_count, format_duration
+
+__all__ = ["Column", "RunSummary", "summarize_run"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One model of the comparison: teacher, float student, integer artifact.
+
+    All values are formatted; an empty string means that it is not known.
+    """
+
+    title: str
+    size: str
+    parameters: str
+    macs: str
+    latency: str
+    agreement: str
+    accuracy: str
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Everything the report shows, formatted once for all of its forms.
+
+    Attributes:
+        title: One line.
+        command: The exact command.
+        columns: Teacher to artifact.
+        facts: Names and values about the run.
+        advice: Sentences the user should read.
+        verdict: `pass`, `fail` or empty where no gate is set.
+        checks: Rows of the verification.
+        raw: The manifest.
+    """
+
+    title: str
+    command: str
+    columns: tuple[Column, ...]
+    facts: tuple[tuple[str, str], ...]
+    advice: tuple[str, ...]
+    checks: tuple[tuple[str, str], ...]
+    raw: dict[str, Any]
+
+
+def summarize_run(run: RunDirectory) -> RunSummary:
+    """Collect the summary of a finished run.
+
+    Raises:
+        UsageError: If the directory is no run.
+    """
+    manifest = run.read_manifest()
+    results = {name: stage["result"] for name, stage in manifest.get("stages", {}).items()}
+    teacher, student = manifest["teacher"], manifest["student"]
+    primary = results.get("export", {}).get("primary", "")
+    return RunSummary(
+        title=f"{teacher['name']} on {manifest['target']['title']}",
+        command=manifest["command"],
+        columns=tuple(_columns(manifest, results)),
+        facts=tuple(_facts(manifest, results)),
+        advice=tuple(_advice(results, student["name"], primary)),
+        checks=tuple(_checks(results.get("verify", {}))),
+        raw=manifest,
+    )
+
+
+def _columns(manifest: dict[str, Any], results: dict[str, Any]) -> list[Column]:
+    teacher, student = manifest["teacher"], manifest["student"]
+    verify, export = results.get("verify", {}), results.get("export", {})
+    accuracies = verify.get("accuracy", {})
+    summaries = results.get("profile", {}).get("measured", {}).get("summaries", {})
+    columns = [
+        Column(
+            "teacher",
+            format_bytes(teacher["size"]),
+            format_count(teacher["parameters"]),
+            format_count(teacher["macs"]),
+            _latency(summaries.get("teacher")),
+            "",
+            _percent(accuracies.get("teacher")),
+        )
+    ]
+    for precision, size in export.get("sizes", {}).items():
+        name = "student" if precision == "fp32" else "artifact"
+        columns.append(
+            Column(
+                f"{name} {precision}",
+                format_bytes(size),
+                format_count(student["parameters"]),
+                format_count(student["macs"]),
+                _latency(summaries.get(precision)),
+                _percent(verify.get("agreement", {}).get(precision)),
+                _percent(accuracies.get(precision)),
+            )
+        )
+    return columns
+
+
+def _latency(summary: dict[str, Any] | None) -> str:
+    if not summary:
+        return ""
+    return format_duration(summary["median"] / 1e9)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f} %"
+
+
+def _facts(manifest: dict[str, Any], results: dict[str, Any]) -> list[tuple[str, str]]:
+    teacher, student = manifest["teacher"], manifest["student"]
+    distill, quantize = results.get("distill", {}), results.get("quantize", {})
+    measured = results.get("profile", {}).get("measured", {})
+    estimate = results.get("profile", {}).get("estimate")
+    facts = [
+        ("Teacher", f"{teacher['name']}, {teacher['num_classes']} classes, input {_shape(teacher['input_shape'])}"),
+        (
+            "Input range",
+            f"{teacher['preprocess']['low'][0]:.4g} to {teacher['preprocess']['high'][0]:.4g} ({teacher['preprocess']['origin']})",
+        ),
+        ("Student", f"{student['name']}, {format_count(student['parameters'])} parameters"),
+    ]
+    if distill:
+        facts.append(
+            (
+                "Distillation",
+                f"{distill['method']}, {distill['steps']} steps in {format_duration(distill['seconds'])}, {format_count(distill['queries'])} teacher queries",
+            )
+        )
+        shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in distill["agreement"]["sets"].items())
+        facts.append(("Synthetic agreement", shares))
+    if quantize.get("method"):
+        facts.append(("Quantization", f"{quantize['method']} calibration on generated images"))
+    if estimate:
+        low, mid, high = (format_duration(estimate[k] / 1e9) for k in ("low", "median", "high"))
+        facts.append(
+            (
+                f"Latency on {estimate['device']}",
+                f"estimate, not measured: {mid} ({low} to {high}, tier {estimate['tier']})",
+            )
+        )
+    if measured:
+        environment = measured["environment"]
+        facts.append(
+            (
+                "Measured on",
+                f"{environment.get('cpu') or environment.get('board')}, {environment['runtime']}, {environment['threads']} thread(s), batch 1",
+            )
+        )
+        counts = {name: s["count"] for name, s in measured["summaries"].items()}
+        facts.append(
+            (
+                "Samples",
+                ", ".join(f"{name} {count}" for name, count in counts.items())
+                + f"; warm-up {measured['warm_up_seconds']:.1f} s",
+            )
+        )
+    versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
+    return [*facts, ("Versions", versions), ("Seed", str(manifest["config"]["seed"]))]
+
+
+def _shape(sides: list[int]) -> str:
+    return "x".join(str(side) for side in sides)
+
+
+def _advice(results: dict[str, Any], student: str, primary: str) -> list[str]:
+    advice = list(results.get("distill", {}).get("recoveries", []))
+    advice += results.get("distill", {}).get("warnings", [])
+    profile = results.get("profile", {})
+    advice += profile.get("measured", {}).get("warnings", [])
+    if profile.get("recommendation"):
+        advice.append(profile["recommendation"])
+    return advice
+
+
+def _checks(verify: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    for name, check in verify.get("parity", {}).items():
+        rows.append(
+            (
+                name,
+                f"relative error {check['relative_error']:.2g}, same class {100 * check['same_class']:.1f} % of {check['rows']}",
+            )
+        )
+    return rows

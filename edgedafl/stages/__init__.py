@@ -1,0 +1,22 @@
+"""The stages of a run; each reads and writes files of one run directory."""
+
+from edgedafl.stages.distill import distill_stage
+from edgedafl.stages.export import export_stage
+from edgedafl.stages.prepare import Plan, options_of, prepare, record
+from edgedafl.stages.profile import profile_bundle, profile_stage
+from edgedafl.stages.quantize import quantize_stage
+from edgedafl.stages.verify import compare_models, verify_stage
+
+__all__ = [
+    "Plan",
+    "compare_models",
+    "distill_stage",
+    "export_stage",
+    "options_of",
+    "prepare",
+    "profile_bundle",
+    "profile_stage",
+    "quantize_stage",
+    "record",
+    "verify_stage",
+]

@@ -1,0 +1,85 @@
+"""Stage: a bundle for the target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedafl.errors import UsageError
+from edgedafl.export import Artifacts, Bundle, find_exporter, read_bundle
+from edgedafl.quantize import CalibrationSet
+from edgedafl.rundir import RunDirectory, digest_of
+from edgedafl.stages.distill import CALIBRATION
+from edgedafl.stages.quantize import load_models, models_dir, stage_name
+from edgedafl.targets import Target
+
+__all__ = ["artifacts_of", "bundle_dir", "export_stage"]
+
+_EXAMPLES = 16
+
+
+def bundle_dir(run: RunDirectory, target: Target) -> Path:
+    """Where a target's bundle lies."""
+    return run.path / "bundles" / target.name
+
+
+def artifacts_of(run: RunDirectory, target: Target, precision: str) -> Artifacts:
+    """What there is to ship for a target.
+
+    Raises:
+        UsageError: If the student was not quantized for it.
+    """
+    manifest = run.read_manifest()
+    models = load_models(run, target)
+    if precision not in models:
+        raise UsageError(
+            f"{str(run.path)!r} holds no {precision} model for {target.name}.",
+            f"Run `edgedafl quantize {run.path} --target {target.name}` first.",
+        )
+    if target.runtime == "tensorrt":
+        models.pop("fp32", None)  # fp16 is the float form that Jetsons run
+    calibration = CalibrationSet.load(run.path / CALIBRATION)
+    return Artifacts(
+        models=models,
+        primary=precision if precision in models else "fp16",
+        name=str(manifest["student"]["name"]),
+        preprocess=calibration.preprocess.to_dict(),
+        inputs=calibration.probe_images()[:_EXAMPLES].astype(np.float32),
+        provenance={
+            "teacher_sha256": manifest["teacher"]["sha256"],
+            "seed": manifest["config"]["seed"],
+            "versions": manifest["versions"],
+            "calibration": calibration.digest,
+        },
+    )
+
+
+def export_stage(run: RunDirectory, target: Target, precision: str, exporter: str | None = None) -> dict[str, Any]:
+    """Write `bundles/<target>/` and its archive; returns the stage's result."""
+    name = exporter or target.exporter
+    artifacts = artifacts_of(run, target, precision)
+    directory = bundle_dir(run, target)
+    stage = stage_name("export", run, target)
+    files = [models_dir(run, target) / f"{p}.onnx" for p in artifacts.models]
+    inputs = digest_of([[f.read_bytes().hex() for f in files], target.to_dict(), name, precision])
+    if run.is_current(stage, inputs):
+        record = run.stage(stage)
+        assert record is not None
+        return record.result
+    bundle: Bundle = find_exporter(name).export(artifacts, target, directory)
+    sizes = {v["precision"]: (directory / v["file"]).stat().st_size for v in bundle.manifest["variants"]}
+    result = {
+        "exporter": name,
+        "directory": str(directory.relative_to(run.path)),
+        "archive": str(bundle.archive.relative_to(run.path)),
+        "primary": bundle.manifest["primary"],
+        "precision": bundle.manifest["precision"],
+        "sizes": sizes,
+        "float_size": (models_dir(run, target) / "fp32.onnx").stat().st_size,
+    }
+    written = [bundle.archive, *(directory / file for file in [*bundle.manifest["files"], "manifest.json"])]
+    run.finish(stage, inputs, written, result)
+    read_bundle(directory)
+    return result

@@ -1,0 +1,120 @@
+"""Stage: compare what will be shipped with the teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from edgedafl.errors import CheckFailedError
+from edgedafl.evaluate import accuracy, read_labelled
+from edgedafl.export import read_bundle
+from edgedafl.graph.parity import Parity, compare, require_parity
+from edgedafl.graph.runtime import open_session, run_batched
+from edgedafl.preprocess import Preprocess
+from edgedafl.quantize import CalibrationSet
+from edgedafl.rundir import RunDirectory, digest_of
+from edgedafl.stages.distill import CALIBRATION
+from edgedafl.stages.export import bundle_dir
+from edgedafl.stages.quantize import load_models, stage_name
+from edgedafl.targets import Target
+from edgedafl.teachers import Teacher
+
+__all__ = ["ModelComparison", "compare_models", "verify_stage"]
+
+
+@dataclass(frozen=True)
+class ModelComparison:
+    """Two ONNX models on the same images.
+
+    Attributes:
+        parity: Numeric agreement of their scores.
+        images: What they were compared on.
+    """
+
+    parity: Parity
+    images: str
+
+
+def compare_models(a: onnx.ModelProto, b: onnx.ModelProto, images: np.ndarray, what: str) -> ModelComparison:
+    """Compare two classifiers with one image input each, at batch 1."""
+    reference = run_batched(open_session(a), images, batch=1)
+    other = run_batched(open_session(b), images, batch=1)
+    return ModelComparison(compare(reference, other), what)
+
+
+def verify_stage(
+    run: RunDirectory, target: Target, *, teacher: Teacher | None, labelled: Path | None
+) -> dict[str, Any]:
+    """Compare teacher, float student, integer student and bundle; returns the stage's result.
+
+    Args:
+        run: A run with a bundle for `target`.
+        target: The target.
+        teacher: Needed for its accuracy only.
+        labelled: The user's labelled .npz, for reporting.
+
+    Raises:
+        CheckFailedError: If the bundle's model does not answer as its `expected_io` says.
+    """
+    calibration = CalibrationSet.load(run.path / CALIBRATION)
+    images, classes = calibration.probe_images(), calibration.probe_classes
+    models = load_models(run, target)
+    scores = {p: run_batched(open_session(m), images, batch=1) for p, m in models.items()}
+    result: dict[str, Any] = {
+        "agreement": {p: float((s.argmax(1) == classes).mean()) for p, s in scores.items()},
+        "parity": {},
+        "accuracy": {},
+    }
+    for precision, found in scores.items():
+        if precision != "fp32":
+            parity = compare(scores["fp32"], found)
+            result["parity"][f"student fp32 against {precision}"] = vars(parity)
+    result["parity"] |= _check_bundle(bundle_dir(run, target))
+    if labelled is not None:
+        result["accuracy"] = _accuracies(models, teacher, labelled, calibration.preprocess)
+    name = stage_name("verify", run, target)
+    run.finish(name, digest_of(result), [], result)
+    return result
+
+
+def _check_bundle(directory: Path) -> dict[str, Any]:
+    """Run the shipped files themselves against the shipped expectations."""
+    bundle = read_bundle(directory)
+    with np.load(directory / "expected_io.npz", allow_pickle=False) as data:
+        images, expected = data["image"], {n: data[n] for n in data.files if n != "image"}
+    checks = {}
+    for variant in bundle.manifest["variants"]:
+        session = open_session(directory / variant["file"])
+        found = run_batched(session, images, batch=1)
+        parity = compare(expected[variant["precision"]], found)
+        require_parity(parity, variant["tolerance"], f"{variant['file']} against expected_io")
+        checks[f"bundle {variant['file']} against expected_io"] = vars(parity)
+    if not checks:
+        raise CheckFailedError(f"The bundle {str(directory)!r} holds no model.")
+    return checks
+
+
+def _accuracies(
+    models: dict[str, onnx.ModelProto], teacher: Teacher | None, labelled: Path, preprocess: Preprocess
+) -> dict[str, float]:
+    shape = next(iter(models.values())).graph.input[0].type.tensor_type.shape.dim
+    sides = tuple(d.dim_value for d in shape)[1:]
+    classes = next(iter(models.values())).graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    data = read_labelled(labelled, (sides[0], sides[1], sides[2]), classes)
+    found = {}
+    if teacher is not None:
+        asked = teacher
+
+        def teacher_scores(x: np.ndarray) -> np.ndarray:
+            return asked.scores(torch.from_numpy(x)).numpy()
+
+        found["teacher"] = accuracy(data, preprocess, teacher_scores)
+    for precision, model in models.items():
+        session = open_session(model)
+        found[precision] = accuracy(data, preprocess, lambda x, s=session: run_batched(s, x, batch=1))  # type: ignore[misc]
+    return found

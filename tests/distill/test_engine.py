@@ -1,0 +1,214 @@
+"""The engine on a teacher that is learned within seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgedafl.distill import (
+    AdversarialSettings,
+    AdversarialSynthesizer,
+    Budget,
+    Distiller,
+    Progress,
+    make_synthesizer,
+)
+from edgedafl.distill.checkpoint import load_checkpoint, save_checkpoint
+from edgedafl.distill.health import HealthMonitor
+from edgedafl.distill.pool import Pool
+from edgedafl.distill.probes import ProbeSets
+from edgedafl.distill.samples import class_sheet
+from edgedafl.errors import DistillationError, InterruptedRunError, UsageError
+from edgedafl.preprocess import Preprocess
+from edgedafl.students import build_student
+from edgedafl.teachers import TeacherOptions, load_onnx_teacher
+
+SMALL = AdversarialSettings(batch=32, channels=8, latent=16, student_steps=4, student_batch=64, pool=2000, newest=200)
+UNIT = Preprocess.from_range(0, 1, 1)
+
+
+def distiller(
+    path: Path, *, steps: int, checkpoint: Path | None = None, observe=lambda p: None, seed: int = 0
+) -> Distiller:
+    teacher = load_onnx_teacher(path, TeacherOptions(input_range=(0.0, 1.0)))
+    torch.manual_seed(seed)
+    student = build_student("lenet5", (1, 16, 16), 3)
+    synthesizer = AdversarialSynthesizer(teacher, settings=SMALL)
+    return Distiller(teacher, student, synthesizer, budget=Budget(steps=steps), checkpoint=checkpoint, observe=observe)
+
+
+def test_a_student_learns_its_teacher(tiny_onnx: Path) -> None:
+    untrained = distiller(tiny_onnx, steps=1).run().agreement.generated
+    outcome = distiller(tiny_onnx, steps=120).run()
+    assert outcome.steps == 120
+    assert outcome.agreement.generated > 0.85 > untrained
+    assert set(outcome.agreement.sets) == {
+        "priors",
+        "generated at 25%",
+        "generated at 50%",
+        "generated at 75%",
+        "generated at 95%",
+    }
+    assert len(outcome.pool) == 2000
+    assert outcome.queries == distiller_queries(120)
+
+
+def distiller_queries(steps: int) -> int:
+    """Fresh batches, and five probe sets of 1,000."""
+    return 32 * steps + 5 * 1000
+
+
+def test_the_same_seed_gives_the_same_student(tiny_onnx: Path) -> None:
+    a, b = (distiller(tiny_onnx, steps=15).run().student.state_dict() for _ in range(2))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+class Stop:
+    """Interrupts a run as Ctrl-C does, at a given call."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, progress: Progress) -> None:
+        self.left -= 1
+        if self.left <= 0:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tiny_onnx: Path, tmp_path: Path) -> None:
+    file = tmp_path / "state.pt"
+    whole = distiller(tiny_onnx, steps=60).run()
+    with pytest.raises(InterruptedRunError, match="saved") as caught:
+        interrupted = distiller(tiny_onnx, steps=60, checkpoint=file, observe=Stop(1))
+        interrupted.run()
+    assert caught.value.exit_code == 130
+    state = load_checkpoint(file)
+    assert 0 < state["step"] < 60
+    resumed = distiller(tiny_onnx, steps=60, checkpoint=file, seed=1).run(resume=True)
+    assert resumed.steps == 60
+    assert resumed.queries == whole.queries
+    a, b = whole.student.state_dict(), resumed.student.state_dict()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_nan_is_recovered(tiny_onnx: Path) -> None:
+    run = distiller(tiny_onnx, steps=200)
+    poisoned = []
+
+    def poison(progress: Progress) -> None:
+        if not poisoned:
+            poisoned.append(progress.step)
+            with torch.no_grad():
+                next(run.student.parameters()).fill_(math.nan)
+
+    run._observe = poison
+    outcome = run.run()
+    assert poisoned
+    assert len(outcome.recoveries) >= 1
+    assert all(torch.isfinite(p).all() for p in outcome.student.parameters())
+
+
+def test_what_cannot_be_recovered_stops_with_advice(tiny_onnx: Path) -> None:
+    run = distiller(tiny_onnx, steps=10)
+    run.pool.add(torch.rand(100, 1, 16, 16), torch.tensor([[5.0, 0, 0]]).repeat(100, 1))
+    with pytest.raises(DistillationError) as caught:
+        for _ in range(100):
+            run.check_health(0.1)
+    assert "100% of the newest images are of one class" in caught.value.message
+    assert "--input-range" in caught.value.hint
+
+
+def test_health_is_patient_with_swings() -> None:
+    monitor = HealthMonitor()
+    collapsed, healthy = torch.eye(3)[[0] * 30] * 9, torch.eye(3)[[0, 1, 2] * 10] * 9
+    assert monitor.check(collapsed, 1.0) is None
+    assert monitor.check(healthy, 1.0) is None
+    assert monitor.check(collapsed, 1.0) is None
+    assert monitor.check(collapsed, 1.0) is None
+    assert monitor.check(collapsed, 1.0).kind == "collapse"
+    assert monitor.check(healthy, math.nan).kind == "nan"
+
+
+def test_time_budgets_are_kept(tiny_onnx: Path) -> None:
+    run = distiller(tiny_onnx, steps=1)
+    run.budget = Budget(seconds=3.0)
+    outcome = run.run()
+    assert 2.9 <= outcome.seconds <= 3.6
+
+
+def test_published_dafl_runs_in_the_same_engine(tiny_onnx: Path) -> None:
+    teacher = load_onnx_teacher(tiny_onnx, TeacherOptions(mean=(0.5,), std=(0.25,)))
+    name, synthesizer = make_synthesizer("dafl", teacher)
+    student = build_student("lenet5", (1, 16, 16), 3)
+    outcome = Distiller(teacher, student, synthesizer, budget=Budget(steps=2)).run()
+    assert (name, outcome.steps) == ("dafl", 2)
+    assert outcome.student is student.module
+
+
+def test_auto_is_the_adversarial_synthesizer(tiny_onnx: Path) -> None:
+    assert make_synthesizer("auto", load_onnx_teacher(tiny_onnx))[0] == "adversarial"
+
+
+def test_the_pool_keeps_the_newest_and_their_answers() -> None:
+    pool = Pool(10, (1, 2, 2), 3, UNIT)
+    for value in range(4):
+        pool.add(torch.full((4, 1, 2, 2), value / 10), torch.full((4, 3), float(value)))
+    assert (len(pool), pool.added) == (10, 16)
+    images, logits = pool.draw(200)
+    # Rounded to pixels, each image still carries its own answer.
+    torch.testing.assert_close(images[:, 0, 0, 0], logits[:, 0] / 10, atol=0.5 / 255, rtol=0)
+    assert set(logits[:, 0].tolist()) == {1.0, 2.0, 3.0}
+    assert pool.recent(4)[:, 0].tolist() == [3.0] * 4
+    newest = pool.draw(100, newest=4)[1][:50, 0]
+    assert set(newest.tolist()) == {3.0}
+
+
+def test_pool_and_probes_survive_a_checkpoint(tmp_path: Path) -> None:
+    pool, probes = Pool(10, (1, 2, 2), 3, UNIT), ProbeSets(UNIT)
+    pool.add(torch.rand(7, 1, 2, 2), torch.rand(7, 3))
+    probes.add("priors", torch.rand(5, 1, 2, 2), lambda x: x.flatten(1))
+    save_checkpoint(tmp_path / "c.pt", {"pool": pool.state_dict(), "probes": probes.state_dict()})
+    state = load_checkpoint(tmp_path / "c.pt")
+    other, again = Pool(10, (1, 2, 2), 3, UNIT), ProbeSets(UNIT)
+    other.load_state_dict(state["pool"])
+    again.load_state_dict(state["probes"])
+    assert torch.equal(other.pixels(), pool.pixels())
+    assert torch.equal(again.classes("priors"), probes.classes("priors"))
+    assert again.agreement(lambda x: x.flatten(1)).generated == 1.0
+
+
+def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no checkpoint"):
+        load_checkpoint(tmp_path / "none.pt")
+    (tmp_path / "bad.pt").write_bytes(b"nothing")
+    with pytest.raises(UsageError, match="damaged"):
+        load_checkpoint(tmp_path / "bad.pt")
+
+
+def test_the_picture_has_a_row_per_class() -> None:
+    pixels = torch.randint(0, 256, (60, 3, 8, 8), dtype=torch.uint8)
+    logits = torch.eye(4).repeat(15, 1) * 5
+    picture = class_sheet(pixels, logits, columns=5)
+    cells_wide, cells_high = 5 * 10 + 2, 4 * 10 + 2
+    assert picture.width / picture.height == pytest.approx(cells_wide / cells_high, rel=0.01)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 48, 64), (2, 33, 47), (3, 224, 224)])
+def test_the_generator_makes_any_size_within_the_range(shape: tuple[int, int, int]) -> None:
+    from edgedafl.distill.generator import SlimGenerator
+    from edgedafl.distill.tone import tone_of
+
+    preprocess = Preprocess.from_range(-1, 1, shape[0])
+    images = SlimGenerator(shape, preprocess, tone_of(preprocess), channels=8)(torch.randn(4, 64))
+    assert images.shape == (4, *shape)
+    assert float(images.min()) >= -1 and float(images.max()) <= 1
+    assert float(images.std()) > 0.1
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SMALL.batch = 3  # type: ignore[misc]

@@ -1,0 +1,173 @@
+"""Jetson models are accepted and built by TensorRT-RTX, and the scripts drive trtexec rightly."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgedafl.export import student_to_onnx
+from edgedafl.preprocess import Preprocess
+from edgedafl.quantize import CalibrationSet, quantize_model
+from edgedafl.stages.quantize import for_target
+from edgedafl.students import build_student
+from edgedafl.targets import find_target
+from tests.conftest import edgedafl
+
+# Any TensorRT call runs in a child process: without a driver some of them kill the process.
+BUILD = """
+import sys
+try:
+    import tensorrt_rtx as trt
+except ImportError:
+    import tensorrt_rtx_bindings as trt
+class Log(trt.ILogger):
+    def __init__(self):
+        trt.ILogger.__init__(self)
+        self.lines = []
+    def log(self, severity, message):
+        if severity <= trt.ILogger.Severity.WARNING:
+            self.lines.append(message)
+log = Log()
+builder = trt.Builder(log)
+network = builder.create_network(0)
+parser = trt.OnnxParser(network, log)
+blob = open(sys.argv[1], "rb").read()
+if not parser.parse(blob):
+    sys.exit("parse: " + "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors)))
+config = builder.create_builder_config()
+config.num_compute_capabilities = 1
+config.set_compute_capability(trt.ComputeCapability.SM86, 0)
+plan = builder.build_serialized_network(network, config)
+if plan is None:
+    sys.exit("build: " + " | ".join(log.lines[-5:]))
+print(plan.nbytes)
+"""
+
+
+def has_rtx() -> bool:
+    return any(importlib.util.find_spec(name) for name in ("tensorrt_rtx", "tensorrt_rtx_bindings"))
+
+
+@pytest.fixture(scope="module")
+def jetson_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    import numpy as np
+
+    folder = tmp_path_factory.mktemp("jetson")
+    target = find_target("jetson")
+    random = np.random.default_rng(0)
+    models = {}
+    for name, shape in {"lenet5-half": (1, 32, 32), "resnet8": (3, 32, 32), "mobilenetv2:0.25": (3, 32, 32)}.items():
+        student = student_to_onnx(build_student(name, shape, 10).module, shape)
+        pixels = random.integers(0, 256, (32, *shape), dtype=np.uint8)
+        calibration = CalibrationSet(pixels, pixels, np.zeros(32, np.int64), Preprocess.from_range(0, 1, shape[0]))
+        model = quantize_model(for_target(student, target), target.scheme, calibration).model
+        models[name] = folder / f"{name.replace(':', '-')}.onnx"
+        models[name].write_bytes(model.SerializeToString())
+    return models
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_rtx(), reason="TensorRT-RTX is not installed (tensorrt-rtx-cu13-libs and -bindings)")
+@pytest.mark.parametrize("name", ["lenet5-half", "resnet8", "mobilenetv2:0.25"])
+def test_tensorrt_rtx_builds_the_jetson_model(name: str, jetson_models: dict[str, Path]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, str(jetson_models[name])],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) > 10_000
+
+
+# A stand-in, not TensorRT: it refuses flags that its version does not have, and answers with the
+# expected logits so that the scripts' own arithmetic is what is tested.
+TRTEXEC = r"""#!/bin/sh
+[ "$1" = --help ] && { echo "&&&& RUNNING TensorRT.trtexec [TensorRT v@VERSION@] # trtexec"; exit 0; }
+for flag in "$@"; do
+    case "$flag" in
+        --fp16|--int8|--best|--workspace*|--calib*) echo "precision flag $flag" >&2; exit 9 ;;
+        --stronglyTyped) [ @VERSION@ -lt 110000 ] || { echo "unknown $flag" >&2; exit 9; } ;;
+        --saveEngine=*) echo plan > "${flag#*=}" ;;
+        --loadInputs=*) input="${flag#*:}" ;;
+        --exportOutput=*) output="${flag#*=}" ;;
+        --exportTimes=*) times="${flag#*=}" ;;
+        --loadEngine=*) engine="${flag#*=}"; [ -e "$engine" ] || exit 8 ;;
+        --onnx=*) [ -e "${flag#*=}" ] || exit 7 ;;
+    esac
+done
+echo "$@" >> calls.log
+if [ -n "${output:-}" ]; then
+    index="${input#input_}" precision="${engine#model.}"
+    list="$(paste -sd, "expected_${index%.bin}.${precision%.plan}.txt")"
+    printf '[\n  { "name" : "logits"\n  , "dimensions" : "1x3"\n  , "values" : [ %s ]\n  }\n]\n' "$list" > "$output"
+fi
+if [ -n "${times:-}" ]; then
+    { printf '[\n'; i=0; while [ $i -lt 700 ]; do
+        [ $i -gt 0 ] && printf ',\n'
+        printf '  { "startInMs" : %d, "endInMs" : %d, "h2dMs" : 0.01, "computeMs" : 0.1, "latencyMs" : 0.12%d }' $i $i $((i % 10))
+        i=$((i + 1)); done; printf '\n]\n'; } > "$times"
+fi
+"""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path) -> Path:
+    run = tmp_path_factory.mktemp("trt") / "run"
+    made = edgedafl("distill", tiny_onnx, "--target", "jetson", "-o", run, "--steps", "5", "--threads", "1")
+    assert made.code == 0, made.err
+    assert edgedafl("export", run).code == 0
+    return run / "bundles" / "jetson-orin-nano"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["100300", "110400"])
+def test_scripts_drive_trtexec_without_precision_flags(version: str, bundle: Path, tmp_path: Path) -> None:
+    import os
+    import shutil
+
+    place = tmp_path / "bundle"
+    shutil.copytree(bundle, place)
+    trtexec = tmp_path / "trtexec"
+    trtexec.write_text(TRTEXEC.replace("@VERSION@", version))
+    trtexec.chmod(0o755)
+    environment = {**os.environ, "TRTEXEC": str(trtexec)}
+    done = subprocess.run(
+        [str(place / "bench"), "--output", "latency.json"], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((place / "latency.json").read_text())
+    assert set(found["samples_ns"]) == {"fp16", "int8"}
+    assert [len(v) for v in found["samples_ns"].values()] == [700, 700]
+    assert min(found["samples_ns"]["int8"]) == 120_000
+    assert all(check["passed"] and check["relative_error"] == 0 for check in found["checks"].values())
+    calls = (place / "calls.log").read_text()
+    builds = [line for line in calls.splitlines() if "--onnx" in line]
+    assert len(builds) == 2
+    assert all(("--stronglyTyped" in line) == (version == "100300") for line in builds)
+    assert all("--timingCacheFile=timing.cache" in line for line in builds)
+
+
+@pytest.mark.slow
+def test_scripts_say_what_is_missing(bundle: Path, tmp_path: Path) -> None:
+    import os
+    import shutil
+
+    place = tmp_path / "bundle"
+    shutil.copytree(bundle, place)
+    bare = {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run([str(place / "build.sh")], capture_output=True, text=True, env=bare, check=False)
+    assert (done.returncode, "trtexec was not found" in done.stderr) == (3, True)
+    old = tmp_path / "trtexec"
+    old.write_text(TRTEXEC.replace("@VERSION@", "80501"))
+    old.chmod(0o755)
+    done = subprocess.run(
+        [str(place / "build.sh")], capture_output=True, text=True, env={**os.environ, "TRTEXEC": str(old)}, check=False
+    )
+    assert (done.returncode, "needs 10.3 or newer" in done.stderr) == (3, True)

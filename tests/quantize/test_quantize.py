@@ -1,0 +1,106 @@
+"""Integer students: calibration, schemes, methods."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from edgedafl.errors import UsageError
+from edgedafl.export import student_to_onnx
+from edgedafl.graph.runtime import open_session, run_batched
+from edgedafl.preprocess import Preprocess
+from edgedafl.quantize import METHODS, CalibrationSet, quantize_model
+from edgedafl.stages.quantize import for_target
+from edgedafl.students import build_student
+from edgedafl.targets import Target, find_target, list_targets
+
+SHAPE = (3, 32, 32)
+
+
+@pytest.fixture(scope="module")
+def model() -> onnx.ModelProto:
+    return student_to_onnx(build_student("resnet8:0.5", SHAPE, 5).module, SHAPE)
+
+
+@pytest.fixture(scope="module")
+def calibration(model: onnx.ModelProto) -> CalibrationSet:
+    random = np.random.default_rng(0)
+    preprocess = Preprocess.from_mean_std((0.5,), (0.25,), 3)
+    pixels = random.integers(0, 256, (300, *SHAPE), dtype=np.uint8)
+    probes = random.integers(0, 256, (100, *SHAPE), dtype=np.uint8)
+    blank = CalibrationSet(pixels, probes, np.zeros(100, np.int64), preprocess)
+    classes = run_batched(open_session(model), blank.probe_images()).argmax(1)
+    return CalibrationSet(pixels[:64], probes, classes, preprocess)
+
+
+@pytest.mark.parametrize("target", list_targets(), ids=lambda t: t.name)
+def test_each_target_gets_its_own_scheme(target: Target, model: onnx.ModelProto, calibration: CalibrationSet) -> None:
+    found = quantize_model(for_target(model, target), target.scheme, calibration)
+    assert set(found.tried) == set(METHODS)
+    assert found.agreement == max(found.tried.values()) >= 0.9
+    assert found.float_agreement == 1.0
+    graph = found.model.graph
+    onnx.checker.check_model(found.model, full_check=True)
+    initializers = {t.name: t for t in graph.initializer}
+    zero_points = [initializers[n.input[2]] for n in graph.node if n.op_type == "QuantizeLinear"]
+    kinds = {onnx.TensorProto.DataType.Name(t.data_type).lower() for t in zero_points}
+    assert kinds == {target.scheme.activations}
+    if target.scheme.symmetric_activations:
+        assert all(not onnx.numpy_helper.to_array(t).any() for t in zero_points)
+    weights = [t for t in graph.initializer if len(t.dims) == 4]
+    assert {t.data_type for t in weights} == {onnx.TensorProto.INT8}
+    biases = Counter(t.data_type for t in graph.initializer if t.data_type == onnx.TensorProto.INT32 and t.dims)
+    assert bool(biases) == target.scheme.quantize_bias
+    halves = [t for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT16]
+    assert bool(halves) == (target.scheme.remainder == "float16")
+    assert found.model.ir_version <= target.ir_version
+    assert found.model.opset_import[0].version == target.opset
+
+
+def test_jetson_gets_no_quantized_outputs_of_weighted_layers(
+    model: onnx.ModelProto, calibration: CalibrationSet
+) -> None:
+    target = find_target("jetson")
+    graph = quantize_model(for_target(model, target), target.scheme, calibration).model.graph
+    consumers = {name: node.op_type for node in graph.node for name in node.input}
+    after = [consumers[n.output[0]] for n in graph.node if n.op_type == "Conv"]
+    assert set(after) <= {"Relu", "Add"}
+
+
+def test_calibration_is_balanced_over_classes() -> None:
+    pixels = np.arange(1000, dtype=np.uint8).reshape(1000, 1, 1, 1)
+    classes = np.array([0] * 900 + [1] * 60 + [2] * 40)
+    chosen = CalibrationSet.balanced(
+        np.broadcast_to(np.arange(1000).reshape(-1, 1, 1, 1) % 256, (1000, 1, 1, 1)).astype(np.uint8), classes,
+        probe_pixels=pixels[:5], probe_classes=classes[:5], preprocess=Preprocess.from_range(0, 1, 1), count=120,
+    )  # fmt: skip
+    assert len(chosen.pixels) == 120
+    counts = Counter(classes[int(np.flatnonzero((np.arange(1000) % 256) == v)[0])] for v in chosen.pixels.reshape(-1))
+    assert sum(counts.values()) == 120
+
+
+def test_calibration_takes_rare_classes_whole() -> None:
+    classes = np.array([0] * 900 + [1] * 60 + [2] * 40)
+    pixels = np.zeros((1000, 3, 1, 1), np.uint8)
+    pixels[np.arange(1000), classes] = 255
+    chosen = CalibrationSet.balanced(
+        pixels, classes, probe_pixels=pixels[:5], probe_classes=classes[:5],
+        preprocess=Preprocess.from_range(0, 1, 3), count=150,
+    )  # fmt: skip
+    counts = (chosen.pixels[:, :, 0, 0] > 0).sum(0)
+    assert counts.tolist() == [55, 55, 40]
+
+
+def test_calibration_sets_survive_the_disk(calibration: CalibrationSet, tmp_path: Path) -> None:
+    path = tmp_path / "c.npz"
+    calibration.save(path)
+    again = CalibrationSet.load(path)
+    assert again.digest == calibration.digest
+    np.testing.assert_allclose(again.images(), calibration.images())
+    path.write_bytes(b"junk")
+    with pytest.raises(UsageError, match="not a calibration set"):
+        CalibrationSet.load(path)
