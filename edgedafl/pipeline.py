@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedafl.config import CompressConfig, GateConfig
+from edgedafl.distill.preflight import Preflight, check_teacher
 from edgedafl.gate import GateReport, Measured, check_limits
 from edgedafl.graph.cost import count_macs
-from edgedafl.graph.facts import facts_of
+from edgedafl.graph.facts import GraphFacts, facts_of
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.load import load_onnx
 from edgedafl.report import RunSummary, summarize_run, write_report
@@ -31,21 +32,24 @@ from edgedafl.stages import (
     verify_stage,
 )
 from edgedafl.targets import Target, find_target
-from edgedafl.teachers import load_teacher
+from edgedafl.teachers import TeacherOptions, TeacherSpec, load_teacher
 
 if TYPE_CHECKING:
     from edgedafl.distill import Progress
 
 __all__ = [
     "Compression",
+    "Inspection",
     "compress",
     "distill",
     "export",
     "gate_model",
     "gate_run",
+    "inspect",
     "prepare",
     "profile",
     "quantize",
+    "run_target",
     "verify",
 ]
 
@@ -68,6 +72,32 @@ class Compression:
 
     run: RunDirectory
     summary: RunSummary
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a model is.
+
+    Attributes:
+        spec: What is known of it as a teacher.
+        preflight: What it answers to procedural images.
+        graph: Facts of its graph; None for PyTorch teachers.
+    """
+
+    spec: TeacherSpec
+    preflight: Preflight
+    graph: GraphFacts | None
+
+
+def inspect(source: str, options: TeacherOptions | None = None) -> Inspection:
+    """Load a model as a teacher and look at it.
+
+    Raises:
+        EdgeDaflError: One of its children; `UnsupportedModelError` where it can be no teacher.
+    """
+    teacher = load_teacher(source, options)
+    graph = facts_of(load_onnx(source).model) if Path(source).is_file() else None
+    return Inspection(teacher.spec, check_teacher(teacher), graph)
 
 
 def compress(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgedafl.cli.options import common, numbers
 from edgedafl.cli.render import print_json, print_table
+
+if TYPE_CHECKING:
+    from edgedafl.graph.facts import GraphFacts
 
 __all__ = ["command"]
 
@@ -22,8 +25,8 @@ __all__ = ["command"]
 @common
 def command(model: str, as_json: bool, quiet: bool, output_name: str | None, **flags: Any) -> int:
     """What MODEL is, and whether it can be a teacher; exit 5 when it cannot."""
-    from edgedafl.distill.preflight import check_teacher
-    from edgedafl.teachers import TeacherOptions, load_teacher
+    from edgedafl import pipeline
+    from edgedafl.teachers import TeacherOptions
     from edgedafl.units import format_bytes, format_count
 
     parsed = {k: numbers(v, f"--{k.replace('_', '-')}") for k, v in flags.items() if v is not None}
@@ -35,10 +38,8 @@ def command(model: str, as_json: bool, quiet: bool, output_name: str | None, **f
         mean=parsed.get("input_mean", ()),
         std=parsed.get("input_std", ()),
     )
-    teacher = load_teacher(model, options)
-    spec = teacher.spec
-    preflight = check_teacher(teacher)
-    graph = _graph_facts(model)
+    found = pipeline.inspect(model, options)
+    spec, preflight, graph = found.spec, found.preflight, _graph_rows(found.graph)
     if as_json:
         print_json({"teacher": spec.to_dict(), "preflight": vars(preflight), "graph": graph})
         return 0
@@ -67,15 +68,9 @@ def command(model: str, as_json: bool, quiet: bool, output_name: str | None, **f
     return 0
 
 
-def _graph_facts(model: str) -> dict[str, Any]:
-    from pathlib import Path
-
-    if not Path(model).is_file():
+def _graph_rows(facts: GraphFacts | None) -> dict[str, Any]:
+    if facts is None:
         return {}
-    from edgedafl.graph.facts import facts_of
-    from edgedafl.graph.load import load_onnx
-
-    facts = facts_of(load_onnx(model).model)
     operators = ", ".join(f"{name} {count}" for name, count in facts.operators.items())
     return {
         "producer": facts.producer,

@@ -54,7 +54,7 @@ class AdversarialSettings:
     one_hot: float = 1.0
     entropy: float = 5.0
     activation: float = 0.3
-    adversarial: float = 1.0
+    adversarial: float = 4.0
     warm_up: float = 0.2
     temperature: float = 4.0
     latent: int = 64

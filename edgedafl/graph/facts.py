@@ -12,7 +12,6 @@ from onnx import TensorProto
 __all__ = ["GraphFacts", "ImageInput", "facts_of", "float_outputs", "graph_inputs"]
 
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "QLinearConv")
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,9 @@ def facts_of(model: onnx.ModelProto) -> GraphFacts:
     graph = model.graph
     operators = Counter(node.op_type for node in graph.node)
     used = {name for node in graph.node for name in node.input}
-    parameters = sum(math.prod(t.dims) for t in graph.initializer if t.name in used)
+    # int64 tensors are shapes and indices, not weights.
+    weights = [t for t in graph.initializer if t.name in used and t.data_type != TensorProto.INT64]
+    parameters = sum(math.prod(t.dims) for t in weights)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     return GraphFacts(
         producer=f"{model.producer_name} {model.producer_version}".strip() or "unknown",
@@ -102,8 +103,3 @@ def _is_training(model: onnx.ModelProto) -> bool:
         for node in model.graph.node
         for attribute in node.attribute
     ) or any("Grad" in node.op_type for node in model.graph.node if node.domain)
-
-
-def has_weights(model: onnx.ModelProto) -> bool:
-    """Whether any layer of the graph multiplies by something learned."""
-    return any(node.op_type in _WEIGHTED for node in model.graph.node)

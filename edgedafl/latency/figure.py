@@ -105,7 +105,7 @@ def read_measurement(path: Path, device: str) -> Measurement:
         raw = json.loads(path.read_text("utf-8"))
         samples = {name: values for name, values in raw["samples_ns"].items() if values}
         summaries = {name: summarize(values) for name, values in samples.items()}
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise MeasurementError(f"{str(path)!r} is no latency result: {error}.", "Run the profile again.") from error
     if raw.get("schema") != 1 or not summaries:
         raise MeasurementError(f"{str(path)!r} holds no samples of the known schema.", "Run the profile again.")

@@ -110,7 +110,8 @@ def _quantize(model: onnx.ModelProto, scheme: QuantizationScheme, method: str, i
         "WeightSymmetric": True,
         "QuantizeBias": scheme.quantize_bias,
     }
-    operators = [*_WEIGHTED, "Add"]
+    # TensorRT adds residuals in the float type of the remainder; quantized sums cost it reformats.
+    operators = list(_WEIGHTED)
     if scheme.outputs:
         operators = [*_WEIGHTED, *_BETWEEN]
     else:

@@ -16,7 +16,7 @@ from edgedafl.rundir import RunDirectory, digest_of, write_atomic
 from edgedafl.stages.distill import CALIBRATION, STUDENT
 from edgedafl.targets import Target
 
-__all__ = ["load_models", "models_dir", "quantize_stage", "stage_name"]
+__all__ = ["for_target", "load_models", "models_dir", "quantize_stage", "stage_name"]
 
 
 def stage_name(stage: str, run: RunDirectory, target: Target) -> str:

@@ -1,7 +1,7 @@
 """Students: small networks that learn from a teacher."""
 
-from edgedafl.students.base import Student, StudentSpec
 from edgedafl.module_cost import module_layers, module_macs
+from edgedafl.students.base import Student, StudentSpec
 from edgedafl.students.fit import Budget, Candidate, fit_student
 from edgedafl.students.registry import ARCHITECTURES, build_student
 

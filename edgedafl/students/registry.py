@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from edgedafl.errors import UsageError
-from edgedafl.students.base import Student, StudentSpec
 from edgedafl.module_cost import module_macs
+from edgedafl.students.base import Student, StudentSpec
 from edgedafl.students.lenet import LeNet
 from edgedafl.students.mobilenet import MobileNetV2
 from edgedafl.students.resnet import cifar_resnet, wide_stem_resnet

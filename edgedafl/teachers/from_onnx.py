@@ -36,7 +36,7 @@ from edgedafl.teachers.base import (
 )
 from edgedafl.teachers.options import TeacherOptions
 
-__all__ = ["OnnxTeacher", "load_onnx_teacher"]
+__all__ = ["OnnxTeacher", "load_onnx_teacher", "to_interface"]
 
 _PARITY_ROWS = 3
 

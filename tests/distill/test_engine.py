@@ -53,7 +53,7 @@ def test_a_student_learns_its_teacher(tiny_onnx: Path) -> None:
         "generated at 75%",
         "generated at 95%",
     }
-    assert len(outcome.pool) == 2000
+    assert len(outcome.pool) == 120 * 32
     assert outcome.queries == distiller_queries(120)
 
 
@@ -160,7 +160,7 @@ def test_the_pool_keeps_the_newest_and_their_answers() -> None:
     assert (len(pool), pool.added) == (10, 16)
     images, logits = pool.draw(200)
     # Rounded to pixels, each image still carries its own answer.
-    torch.testing.assert_close(images[:, 0, 0, 0], logits[:, 0] / 10, atol=0.5 / 255, rtol=0)
+    torch.testing.assert_close(images[:, 0, 0, 0], logits[:, 0] / 10, atol=0.51 / 255, rtol=0)
     assert set(logits[:, 0].tolist()) == {1.0, 2.0, 3.0}
     assert pool.recent(4)[:, 0].tolist() == [3.0] * 4
     newest = pool.draw(100, newest=4)[1][:50, 0]

@@ -94,4 +94,4 @@ def _transpose_crop(
     totals = [max(f - s, 0) for f, s in zip(full, list(shape)[-rank:], strict=True)]
     small = [total // 2 for total in totals]
     large = [total - half for total, half in zip(totals, small, strict=True)]
-    return (large, small) if mode == "SAME_LOWER" else (small, large)
+    return (small, large) if mode == "SAME_UPPER" else (large, small)

@@ -120,8 +120,9 @@ def _source_positions(
         return np.asarray((out + 0.5) / scale - 0.5)
     if rule == "asymmetric":
         return np.asarray(out / scale)
-    if rule == "align_corners" and target > 1 and nominal != 1:
-        return np.asarray(out * (length - 1) / (nominal - 1))
+    if rule == "align_corners" and target > 1:
+        # Over the whole number of output cells, as ONNX Runtime has it.
+        return np.asarray(out * (length - 1) / (target - 1))
     if rule in ("align_corners", "pytorch_half_pixel"):
         return np.zeros(target)
     if rule == "half_pixel_symmetric":
