@@ -16,6 +16,7 @@ from edgedafl.distill.budget import cosine
 from edgedafl.distill.generator import SlimGenerator
 from edgedafl.distill.losses import (
     activation_loss,
+    balanced_classes,
     distillation_loss,
     information_entropy_loss,
     one_hot_loss,
@@ -34,8 +35,8 @@ class AdversarialSettings:
     Attributes:
         one_hot: Weight of the one-hot loss.
         entropy: Weight of the information-entropy loss (base 10).
-        activation: Weight of the logarithm of the activation loss.
-        adversarial: Weight of the disagreement.
+        activation: Weight of the activation loss.
+        adversarial: Weight of the disagreement; falls as (1 - progress) squared.
         warm_up: Share of the budget before the adversarial term begins.
         temperature: Of distillation and disagreement: with it the student learns the order of
             all classes, not only the first.
@@ -53,7 +54,7 @@ class AdversarialSettings:
 
     one_hot: float = 1.0
     entropy: float = 5.0
-    activation: float = 0.3
+    activation: float = 0.1
     adversarial: float = 4.0
     warm_up: float = 0.2
     temperature: float = 4.0
@@ -120,17 +121,17 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         images = self.generator(self.latents(s.batch))
         answer = teacher(images)
         losses = {
-            "one_hot": one_hot_loss(answer.logits),
+            "one_hot": one_hot_loss(answer.logits, balanced_classes(answer.logits)),
             "entropy": information_entropy_loss(answer.logits, self._mean_classes(answer.logits)),
         }
         total = s.one_hot * losses["one_hot"] + s.entropy * losses["entropy"]
         if answer.features is not None:
-            # The logarithm makes the weight fit teachers whose features are large or small.
-            losses["activation"] = -torch.log(-activation_loss(answer.features) + 1e-6)
+            losses["activation"] = activation_loss(answer.features)
             total = total + s.activation * losses["activation"]
         if fraction >= s.warm_up and s.adversarial:
             losses["adversarial"] = -self._disagreement(student, images, answer.logits)
-            total = total + s.adversarial * losses["adversarial"]
+            # Late on, images near the classes teach more than ever stranger ones.
+            total = total + s.adversarial * (1 - fraction) ** 2 * losses["adversarial"]
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 __all__ = [
     "activation_loss",
+    "balanced_classes",
     "distillation_loss",
     "entropy_share",
     "information_entropy_loss",
@@ -17,9 +18,34 @@ __all__ = [
 ]
 
 
-def one_hot_loss(logits: Tensor) -> Tensor:
-    """Cross-entropy with the teacher's own arg-max (DAFL eq. 2): images should look like a class."""
-    return F.cross_entropy(logits, logits.detach().argmax(1))
+_SINKHORN_ROUNDS = 5
+
+
+def one_hot_loss(logits: Tensor, classes: Tensor | None = None) -> Tensor:
+    """Cross-entropy with the teacher's own arg-max (DAFL eq. 2): images should look like a class.
+
+    Args:
+        logits: (N, K).
+        classes: Other classes to aim at, (N,).
+    """
+    return F.cross_entropy(logits, logits.detach().argmax(1) if classes is None else classes)
+
+
+def balanced_classes(logits: Tensor) -> Tensor:
+    """A class for every image, each class about equally often, close to the teacher's answers.
+
+    With arg-max labels a class that is rarely first gets few clear images, though the entropy of
+    the mean may be high. Rows and columns of the probabilities are normalised in turn
+    (Sinkhorn-Knopp), then the largest entry of each row is taken.
+
+    Args:
+        logits: (N, K).
+    """
+    share = torch.softmax(logits.detach(), 1)
+    for _ in range(_SINKHORN_ROUNDS):
+        share = share / share.sum(0, keepdim=True).clamp_min(1e-9)
+        share = share / share.sum(1, keepdim=True).clamp_min(1e-9)
+    return share.argmax(1)
 
 
 def activation_loss(features: Tensor) -> Tensor:

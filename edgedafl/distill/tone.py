@@ -61,7 +61,7 @@ def tone_of(preprocess: Preprocess) -> Tone:
     if moments is not None:
         return _from_moments(*moments)
     if len(preprocess.low) == 1:
-        return Tone(4.0, -3.5, "assumed", other=0.125)
+        return Tone(4.0, -4.0, "assumed", other=0.0625)
     return Tone(2.0, 0.0, "assumed", other=0.25)
 
 

@@ -10,6 +10,7 @@ import torch
 from edgedafl.distill.dafl import DaflGenerator, DaflSynthesizer
 from edgedafl.distill.losses import (
     activation_loss,
+    balanced_classes,
     distillation_loss,
     entropy_share,
     information_entropy_loss,
@@ -105,3 +106,13 @@ def test_half_and_half_is_a_range_and_no_statistic() -> None:
 def test_entropy_share() -> None:
     assert entropy_share(torch.ones(7) / 7) == pytest.approx(1)
     assert entropy_share(torch.tensor([1.0, 0, 0])) == pytest.approx(0, abs=1e-5)
+
+
+def test_balanced_classes_give_every_class_its_share() -> None:
+    logits = torch.randn(100, 5)
+    logits[:, 0] += 3
+    assert torch.bincount(logits.argmax(1), minlength=5)[0] > 80
+    counts = torch.bincount(balanced_classes(logits), minlength=5)
+    assert counts.min() >= 10
+    clear = torch.eye(5).repeat(20, 1) * 9
+    assert torch.equal(balanced_classes(clear), clear.argmax(1))
