@@ -3,11 +3,16 @@
 The generator is asked for images of a clear class, all classes, strong features (DAFL) and, after
 a warm-up, for images on which the student still differs from the teacher. Everything it makes
 goes into a pool from which the student learns many times over.
+
+A generator that is kept under the adversarial term drifts to ever stranger images, and a small
+student spends itself on them. So the generator has several lives: each begins with fresh weights,
+and the images of all lives stay in the pool.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +41,9 @@ class AdversarialSettings:
         one_hot: Weight of the one-hot loss.
         entropy: Weight of the information-entropy loss (base 10).
         activation: Weight of the activation loss.
-        adversarial: Weight of the disagreement; falls as (1 - progress) squared.
-        warm_up: Share of the budget before the adversarial term begins.
+        adversarial: Weight of the disagreement.
+        lives: How often the generator begins anew; see the module's text.
+        warm_up: Share of a life before the adversarial term begins.
         temperature: Of distillation and disagreement: with it the student learns the order of
             all classes, not only the first.
         latent: Length of the code.
@@ -56,7 +62,8 @@ class AdversarialSettings:
     entropy: float = 5.0
     activation: float = 0.1
     adversarial: float = 4.0
-    warm_up: float = 0.2
+    lives: int = 5
+    warm_up: float = 0.3
     temperature: float = 4.0
     latent: int = 64
     channels: int = 32
@@ -65,7 +72,7 @@ class AdversarialSettings:
     student_learning_rate: float = 2e-3
     student_steps: int = 12
     student_batch: int = 128
-    pool: int = 40_000
+    pool: int = 100_000
     newest: int = 2_000
     ema: float = 0.99
 
@@ -86,6 +93,7 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         self._spec = teacher.spec
         self._device = device
         self._rate = self.settings.learning_rate
+        self._life = 0
         # Too few images per class to see the balance in one batch: remember earlier ones.
         self._small = self.settings.batch < 10 * teacher.spec.num_classes
         self._running = torch.full((teacher.spec.num_classes,), 1 / teacher.spec.num_classes, device=device)
@@ -116,8 +124,9 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
     def step(self, teacher: Teacher, student: nn.Module, fraction: float) -> Batch:
         """One generator step; see the module's text."""
         s = self.settings
+        local = self._begin_life(fraction)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate * cosine(fraction)
+            group["lr"] = self._rate * cosine(local)
         images = self.generator(self.latents(s.batch))
         answer = teacher(images)
         losses = {
@@ -128,15 +137,22 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         if answer.features is not None:
             losses["activation"] = activation_loss(answer.features)
             total = total + s.activation * losses["activation"]
-        if fraction >= s.warm_up and s.adversarial:
+        if local >= s.warm_up and s.adversarial:
             losses["adversarial"] = -self._disagreement(student, images, answer.logits)
-            # Late on, images near the classes teach more than ever stranger ones.
-            total = total + s.adversarial * (1 - fraction) ** 2 * losses["adversarial"]
+            total = total + s.adversarial * losses["adversarial"]
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()
         losses = {name: value.detach() for name, value in losses.items()}
         return Batch(images.detach(), answer.logits.detach(), losses)
+
+    def _begin_life(self, fraction: float) -> float:
+        """Start a new life when it is due; returns progress through the present one."""
+        place = min(fraction, 0.999999) * self.settings.lives
+        if int(place) != self._life:
+            self._life = int(place)
+            self._build()
+        return place - int(place)
 
     def _disagreement(self, student: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
         """log(1 + KL at the distillation temperature), the student in evaluation mode."""
@@ -153,3 +169,11 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         mean = torch.softmax(logits.detach(), 1).mean(0)
         self._running = 0.9 * before + 0.1 * mean
         return before
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "life": self._life, "running": self._running}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._life = int(state["life"])
+        self._running = state["running"].to(self._device)
