@@ -54,7 +54,8 @@ class AdversarialSettings:
         student_steps: Student steps per generator step.
         student_batch: Images per student step.
         pool: Images kept.
-        newest: Half of each student batch comes from that many newest images.
+        newest: Half of each student batch comes from that many newest images,
+        newest_until: up to this progress; after it all come from the whole pool alike.
         ema: Decay of the averaged student.
     """
 
@@ -62,7 +63,7 @@ class AdversarialSettings:
     entropy: float = 5.0
     activation: float = 0.1
     adversarial: float = 4.0
-    lives: int = 5
+    lives: int = 8
     warm_up: float = 0.3
     temperature: float = 4.0
     latent: int = 64
@@ -74,6 +75,7 @@ class AdversarialSettings:
     student_batch: int = 128
     pool: int = 100_000
     newest: int = 2_000
+    newest_until: float = 0.6
     ema: float = 0.99
 
 
@@ -105,6 +107,7 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
             decay=True,
             pool=s.pool,
             newest=s.newest,
+            newest_until=s.newest_until,
             temperature=s.temperature,
             ema=s.ema,
         )

@@ -105,6 +105,7 @@ class DaflSynthesizer(GeneratorSynthesizer):
             decay=False,
             pool=0,
             newest=0,
+            newest_until=0.0,
             temperature=1.0,
             ema=0.0,
         )

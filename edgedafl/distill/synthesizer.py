@@ -39,6 +39,8 @@ class Recipe:
         decay: Whether the rate follows a cosine to its floor; constant otherwise.
         pool: Capacity of the replay pool; 0 trains on the fresh batch itself.
         newest: Half of a student batch comes from that many newest images.
+        newest_until: Progress after which batches are drawn from the whole pool alike: the
+            student should end on everything it has seen.
         temperature: Of the distillation loss.
         ema: Decay of the averaged student; 0 keeps the last weights.
     """
@@ -49,6 +51,7 @@ class Recipe:
     decay: bool
     pool: int
     newest: int
+    newest_until: float
     temperature: float
     ema: float
 
