@@ -172,9 +172,19 @@ class RunDirectory:
         self.update(stages=stages)
 
     def append_metrics(self, row: dict[str, Any]) -> None:
-        """Append one line to `metrics.jsonl`."""
-        with self.metrics_path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+        """Append one line to `metrics.jsonl`.
+
+        Raises:
+            EnvironmentMissingError: If the disk is full.
+        """
+        try:
+            with self.metrics_path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise EnvironmentMissingError(
+                f"{str(self.metrics_path)!r} cannot be written: {error.strerror or error}.",
+                "Free space, then go on with the same command and --resume.",
+            ) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All complete lines of `metrics.jsonl`."""

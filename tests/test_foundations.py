@@ -109,6 +109,8 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
         assert "Free space" in caught.value.hint
         assert (place / "file").read_bytes() == b"old"
         assert [p.name for p in place.iterdir()] == ["file"]
+        with pytest.raises(EnvironmentMissingError, match="metrics"):
+            RunDirectory(place).append_metrics({"x": "0" * 200_000})
     finally:
         subprocess.run(["umount", str(place)], check=False)
 

@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
         sys.exit(ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
+        click.echo("Interrupted. Finished stages are kept: the same command goes on after them.", err=True)
         sys.exit(ExitCode.INTERRUPTED)
     except EdgeDaflError as error:
         _explain(error, as_json="--json" in arguments)

@@ -23,6 +23,7 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
     it, profiles it and writes a report. Limits under [gate] in edgedafl.toml are checked at the
     end.
     """
+    project_file = flags["config"]
     config = merged_config(teacher, flags)
     if dry_run:
         print_json({"teacher": teacher, **config.model_dump(mode="json"), "seconds": config.seconds})
@@ -37,7 +38,7 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
         if plan.preflight.warning and not quiet:
             click.echo(f"Warning: {plan.preflight.warning}", err=True)
         done = pipeline.compress(plan, resume=resume, force=force, observe=display.progress, notice=display.stage)
-    project = read_project()
+    project = read_project(project_file)
     limits = project.gate
     report = None
     if limits.model_dump(exclude_none=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,10 @@ def _write(outcome: Distillation, plan: Plan, run: RunDirectory) -> list[Path]:
         seed=plan.config.seed,
     ).save(calibration)
     picture = run.path / "samples" / "classes.png"
-    picture.parent.mkdir(exist_ok=True)
     newest = slice(-min(len(pixels), 8000), None)
-    class_sheet(pixels[newest], logits[newest]).save(picture)
+    image = io.BytesIO()
+    class_sheet(pixels[newest], logits[newest]).save(image, "png")
+    write_atomic(picture, image.getvalue())
     return [student, calibration, picture]
 
 

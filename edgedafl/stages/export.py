@@ -9,6 +9,7 @@ import numpy as np
 
 from edgedafl.errors import UsageError
 from edgedafl.export import Artifacts, Bundle, find_exporter, read_bundle
+from edgedafl.graph.load import sha256_of
 from edgedafl.quantize import CalibrationSet
 from edgedafl.rundir import RunDirectory, digest_of
 from edgedafl.stages.distill import CALIBRATION
@@ -63,7 +64,7 @@ def export_stage(run: RunDirectory, target: Target, precision: str, exporter: st
     directory = bundle_dir(run, target)
     stage = stage_name("export", run, target)
     files = [models_dir(run, target) / f"{p}.onnx" for p in artifacts.models]
-    inputs = digest_of([[f.read_bytes().hex() for f in files], target.to_dict(), name, precision])
+    inputs = digest_of([[sha256_of(f) for f in files], target.to_dict(), name, precision])
     if run.is_current(stage, inputs):
         record = run.stage(stage)
         assert record is not None

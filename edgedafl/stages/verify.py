@@ -13,6 +13,7 @@ import torch
 from edgedafl.errors import CheckFailedError
 from edgedafl.evaluate import accuracy, read_labelled
 from edgedafl.export import read_bundle
+from edgedafl.graph.load import sha256_of
 from edgedafl.graph.parity import Parity, compare, require_parity
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.preprocess import Preprocess
@@ -20,7 +21,7 @@ from edgedafl.quantize import CalibrationSet
 from edgedafl.rundir import RunDirectory, digest_of
 from edgedafl.stages.distill import CALIBRATION
 from edgedafl.stages.export import bundle_dir
-from edgedafl.stages.quantize import load_models, stage_name
+from edgedafl.stages.quantize import load_models, models_dir, stage_name
 from edgedafl.targets import Target
 from edgedafl.teachers import Teacher
 
@@ -75,10 +76,13 @@ def verify_stage(
             parity = compare(scores["fp32"], found)
             result["parity"][f"student fp32 against {precision}"] = vars(parity)
     result["parity"] |= _check_bundle(bundle_dir(run, target))
+    name = stage_name("verify", run, target)
+    inputs = digest_of([sha256_of(models_dir(run, target) / f"{p}.onnx") for p in models])
     if labelled is not None:
         result["accuracy"] = _accuracies(models, teacher, labelled, calibration.preprocess)
-    name = stage_name("verify", run, target)
-    run.finish(name, digest_of(result), [], result)
+    elif (before := run.stage(name)) is not None and before.inputs == inputs:
+        result["accuracy"] = before.result["accuracy"]  # measured before on these very models
+    run.finish(name, inputs, [], result)
     return result
 
 

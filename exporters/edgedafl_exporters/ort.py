@@ -30,7 +30,10 @@ _CONVERSION_SECONDS = 300
 
 
 class OrtExporter:
-    """A bundle of .ort files beside the .onnx files they were made from."""
+    """A bundle of .ort files beside the .onnx file they were made from.
+
+    ONNX Runtime's converter does not write the same bytes twice, so neither does this exporter.
+    """
 
     name = "ort"
 

@@ -132,6 +132,17 @@ def test_finished_stages_are_not_run_again(run: Path, tiny_onnx: Path, labelled:
 
 
 @pytest.mark.slow
+def test_compress_ends_with_the_gate(run: Path, tiny_onnx: Path, labelled: Path, tmp_path: Path) -> None:
+    config = tmp_path / "edgedafl.toml"
+    config.write_text("[gate]\nmin_accuracy = '10%'\nmax_size = '1KB'\n")
+    arguments = ["compress", tiny_onnx, "--target", "jetson", "-o", run, "--eval", labelled, "--student", "resnet8:0.5"]
+    result = edgedafl(*arguments, *STEPS, "--config", config)
+    assert result.code == 1, result.err
+    assert f"raise max_size in {config}:3" in result.out
+    assert "pass  accuracy" in result.out
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["jetson", "phone", "raspberry-pi", "rpi4", "x86"])
 def test_every_target_gets_a_verified_bundle(run: Path, target: str) -> None:
     result = edgedafl("export", run, "--target", target, "--json")
@@ -151,17 +162,18 @@ def test_every_target_gets_a_verified_bundle(run: Path, target: str) -> None:
 
 
 @pytest.mark.slow
-def test_archives_are_reproducible(run: Path, tmp_path: Path) -> None:
-    first = edgedafl("export", run, "--target", "rpi4", "--json").json
+@pytest.mark.parametrize("target", ["x86-64-vnni", "jetson-orin-nano"])
+def test_archives_are_reproducible(run: Path, tmp_path: Path, target: str) -> None:
+    first = edgedafl("export", run, "--target", target, "--json").json
     archive = run / first["archive"]
     before = archive.read_bytes()
     archive.unlink()
-    edgedafl("export", run, "--target", "rpi4")
+    edgedafl("export", run, "--target", target)
     assert archive.read_bytes() == before
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path, filter="data")
-    assert (tmp_path / "rpi4" / "bench").stat().st_mode & 0o100
-    assert gzip.decompress(before)[:5] == b"rpi4/"
+    assert (tmp_path / target / "bench").stat().st_mode & 0o100
+    assert gzip.decompress(before)[:5] == target.encode()[:5]
 
 
 @pytest.mark.slow

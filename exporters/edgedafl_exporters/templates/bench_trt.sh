@@ -35,7 +35,7 @@ while read -r precision file tolerance input; do
     for example in input_*.bin; do
         index="${example#input_}" index="${index%.bin}"
         "$TRTEXEC" --loadEngine="model.$precision.plan" --loadInputs="$input:$example" \
-            --exportOutput=answer.json --iterations=1 --warmUp=0 --duration=0 > /dev/null 2>&1
+            --exportOutput=answer.json --iterations=1 --warmUp=0 --duration=0 < /dev/null > /dev/null 2>&1
         values answer.json > answer.txt
         result="$(paste answer.txt "expected_$index.$precision.txt" | awk '
             {d = $1 - $2; if (d < 0) d = -d; m = $2 < 0 ? -$2 : $2
@@ -52,7 +52,7 @@ while read -r precision file tolerance input; do
     share="$(awk -v s="$same" -v c="$count" 'BEGIN {printf "%.4g", c ? s / c : 0}')"
     checks="$checks${checks:+, }\"$precision\": {\"relative_error\": $worst, \"same_class\": $share, \"passed\": $ok}"
     "$TRTEXEC" --loadEngine="model.$precision.plan" --warmUp="$warm" --duration="$seconds" \
-        --iterations="$rounds" --useSpinWait --percentile=50,90,99 --exportTimes=times.json > "bench.$precision.log" 2>&1
+        --iterations="$rounds" --useSpinWait --percentile=50,90,99 --exportTimes=times.json < /dev/null > "bench.$precision.log" 2>&1
     list="$(tr ',{}' '\n\n\n' < times.json | awk -F: '/"latencyMs"/ {printf "%s%d", (n++ ? "," : ""), $2 * 1e6}')"
     samples="$samples${samples:+, }\"$precision\": [$list]"
     echo "$precision: see bench.$precision.log" >&2

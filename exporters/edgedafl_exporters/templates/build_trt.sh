@@ -32,7 +32,7 @@ while read -r precision file tolerance input; do
     if [ ! -f "$engine" ]; then
         echo "build.sh: building $precision" >&2
         "$TRTEXEC" --onnx="$file" --saveEngine="$engine.tmp" --timingCacheFile=timing.cache \
-            --builderOptimizationLevel=3 --skipInference $TYPED > "build.$precision.log" 2>&1 || {
+            --builderOptimizationLevel=3 --skipInference $TYPED < /dev/null > "build.$precision.log" 2>&1 || {
             echo "build.sh: building $precision failed; see build.$precision.log" >&2
             rm -f "$engine.tmp"
             continue
