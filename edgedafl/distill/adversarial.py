@@ -43,6 +43,7 @@ class AdversarialSettings:
         activation: Weight of the activation loss.
         adversarial: Weight of the disagreement.
         lives: How often the generator begins anew; see the module's text.
+        shortest_life: Steps that a generator needs to be worth replacing.
         warm_up: Share of a life before the adversarial term begins.
         temperature: Of distillation and disagreement: with it the student learns the order of
             all classes, not only the first.
@@ -64,6 +65,7 @@ class AdversarialSettings:
     activation: float = 0.1
     adversarial: float = 4.0
     lives: int = 8
+    shortest_life: int = 100
     warm_up: float = 0.3
     temperature: float = 4.0
     latent: int = 64
@@ -96,6 +98,7 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         self._device = device
         self._rate = self.settings.learning_rate
         self._life = 0
+        self._age = 0
         # Too few images per class to see the balance in one batch: remember earlier ones.
         self._small = self.settings.batch < 10 * teacher.spec.num_classes
         self._running = torch.full((teacher.spec.num_classes,), 1 / teacher.spec.num_classes, device=device)
@@ -150,11 +153,18 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         return Batch(images.detach(), answer.logits.detach(), losses)
 
     def _begin_life(self, fraction: float) -> float:
-        """Start a new life when it is due; returns progress through the present one."""
+        """Start a new life when it is due; returns progress through the present cycle.
+
+        Each of the equal parts of the budget is a cycle: first clear images, then adversarial
+        ones. A generator too young to have learned its trade lives on through the next cycle.
+        """
         place = min(fraction, 0.999999) * self.settings.lives
+        self._age += 1
         if int(place) != self._life:
             self._life = int(place)
-            self._build()
+            if self._age > self.settings.shortest_life:
+                self._age = 1
+                self._build()
         return place - int(place)
 
     def _disagreement(self, student: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
@@ -174,9 +184,9 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         return before
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "life": self._life, "running": self._running}
+        return {**super().state_dict(), "life": self._life, "age": self._age, "running": self._running}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self._life = int(state["life"])
+        self._life, self._age = int(state["life"]), int(state["age"])
         self._running = state["running"].to(self._device)
