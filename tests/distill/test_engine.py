@@ -27,7 +27,9 @@ from edgedafl.preprocess import Preprocess
 from edgedafl.students import build_student
 from edgedafl.teachers import TeacherOptions, load_onnx_teacher
 
-SMALL = AdversarialSettings(batch=32, channels=8, latent=16, student_steps=4, student_batch=64, pool=2000, newest=200)
+SMALL = AdversarialSettings(
+    lives=1, adversarial=1.0, batch=32, channels=8, latent=16, student_steps=4, student_batch=64, pool=2000, newest=200
+)
 UNIT = Preprocess.from_range(0, 1, 1)
 
 
