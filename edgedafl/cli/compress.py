@@ -8,6 +8,7 @@ import click
 
 from edgedafl.cli.options import common, merged_config, training
 from edgedafl.cli.render import print_json, print_summary, run_display
+from edgedafl.cli.start import load_plan, print_configuration
 
 __all__ = ["command"]
 
@@ -26,17 +27,14 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
     project_file = flags["config"]
     config = merged_config(teacher, flags)
     if dry_run:
-        print_json({"teacher": teacher, **config.model_dump(mode="json"), "seconds": config.seconds})
+        print_configuration(teacher, config)
         return 0
     from edgedafl import pipeline
     from edgedafl.config import read_project
     from edgedafl.gate import render
 
     with run_display(quiet) as display:
-        display.stage("teacher")
-        plan = pipeline.prepare(teacher, config)
-        if plan.preflight.warning and not quiet:
-            click.echo(f"Warning: {plan.preflight.warning}", err=True)
+        plan = load_plan(teacher, config, display, quiet=quiet)
         done = pipeline.compress(plan, resume=resume, force=force, observe=display.progress, notice=display.stage)
     project = read_project(project_file)
     limits = project.gate

@@ -5,7 +5,13 @@ from __future__ import annotations
 import onnx
 from onnx import numpy_helper
 
-__all__ = ["average_as_pooling", "clamp_ir", "fix_batch", "strip_metadata"]
+__all__ = ["average_as_pooling", "clamp_ir", "fix_batch", "model_bytes", "strip_metadata"]
+
+
+def model_bytes(model: onnx.ModelProto) -> bytes:
+    """Serialized form, the same for the same graph."""
+    blob: bytes = model.SerializeToString(deterministic=True)
+    return blob
 
 
 def fix_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:

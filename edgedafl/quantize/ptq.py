@@ -72,9 +72,10 @@ def quantize_model(model: onnx.ModelProto, scheme: QuantizationScheme, calibrati
     images, classes = calibration.probe_images(), calibration.probe_classes
     fixed = fix_batch(model, 1)
     reference = _scores(fixed, images)
+    collected = calibration.images()
     results: dict[str, tuple[float, float, onnx.ModelProto]] = {}
     for method in METHODS:
-        candidate = _quantize(fixed, scheme, method, calibration.images())
+        candidate = _quantize(fixed, scheme, method, collected)
         scores = _scores(candidate, images)
         agreement = float((scores.argmax(1) == classes).mean())
         results[method] = (agreement, -float(np.abs(scores - reference).mean()), candidate)

@@ -59,14 +59,13 @@ def summarize_run(run: RunDirectory) -> RunSummary:
     """
     manifest = run.read_manifest()
     results = {name: stage["result"] for name, stage in manifest.get("stages", {}).items()}
-    teacher, student = manifest["teacher"], manifest["student"]
-    primary = results.get("export", {}).get("primary", "")
+    teacher = manifest["teacher"]
     return RunSummary(
         title=f"{teacher['name']} on {manifest['target']['title']}",
         command=manifest["command"],
         columns=tuple(_columns(manifest, results)),
         facts=tuple(_facts(manifest, results)),
-        advice=tuple(_advice(results, student["name"], primary)),
+        advice=tuple(_advice(results)),
         checks=tuple(_checks(results.get("verify", {}))),
         raw=manifest,
     )
@@ -170,7 +169,7 @@ def _shape(sides: list[int]) -> str:
     return "x".join(str(side) for side in sides)
 
 
-def _advice(results: dict[str, Any], student: str, primary: str) -> list[str]:
+def _advice(results: dict[str, Any]) -> list[str]:
     advice = list(results.get("distill", {}).get("recoveries", []))
     advice += results.get("distill", {}).get("warnings", [])
     profile = results.get("profile", {})

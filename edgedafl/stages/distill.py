@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from edgedafl.distill import Distillation, Distiller, Progress, class_sheet, make_synthesizer
 from edgedafl.distill.budget import Budget
 from edgedafl.export import student_to_onnx
+from edgedafl.graph.edit import model_bytes
 from edgedafl.quantize import CalibrationSet
 from edgedafl.rundir import RunDirectory, write_atomic
 from edgedafl.stages.prepare import Plan
@@ -80,7 +79,7 @@ def _write(outcome: Distillation, plan: Plan, run: RunDirectory) -> list[Path]:
     spec = plan.teacher.spec
     model = student_to_onnx(outcome.student, spec.input_shape)
     student, calibration = run.path / STUDENT, run.path / CALIBRATION
-    write_atomic(student, _bytes(model))
+    write_atomic(student, model_bytes(model))
     pixels, logits = outcome.pool.pixels().cpu(), outcome.pool.logits().cpu()
     probe_pixels, probe_classes = _probes(outcome)
     CalibrationSet.balanced(
@@ -107,8 +106,3 @@ def _probes(outcome: Distillation) -> tuple[Any, Any]:
     pixels = np.concatenate([outcome.probes.pixels(n).cpu().numpy() for n in reversed(names)])
     classes = np.concatenate([outcome.probes.classes(n).cpu().numpy() for n in reversed(names)])
     return pixels[:_PROBES_KEPT], classes[:_PROBES_KEPT]
-
-
-def _bytes(model: onnx.ModelProto) -> bytes:
-    blob: bytes = model.SerializeToString(deterministic=True)
-    return blob

@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 
 from edgedafl.errors import UsageError
-from edgedafl.graph.edit import clamp_ir, fix_batch
+from edgedafl.graph.edit import clamp_ir, fix_batch, model_bytes
 from edgedafl.graph.half import to_half
 from edgedafl.graph.load import load_onnx, sha256_of
 from edgedafl.quantize import CalibrationSet, quantize_model
@@ -65,7 +65,7 @@ def quantize_stage(run: RunDirectory, target: Target, precision: str) -> dict[st
     files = []
     for kind, graph in models.items():
         path = models_dir(run, target) / f"{kind}.onnx"
-        write_atomic(path, graph.SerializeToString(deterministic=True))
+        write_atomic(path, model_bytes(graph))
         files.append(path)
     run.finish(name, inputs, files, result)
     return result

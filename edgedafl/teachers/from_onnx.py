@@ -22,7 +22,6 @@ from edgedafl.graph.parity import (
     FP16_TOLERANCE,
     FP32_TOLERANCE,
     QUANTIZED_TOLERANCE,
-    Parity,
     compare,
     require_parity,
 )
@@ -177,7 +176,7 @@ def load_onnx_teacher(path: str | Path, options: TeacherOptions | None = None) -
     )
     module = OnnxModule(model, keep=wiring.wanted)
     teacher = OnnxTeacher(spec, module, wiring, _running_statistics(model, wiring.taps))
-    _accept(teacher, file, model, wiring)
+    _accept(teacher, file, model, wiring, quantized=facts.quantized)
     return teacher
 
 
@@ -220,7 +219,7 @@ def _choose_head(model: onnx.ModelProto, name: str | None) -> Head:
     return choice[0]
 
 
-def _accept(teacher: OnnxTeacher, file: OnnxFile, model: onnx.ModelProto, wiring: _Wiring) -> Parity:
+def _accept(teacher: OnnxTeacher, file: OnnxFile, model: onnx.ModelProto, wiring: _Wiring, *, quantized: bool) -> None:
     """Compare with ONNX Runtime on random pixels, and learn what only running can tell."""
     image, spec = wiring.image, teacher.spec
     session = open_session(model if model is not file.model else file.path)
@@ -238,9 +237,8 @@ def _accept(teacher: OnnxTeacher, file: OnnxFile, model: onnx.ModelProto, wiring
     else:
         reference = run_batched(session, feeds, output=wiring.head.output, batch=image.batch)
     reference = np.asarray(reference, np.float32).reshape(_PARITY_ROWS, -1)
-    facts = facts_of(model)
     half = any(t.data_type == onnx.TensorProto.FLOAT16 for t in model.graph.initializer)
-    tolerance = QUANTIZED_TOLERANCE if facts.quantized else FP16_TOLERANCE if half else FP32_TOLERANCE
+    tolerance = QUANTIZED_TOLERANCE if quantized else FP16_TOLERANCE if half else FP32_TOLERANCE
     parity = compare(reference, scores)
     if wiring.head.kind != "labels":
         require_parity(parity, tolerance, f"Importing {file.path.name}")
@@ -250,7 +248,6 @@ def _accept(teacher: OnnxTeacher, file: OnnxFile, model: onnx.ModelProto, wiring
     if output == "logits" and _is_distribution(scores):
         output = "probabilities"
     teacher.spec = replace(spec, num_classes=logits.flatten(1).shape[1], output=output)
-    return parity
 
 
 def _check_classifier(name: str, logits: Tensor) -> None:

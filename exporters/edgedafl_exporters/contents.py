@@ -8,10 +8,10 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-import onnx
 
 from edgedafl import __version__
 from edgedafl.export import Artifacts
+from edgedafl.graph.edit import model_bytes
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.targets import Target
 
@@ -19,7 +19,7 @@ __all__ = [
     "base_entries",
     "expected_io",
     "expected_outputs",
-    "model_bytes",
+    "model_files",
     "readme",
     "template",
 ]
@@ -103,7 +103,6 @@ def readme(name: str, entries: dict[str, Any], target: Target) -> bytes:
     return string.Template(template(name)).substitute(values).encode()
 
 
-def model_bytes(model: onnx.ModelProto) -> bytes:
-    """Serialized form, the same for the same graph."""
-    blob: bytes = model.SerializeToString(deterministic=True)
-    return blob
+def model_files(artifacts: Artifacts, variants: dict[str, str]) -> dict[str, bytes]:
+    """The .onnx files of a bundle; `variants` maps a precision to its file."""
+    return {variants[precision]: model_bytes(model) for precision, model in artifacts.models.items()}

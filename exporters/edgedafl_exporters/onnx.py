@@ -10,7 +10,7 @@ from edgedafl_exporters.contents import (
     base_entries,
     expected_io,
     expected_outputs,
-    model_bytes,
+    model_files,
     readme,
     template,
 )
@@ -26,7 +26,7 @@ class OnnxExporter:
     def export(self, artifacts: Artifacts, target: Target, directory: Path) -> Bundle:
         """Write the bundle."""
         variants = {precision: f"model.{precision}.onnx" for precision in artifacts.models}
-        files = {variants[p]: model_bytes(m) for p, m in artifacts.models.items()}
+        files = model_files(artifacts, variants)
         entries = base_entries(artifacts, target, exporter=self.name, variants=variants)
         files["expected_io.npz"] = expected_io(artifacts, expected_outputs(artifacts))
         files["bench"] = template("bench_ort.py").encode()

@@ -12,12 +12,12 @@ import onnx
 
 from edgedafl.errors import EnvironmentMissingError
 from edgedafl.export import Artifacts, Bundle, write_bundle
+from edgedafl.graph.edit import model_bytes
 from edgedafl.targets import Target
 from edgedafl_exporters.contents import (
     base_entries,
     expected_io,
     expected_outputs,
-    model_bytes,
     readme,
     template,
 )

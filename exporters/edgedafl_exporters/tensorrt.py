@@ -17,7 +17,7 @@ from edgedafl_exporters.contents import (
     base_entries,
     expected_io,
     expected_outputs,
-    model_bytes,
+    model_files,
     readme,
     template,
 )
@@ -35,7 +35,7 @@ class TensorRtExporter:
     def export(self, artifacts: Artifacts, target: Target, directory: Path) -> Bundle:
         """Write the bundle."""
         variants = {precision: f"model.{precision}.onnx" for precision in artifacts.models}
-        files = {variants[p]: model_bytes(m) for p, m in artifacts.models.items()}
+        files = model_files(artifacts, variants)
         entries = base_entries(artifacts, target, exporter=self.name, variants=variants)
         outputs = expected_outputs(artifacts)
         files["expected_io.npz"] = expected_io(artifacts, outputs)
