@@ -44,7 +44,7 @@ class CompressConfig(_Strict):
         target: Target name or alias.
         output: Run directory.
         student: `auto`, an architecture with an optional width, or `my.py:build`.
-        method: `auto`, `adversarial` or `dafl`.
+        method: `auto`, `adversarial`, `dafl`, `blackbox` or `zeroth-order`.
         precision: `int8`, `fp16`, `fp32`; `auto` takes the target's.
         preset: Sets the time budget where none is given.
         time_budget: Seconds of distillation.
@@ -59,6 +59,13 @@ class CompressConfig(_Strict):
         output_name: Score output, where there are several.
         layout: `NCHW` or `NHWC` where the guess is wrong.
         weights: Weights file for a PyTorch factory.
+        access: What of the teacher may be used: `gradient`, `scores`, `labels`; `auto` takes all.
+        task: `single-label`, `binary` or `multi-label`, where the guess is wrong.
+        classes: How many, for a teacher that answers class indices only.
+        max_queries: Most images the teacher may ever be asked about.
+        trust: Whether model files that can run code may be opened.
+        timeout: Seconds to wait for one answer of a server.
+        token_env: Environment variable with a server's bearer token.
         eval: Labelled .npz (images uint8 N,C,H,W; labels), for reporting only.
         device: Where to profile: `local` or `none`.
         seed: Of everything random.
@@ -69,7 +76,7 @@ class CompressConfig(_Strict):
     target: str = "x86-64-vnni"
     output: Path = Path("runs/latest")
     student: str = "auto"
-    method: Literal["auto", "adversarial", "dafl"] = "auto"
+    method: Literal["auto", "adversarial", "dafl", "blackbox", "zeroth-order"] = "auto"
     precision: Literal["auto", "int8", "fp16", "fp32"] = "auto"
     preset: Literal["quick", "default", "extensive"] = "default"
     time_budget: Seconds | None = None
@@ -84,6 +91,13 @@ class CompressConfig(_Strict):
     output_name: str | None = None
     layout: Literal["NCHW", "NHWC"] | None = None
     weights: Path | None = None
+    access: Literal["auto", "gradient", "scores", "labels"] = "auto"
+    task: Literal["single-label", "binary", "multi-label"] | None = None
+    classes: int | None = Field(default=None, ge=2)
+    max_queries: int | None = Field(default=None, ge=100)
+    trust: bool = False
+    timeout: Seconds = 60.0
+    token_env: str | None = None
     eval: Path | None = None
     device: str = "local"
     seed: int = Field(default=0, ge=0)

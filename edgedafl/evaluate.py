@@ -10,6 +10,7 @@ import numpy as np
 
 from edgedafl.errors import UsageError
 from edgedafl.preprocess import Preprocess
+from edgedafl.tasks import SINGLE_LABEL, agreement, predictions
 
 __all__ = ["LabelledData", "accuracy", "read_labelled"]
 
@@ -18,13 +19,15 @@ _CHUNK = 500
 
 @dataclass(frozen=True)
 class LabelledData:
-    """Images (N,C,H,W) uint8 and classes (N,)."""
+    """Images (N,C,H,W) uint8 and classes (N,), or labels (N,K) of 0 and 1."""
 
     images: np.ndarray
     labels: np.ndarray
 
 
-def read_labelled(path: Path, input_shape: tuple[int, int, int], num_classes: int) -> LabelledData:
+def read_labelled(
+    path: Path, input_shape: tuple[int, int, int], num_classes: int, *, task: str = SINGLE_LABEL
+) -> LabelledData:
     """Read an .npz with `images` (uint8, NCHW or NHWC) and `labels` (integers).
 
     Raises:
@@ -48,6 +51,8 @@ def read_labelled(path: Path, input_shape: tuple[int, int, int], num_classes: in
             f"the model takes uint8 {tuple(input_shape)}.",
             "Resize them, and keep pixels in 0..255.",
         )
+    if task != SINGLE_LABEL:
+        return LabelledData(np.ascontiguousarray(images), _on_or_off(path, labels, len(images), num_classes))
     if len(labels) != len(images) or not len(labels) or labels.min() < 0 or labels.max() >= num_classes:
         raise UsageError(
             f"The labels of {str(path)!r} do not fit: {len(labels)} labels for {len(images)} images, "
@@ -57,13 +62,37 @@ def read_labelled(path: Path, input_shape: tuple[int, int, int], num_classes: in
     return LabelledData(np.ascontiguousarray(images), labels.astype(np.int64))
 
 
-def accuracy(data: LabelledData, preprocess: Preprocess, scores_of: Callable[[np.ndarray], np.ndarray]) -> float:
-    """Share of correct top-1 answers, in [0, 1]; `scores_of` takes float32 in model space."""
+def _on_or_off(path: Path, labels: np.ndarray, images: int, num_classes: int) -> np.ndarray:
+    if labels.size != images * num_classes or not images or not np.isin(labels, (0, 1)).all():
+        raise UsageError(
+            f"The labels of {str(path)!r} do not fit: shape {labels.shape} for {images} images and "
+            f"{num_classes} labels.",
+            "Give 0 or 1 for every image and label.",
+        )
+    return labels.reshape(images, num_classes).astype(np.int64)
+
+
+def accuracy(
+    data: LabelledData,
+    preprocess: Preprocess,
+    scores_of: Callable[[np.ndarray], np.ndarray],
+    *,
+    task: str = SINGLE_LABEL,
+) -> float:
+    """Share of correct answers, in [0, 1], over all labels where there are several.
+
+    Args:
+        data: Images and labels.
+        preprocess: From pixels to model space.
+        scores_of: Logits (N, K) of float32 images in model space.
+        task: See `tasks`.
+    """
     low = np.array(preprocess.low, np.float32).reshape(1, -1, 1, 1)
     high = np.array(preprocess.high, np.float32).reshape(1, -1, 1, 1)
-    correct = 0
+    correct = 0.0
     for start in range(0, len(data.images), _CHUNK):
         pixels = data.images[start : start + _CHUNK].astype(np.float32)
         scores = scores_of(pixels * ((high - low) / 255) + low)
-        correct += int((scores.argmax(1) == data.labels[start : start + _CHUNK]).sum())
+        labels = data.labels[start : start + _CHUNK]
+        correct += agreement(predictions(scores, task), labels) * len(labels)
     return correct / len(data.images)

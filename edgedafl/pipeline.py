@@ -32,7 +32,7 @@ from edgedafl.stages import (
     verify_stage,
 )
 from edgedafl.targets import Target, find_target
-from edgedafl.teachers import TeacherOptions, TeacherSpec, load_teacher
+from edgedafl.teachers import OnnxTeacher, RuntimeTeacher, TeacherOptions, TeacherSpec, load_teacher
 
 if TYPE_CHECKING:
     from edgedafl.distill import Progress
@@ -81,7 +81,7 @@ class Inspection:
     Attributes:
         spec: What is known of it as a teacher.
         preflight: What it answers to procedural images.
-        graph: Facts of its graph; None for PyTorch teachers.
+        graph: Facts of its graph; None for PyTorch and served teachers.
     """
 
     spec: TeacherSpec
@@ -96,7 +96,7 @@ def inspect(source: str, options: TeacherOptions | None = None) -> Inspection:
         EdgeDaflError: One of its children; `UnsupportedModelError` where it can be no teacher.
     """
     teacher = load_teacher(source, options)
-    graph = facts_of(load_onnx(source).model) if Path(source).is_file() else None
+    graph = facts_of(load_onnx(source).model) if isinstance(teacher, OnnxTeacher | RuntimeTeacher) else None
     return Inspection(teacher.spec, check_teacher(teacher), graph)
 
 

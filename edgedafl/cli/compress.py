@@ -14,11 +14,13 @@ __all__ = ["command"]
 
 
 @click.command("compress")
-@click.argument("teacher")
 @training
 @common
 def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: bool, quiet: bool, **flags: Any) -> int:
-    """Compress TEACHER (an .onnx file or package.module:factory) for a device.
+    """Compress TEACHER for a device.
+
+    TEACHER is an .onnx file, a package.module:factory, or (with --trust) a PyTorch file; a served
+    model is named by --teacher-url instead.
 
     Distils a small student without data, quantizes it for the target, exports a bundle, verifies
     it, profiles it and writes a report. Limits under [gate] in edgedafl.toml are checked at the

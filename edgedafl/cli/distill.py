@@ -14,7 +14,6 @@ __all__ = ["command"]
 
 
 @click.command("distill")
-@click.argument("teacher")
 @training
 @common
 def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: bool, quiet: bool, **flags: Any) -> int:

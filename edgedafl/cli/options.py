@@ -11,7 +11,7 @@ import click
 
 from edgedafl.errors import UsageError
 
-__all__ = ["common", "merged_config", "numbers", "run_directory", "setup_verbosity", "training"]
+__all__ = ["common", "merged_config", "numbers", "one_teacher", "run_directory", "setup_verbosity", "training"]
 
 Command = Callable[..., Any]
 
@@ -42,7 +42,15 @@ _TRAINING = [
     click.option("--target", help="Deployment target; see `edgedafl targets`."),
     click.option("-o", "--output", type=click.Path(path_type=Path), help="Run directory."),
     click.option("--student", help="auto, an architecture like resnet8:0.5, or my.py:build."),
-    click.option("--method", help="auto, adversarial, or dafl as published."),
+    click.option("--method", help="auto, adversarial, blackbox, zeroth-order, or dafl as published."),
+    click.option("--access", help="What of the teacher to use: auto, gradient, scores or labels."),
+    click.option("--teacher-url", help="A served model instead of TEACHER: https://host/v2/models/NAME."),
+    click.option("--token-env", help="Environment variable with the server's bearer token."),
+    click.option("--timeout", help="Longest wait for one answer of a server, e.g. 30s."),
+    click.option("--max-queries", type=int, help="Most images the teacher may ever be asked about."),
+    click.option("--classes", type=int, help="How many, for a teacher that answers class indices only."),
+    click.option("--task", help="single-label, binary or multi-label, where the guess is wrong."),
+    click.option("--trust", is_flag=True, default=None, help="Open model files that can run code."),
     click.option("--precision", help="auto, int8, fp16 or fp32."),
     click.option("--preset", help="quick (1 min), default (3 min) or extensive (20 min)."),
     click.option("--time-budget", help="Time to distill, e.g. 10m."),
@@ -70,10 +78,29 @@ _TRAINING = [
 
 
 def training(function: Command) -> Command:
-    """The flags of `compress` and `distill`."""
+    """TEACHER and the flags of `compress` and `distill`."""
+
+    @click.argument("teacher", required=False)
+    @functools.wraps(function)
+    def wrapped(teacher: str | None, teacher_url: str | None, **flags: Any) -> Any:
+        return function(teacher=one_teacher(teacher, teacher_url), **flags)
+
+    command: Command = wrapped
     for option in reversed(_TRAINING):
-        function = option(function)
-    return function
+        command = option(command)
+    return command
+
+
+def one_teacher(teacher: str | None, url: str | None) -> str:
+    """TEACHER or the address of `--teacher-url`, not both.
+
+    Raises:
+        UsageError: If none or both are given.
+    """
+    if (teacher is None) == (url is None):
+        found = "none is given" if teacher is None else "TEACHER and --teacher-url are both given"
+        raise UsageError(f"One teacher is needed; {found}.", "Name a file, package.module:factory, or --teacher-url.")
+    return teacher or url or ""
 
 
 def numbers(text: str, flag: str) -> tuple[float, ...]:

@@ -79,9 +79,9 @@ def _images(calibration: Path | None, shape: tuple[int, int, int]) -> tuple[np.n
         return CalibrationSet.load(calibration).probe_images(), "probe images"
     import torch
 
-    from edgedafl.distill.priors import procedural_images
+    from edgedafl.distill.priors import noise_fields
 
-    return procedural_images(256, shape, torch.Generator().manual_seed(3)).numpy(), "procedural images"
+    return noise_fields(256, shape, torch.Generator().manual_seed(3)).numpy(), "procedural images"
 
 
 def _verify_run(path: Path, target: str | None, labelled: Path | None, as_json: bool) -> int:

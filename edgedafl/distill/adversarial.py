@@ -1,8 +1,9 @@
 """Our default for teachers with gradients: DAFL's losses, an adversarial term and replay.
 
 The generator is asked for images of a clear class, all classes, strong features (DAFL) and, after
-a warm-up, for images on which the student still differs from the teacher. Everything it makes
-goes into a pool from which the student learns many times over.
+a warm-up, for images on which the student still differs from the teacher. Procedural images of the
+families that tell most about this teacher come beside them. All of it goes into a pool from which
+the student learns many times over.
 
 A generator that is kept under the adversarial term drifts to ever stranger images, and a small
 student spends itself on them. So the generator has several lives: each begins with fresh weights,
@@ -26,8 +27,10 @@ from edgedafl.distill.losses import (
     information_entropy_loss,
     one_hot_loss,
 )
+from edgedafl.distill.priors import PriorMixture
 from edgedafl.distill.synthesizer import Batch, GeneratorSynthesizer, Recipe
 from edgedafl.distill.tone import tone_of
+from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher
 
 __all__ = ["AdversarialSettings", "AdversarialSynthesizer"]
@@ -58,6 +61,10 @@ class AdversarialSettings:
         newest: Half of each student batch comes from that many newest images,
         newest_until: up to this progress; after it all come from the whole pool alike.
         ema: Decay of the averaged student.
+        every: Every so-manieth generated image goes into the pool: a generator under the
+            adversarial term makes strange images, and few of them go a long way.
+        priors: Procedural images per generator step, beside the generated ones.
+        prior_trial: Images per family by which their shares are set.
     """
 
     one_hot: float = 1.0
@@ -70,15 +77,18 @@ class AdversarialSettings:
     temperature: float = 4.0
     latent: int = 64
     channels: int = 32
-    batch: int = 128
+    batch: int = 64
     learning_rate: float = 2e-3
-    student_learning_rate: float = 2e-3
+    student_learning_rate: float = 8e-3
     student_steps: int = 12
     student_batch: int = 128
     pool: int = 100_000
     newest: int = 2_000
     newest_until: float = 0.6
     ema: float = 0.99
+    every: int = 6
+    priors: int = 224
+    prior_trial: int = 300
 
 
 class AdversarialSynthesizer(GeneratorSynthesizer):
@@ -100,8 +110,9 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         self._life = 0
         self._age = 0
         # Too few images per class to see the balance in one batch: remember earlier ones.
-        self._small = self.settings.batch < 10 * teacher.spec.num_classes
-        self._running = torch.full((teacher.spec.num_classes,), 1 / teacher.spec.num_classes, device=device)
+        empty = states(torch.zeros(1, teacher.spec.num_classes, device=device), teacher.spec.task)
+        self._small = self.settings.batch < 10 * empty.shape[-1]
+        self._running = torch.softmax(empty, -1)[0]
         s = self.settings
         self.recipe = Recipe(
             student_steps=s.student_steps,
@@ -113,8 +124,19 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
             newest_until=s.newest_until,
             temperature=s.temperature,
             ema=s.ema,
+            weighted=True,
         )
+        seed = int(torch.randint(2**31, ()))
+        self.priors = PriorMixture(teacher.spec.input_shape, seed=seed)
+        if s.priors:
+            self.priors.tune(lambda x: self._states(teacher.scores(self._to_model(x))), s.prior_trial)
         self._build()
+
+    def _to_model(self, unit: Tensor) -> Tensor:
+        return self._spec.preprocess.to_model(unit.to(self._device))
+
+    def _states(self, logits: Tensor) -> Tensor:
+        return states(logits, self._spec.task)
 
     def _build(self) -> None:
         s, spec = self.settings, self._spec
@@ -135,22 +157,32 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
             group["lr"] = self._rate * cosine(local)
         images = self.generator(self.latents(s.batch))
         answer = teacher(images)
+        logits = self._states(answer.logits)
         losses = {
-            "one_hot": one_hot_loss(answer.logits, balanced_classes(answer.logits)),
-            "entropy": information_entropy_loss(answer.logits, self._mean_classes(answer.logits)),
+            "one_hot": one_hot_loss(logits, balanced_classes(logits)),
+            "entropy": information_entropy_loss(logits, self._mean_classes(logits)),
         }
         total = s.one_hot * losses["one_hot"] + s.entropy * losses["entropy"]
         if answer.features is not None:
             losses["activation"] = activation_loss(answer.features)
             total = total + s.activation * losses["activation"]
         if local >= s.warm_up and s.adversarial:
-            losses["adversarial"] = -self._disagreement(student, images, answer.logits)
+            losses["adversarial"] = -self._disagreement(student, images, logits)
             total = total + s.adversarial * losses["adversarial"]
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()
         losses = {name: value.detach() for name, value in losses.items()}
-        return Batch(images.detach(), answer.logits.detach(), losses)
+        return self._with_priors(teacher, Batch(images.detach(), answer.logits.detach(), losses))
+
+    def _with_priors(self, teacher: Teacher, batch: Batch) -> Batch:
+        if not self.settings.priors:
+            return batch
+        images = self._to_model(self.priors.draw(self.settings.priors))
+        logits = teacher.scores(images)
+        stride = self.settings.every
+        kept, answers = batch.images[::stride], batch.logits[::stride]
+        return Batch(torch.cat([images, kept]), torch.cat([logits, answers]), batch.losses)
 
     def _begin_life(self, fraction: float) -> float:
         """Start a new life when it is due; returns progress through the present cycle.
@@ -171,7 +203,7 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         """log(1 + KL at the distillation temperature), the student in evaluation mode."""
         was_training = student.training
         student.eval()
-        loss = distillation_loss(student(images), logits, self.settings.temperature)
+        loss = distillation_loss(self._states(student(images)), logits, self.settings.temperature)
         student.train(was_training)
         return torch.log1p(loss)
 
@@ -179,14 +211,21 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         if not self._small:
             return None
         before = self._running
-        mean = torch.softmax(logits.detach(), 1).mean(0)
+        mean = torch.softmax(logits.detach(), -1).mean(0)
         self._running = 0.9 * before + 0.1 * mean
         return before
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "life": self._life, "age": self._age, "running": self._running}
+        return {
+            **super().state_dict(),
+            "life": self._life,
+            "age": self._age,
+            "running": self._running,
+            "priors": self.priors.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self._life, self._age = int(state["life"]), int(state["age"])
         self._running = state["running"].to(self._device)
+        self.priors.load_state_dict(state["priors"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,13 @@ from edgedafl.distill.ema import EmaStudent
 from edgedafl.distill.health import HealthMonitor, Symptom
 from edgedafl.distill.losses import distillation_loss
 from edgedafl.distill.pool import Pool
-from edgedafl.distill.priors import procedural_images
+from edgedafl.distill.priors import noise_fields
 from edgedafl.distill.probes import Agreement, ProbeSets
 from edgedafl.distill.synthesizer import Batch, Synthesizer
+from edgedafl.distill.worth import ImageWorth
 from edgedafl.errors import DistillationError, InterruptedRunError
 from edgedafl.students.base import Student
+from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher
 
 __all__ = ["Distillation", "Distiller", "Progress"]
@@ -32,9 +35,14 @@ _PROBE_ROWS = 1000
 # With the default synthesizer's eight lives these lie right before its adversarial phases: probes
 # show how the student does on clear images, not on those made to fool it.
 _PROBE_MOMENTS = (0.28, 0.53, 0.78, 0.905)
+# Under a query limit a probe set takes at most 1/150 of it: five sets stay below the 5 % that
+# black-box synthesizers leave to them.
+_PROBE_SHARE = 150
 _MOST_RECOVERIES = 3
 # Pictures, calibration and probes still want images where the recipe itself keeps none.
 _LEAST_POOL = 4000
+# Large images: keep fewer rather than fill the machine (3x224x224 takes 150 kB each).
+_POOL_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -126,10 +134,13 @@ class Distiller:
         spec = teacher.spec
         self.optimizer = torch.optim.Adam(self.student.parameters(), lr=recipe.learning_rate)
         self.ema = EmaStudent(self.student, recipe.ema) if recipe.ema else None
-        capacity = max(recipe.pool, _LEAST_POOL)
-        self.pool = Pool(capacity, spec.input_shape, spec.num_classes, spec.preprocess, device)
+        capacity = max(min(recipe.pool, _POOL_BYTES // math.prod(spec.input_shape)), _LEAST_POOL)
+        worth = ImageWorth(spec.task) if recipe.weighted else None
+        self.pool = Pool(capacity, spec.input_shape, spec.num_classes, spec.preprocess, device, worth)
         self.probes = ProbeSets(spec.preprocess)
-        self._health = HealthMonitor()
+        limit = teacher.max_queries
+        self._probe_rows = _PROBE_ROWS if limit is None else min(_PROBE_ROWS, limit // _PROBE_SHARE)
+        self._health = HealthMonitor(spec.task)
         self._recoveries: list[str] = []
         self._rate_factor = 1.0
         self._step = 0
@@ -159,7 +170,8 @@ class Distiller:
         try:
             while (fraction := clock.fraction(self._step)) < 1:
                 batch = self.synthesizer.step(self.teacher, self.student, fraction)
-                self.pool.add(batch.images, batch.logits)
+                if len(batch.images):
+                    self.pool.add(batch.images, batch.logits)
                 loss = self._teach(batch, fraction)
                 self._step += 1
                 self._add_due_probes(fraction)
@@ -192,22 +204,26 @@ class Distiller:
 
     def _teach(self, batch: Batch, fraction: float) -> Tensor:
         """The student's steps on one synthesizer step; returns the last loss."""
-        recipe = self.synthesizer.recipe
+        recipe, task = self.synthesizer.recipe, self.teacher.spec.task
         rate = recipe.learning_rate * self._rate_factor * (cosine(fraction) if recipe.decay else 1)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = batch.logits.new_zeros(())
+        if recipe.pool and not len(self.pool):
+            return loss
         for _ in range(recipe.student_steps):
             images, logits = batch.images, batch.logits
             if recipe.pool:
                 newest = recipe.newest if fraction < recipe.newest_until else 0
                 images, logits = self.pool.draw(recipe.student_batch, newest=newest)
-            loss = distillation_loss(self.student(images), logits, recipe.temperature)
+            guess = states(self.student(images), task)
+            loss = distillation_loss(guess, states(logits, task), recipe.temperature)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
             if self.ema:
                 self.ema.update()
+            self.synthesizer.observe(images, logits)
         return loss.detach()
 
     def agreement(self) -> Agreement:
@@ -216,15 +232,15 @@ class Distiller:
         was_training = module.training
         module.eval()
         with torch.no_grad():
-            found = self.probes.agreement(module)
+            found = self.probes.agreement(module, self.teacher.spec.task)
         module.train(was_training)
         return found
 
     def _add_prior_probe(self) -> None:
         seed = torch.Generator().manual_seed(20190402)
         spec = self.teacher.spec
-        unit = procedural_images(_PROBE_ROWS, spec.input_shape, seed).to(self._device)
-        self.probes.add("priors", spec.preprocess.to_model(unit), self.teacher.scores)
+        unit = noise_fields(self._probe_rows, spec.input_shape, seed).to(self._device)
+        self.probes.add("priors", spec.preprocess.to_model(unit), self.teacher.scores, spec.task)
 
     def _add_due_probes(self, fraction: float) -> None:
         made = len(self.probes.names) - 1
@@ -232,8 +248,8 @@ class Distiller:
             self._add_generated_probe(_PROBE_MOMENTS[made])
 
     def _add_generated_probe(self, moment: float) -> None:
-        images = self.synthesizer.sample(_PROBE_ROWS)
-        self.probes.add(f"generated at {moment:.0%}", images, self.teacher.scores)
+        images = self.synthesizer.sample(self._probe_rows)
+        self.probes.add(f"generated at {moment:.0%}", images, self.teacher.scores, self.teacher.spec.task)
 
     def check_health(self, loss: float) -> None:
         """Recover from NaN and collapse, or give up with advice."""
@@ -263,7 +279,7 @@ class Distiller:
         self.student.load_state_dict(clean)
         if self.ema:
             self.ema.module.load_state_dict(clean)
-        self.pool.added = 0
+        self.pool.clear()
 
     def save(self) -> None:
         """Write the checkpoint, if there is one."""
@@ -281,6 +297,7 @@ class Distiller:
             "recoveries": list(self._recoveries),
             "rate_factor": self._rate_factor,
             "queries": self.teacher.queries,
+            "teacher": self.teacher.state_dict(),
             "rng": torch.get_rng_state(),
         }
         save_checkpoint(self._checkpoint, state)
@@ -297,6 +314,7 @@ class Distiller:
         self._recoveries = list(state["recoveries"])
         self._rate_factor = float(state["rate_factor"])
         self.teacher.queries = int(state["queries"])
+        self.teacher.load_state_dict(state["teacher"])
         torch.set_rng_state(state["rng"])
 
 

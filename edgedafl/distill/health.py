@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from edgedafl.distill.losses import entropy_share
+from edgedafl.tasks import SINGLE_LABEL, states
 
 __all__ = ["HealthMonitor", "Symptom"]
 
@@ -41,16 +42,22 @@ class HealthMonitor:
 
     window = _WINDOW
 
-    def __init__(self) -> None:
+    def __init__(self, task: str = SINGLE_LABEL) -> None:
+        self._task = task
         self._bad = 0
 
     def check(self, logits: Tensor, loss: float) -> Symptom | None:
         """Judge the teacher's logits (N, K) on the newest images and the last student loss."""
         if not math.isfinite(loss) or not bool(torch.isfinite(logits).all()):
             return Symptom("nan", f"the student's loss is {loss}")
-        classes = logits.shape[1]
-        counts = torch.bincount(logits.argmax(1), minlength=classes).float()
-        share = entropy_share(counts / counts.sum())
+        if not len(logits):
+            return None
+        scores = states(logits, self._task)
+        classes = scores.shape[-1]
+        # Of several labels the most varied counts: one that hardly ever changes is no collapse.
+        labels = scores.argmax(-1).reshape(len(logits), -1).unbind(1)
+        tallies = [torch.bincount(label, minlength=classes).float() for label in labels]
+        share, counts = max(((entropy_share(t / t.sum()), t) for t in tallies), key=lambda pair: pair[0])
         if share >= _COLLAPSED_BELOW:
             self._bad = 0
             return None

@@ -1,4 +1,8 @@
-"""The losses of data-free distillation. `logits` are (N, K), `features` (N, F)."""
+"""The losses of data-free distillation.
+
+`logits` are (N, K), or (N, labels, states) for binary and multi-label tasks (see `tasks.states`);
+each label counts alike. `features` are (N, F).
+"""
 
 from __future__ import annotations
 
@@ -25,10 +29,11 @@ def one_hot_loss(logits: Tensor, classes: Tensor | None = None) -> Tensor:
     """Cross-entropy with the teacher's own arg-max (DAFL eq. 2): images should look like a class.
 
     Args:
-        logits: (N, K).
-        classes: Other classes to aim at, (N,).
+        logits: (N, ..., K).
+        classes: Other classes to aim at, (N, ...).
     """
-    return F.cross_entropy(logits, logits.detach().argmax(1) if classes is None else classes)
+    chosen = logits.detach().argmax(-1) if classes is None else classes
+    return F.cross_entropy(logits.flatten(0, -2), chosen.flatten())
 
 
 def balanced_classes(logits: Tensor) -> Tensor:
@@ -39,13 +44,13 @@ def balanced_classes(logits: Tensor) -> Tensor:
     (Sinkhorn-Knopp), then the largest entry of each row is taken.
 
     Args:
-        logits: (N, K).
+        logits: (N, ..., K).
     """
-    share = torch.softmax(logits.detach(), 1)
+    share = torch.softmax(logits.detach(), -1)
     for _ in range(_SINKHORN_ROUNDS):
         share = share / share.sum(0, keepdim=True).clamp_min(1e-9)
-        share = share / share.sum(1, keepdim=True).clamp_min(1e-9)
-    return share.argmax(1)
+        share = share / share.sum(-1, keepdim=True).clamp_min(1e-9)
+    return share.argmax(-1)
 
 
 def activation_loss(features: Tensor) -> Tensor:
@@ -63,20 +68,20 @@ def information_entropy_loss(logits: Tensor, running: Tensor | None = None) -> T
     The logarithm has base 10 as in the authors' code: -1 for ten balanced classes, -2 for 100.
 
     Args:
-        logits: (N, K).
-        running: A mean of earlier batches' probabilities (K,), mixed in half and half where one
-            batch is too small to show every class.
+        logits: (N, ..., K).
+        running: A mean of earlier batches' probabilities (..., K), mixed in half and half where
+            one batch is too small to show every class.
     """
-    mean = torch.softmax(logits, 1).mean(0)
+    mean = torch.softmax(logits, -1).mean(0)
     mean = mean if running is None else 0.5 * (mean + running)
-    return (mean * torch.log10(mean.clamp_min(1e-12))).sum()
+    return (mean * torch.log10(mean.clamp_min(1e-12))).sum(-1).mean()
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(teacher || student), summed over classes, mean over images, times T squared."""
-    target = torch.log_softmax(teacher / temperature, 1)
-    guess = torch.log_softmax(student / temperature, 1)
-    loss = F.kl_div(guess, target, reduction="batchmean", log_target=True)
+    """KL(teacher || student), summed over classes, mean over images and labels, times T squared."""
+    target = torch.log_softmax(teacher / temperature, -1)
+    guess = torch.log_softmax(student / temperature, -1)
+    loss = F.kl_div(guess, target, reduction="none", log_target=True).sum(-1).mean()
     return loss * temperature**2
 
 

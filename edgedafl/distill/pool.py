@@ -7,9 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgedafl.distill.worth import ImageWorth
 from edgedafl.preprocess import Preprocess
 
 __all__ = ["Pool"]
+
+
+# Weights are brought up to date when the pool has grown, or been replaced, by this share.
+_STALE = 0.05
 
 
 class Pool:
@@ -21,6 +26,7 @@ class Pool:
         num_classes: K.
         preprocess: Map between its pixels and model space.
         device: Where it lies; the training device, so that drawing copies nothing across.
+        worth: Weighs the images; all are drawn alike when None.
     """
 
     def __init__(
@@ -30,11 +36,15 @@ class Pool:
         num_classes: int,
         preprocess: Preprocess,
         device: torch.device | str = "cpu",
+        worth: ImageWorth | None = None,
     ) -> None:
         self.capacity = capacity
         self._preprocess = preprocess
         self._pixels = torch.zeros((capacity, *input_shape), dtype=torch.uint8, device=device)
         self._logits = torch.zeros((capacity, num_classes), device=device)
+        self._worth = worth
+        self._weights = torch.ones(capacity, device=device)
+        self._weighed = 0
         self.added = 0
 
     def __len__(self) -> int:
@@ -46,6 +56,21 @@ class Pool:
         self._pixels[rows] = self._preprocess.to_pixels(images)
         self._logits[rows] = logits
         self.added += len(images)
+        if self._worth is None:
+            return
+        self._weights[rows] = self._worth.of(logits)
+        if self.added - self._weighed > _STALE * len(self):
+            self._weigh()
+
+    def _weigh(self) -> None:
+        assert self._worth is not None
+        self._weighed = self.added
+        self._worth.fit(self.logits())
+        self._weights[: len(self)] = self._worth.of(self.logits())
+
+    def clear(self) -> None:
+        """Forget all images."""
+        self.added = self._weighed = 0
 
     def draw(self, count: int, *, newest: int = 0) -> tuple[Tensor, Tensor]:
         """Images in model space and logits.
@@ -54,12 +79,22 @@ class Pool:
             count: How many.
             newest: Where above 0, half of them come from that many newest images.
         """
-        device = self._pixels.device
         recent = count // 2 if newest else 0
-        window = min(newest, len(self)) if newest else 1
-        fresh = (self.added - 1 - torch.randint(window, (recent,), device=device)) % self.capacity
-        anywhere = torch.randint(len(self), (count - recent,), device=device)
-        return self.rows(torch.cat([fresh, anywhere]))
+        window = min(newest, len(self))
+        places = [self._pick(len(self), count - recent, None)]
+        if recent:
+            last = (self.added - 1 - torch.arange(window, device=self._pixels.device)) % self.capacity
+            places.insert(0, self._pick(window, recent, last))
+        return self.rows(torch.cat(places))
+
+    def _pick(self, size: int, count: int, places: Tensor | None) -> Tensor:
+        """`count` of the first `size` places, or of those given, by weight."""
+        if self._worth is None:
+            chosen = torch.randint(size, (count,), device=self._pixels.device)
+        else:
+            weights = self._weights[:size] if places is None else self._weights[places]
+            chosen = torch.multinomial(weights, count, replacement=True)
+        return chosen if places is None else places[chosen]
 
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """The images and logits at the given places."""
@@ -80,7 +115,10 @@ class Pool:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on later; only the filled part."""
-        return {"pixels": self.pixels(), "logits": self.logits(), "added": self.added}
+        state = {"pixels": self.pixels(), "logits": self.logits(), "added": self.added}
+        if self._worth is not None:
+            state |= {"weights": self._weights[: len(self)], "weighed": self._weighed, "mean": self._worth.mean}
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
@@ -88,3 +126,7 @@ class Pool:
         self._pixels[:count] = state["pixels"].to(self._pixels.device)
         self._logits[:count] = state["logits"].to(self._logits.device)
         self.added = int(state["added"])
+        if self._worth is not None:
+            self._weights[:count] = state["weights"].to(self._weights.device)
+            self._weighed = int(state["weighed"])
+            self._worth.mean = None if state["mean"] is None else state["mean"].to(self._weights.device)

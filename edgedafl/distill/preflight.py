@@ -7,14 +7,17 @@ from dataclasses import dataclass
 import torch
 
 from edgedafl.distill.losses import entropy_share
-from edgedafl.distill.priors import procedural_images
+from edgedafl.distill.priors import noise_fields
 from edgedafl.errors import UsageError
+from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher
 
 __all__ = ["Preflight", "check_teacher"]
 
 _ROWS = 400
 _CHUNK = 100
+# Under a query limit the look takes at most 1/100 of it.
+_SHARE = 100
 # One class for more than this share of such varied images: suspicious.
 _SUSPICIOUS = 0.97
 
@@ -45,7 +48,8 @@ def check_teacher(teacher: Teacher) -> Preflight:
         UsageError: If its answers do not depend on the image: the input range must be wrong.
     """
     spec = teacher.spec
-    unit = procedural_images(_ROWS, spec.input_shape, torch.Generator().manual_seed(7))
+    rows = _ROWS if teacher.max_queries is None else max(2, min(_ROWS, teacher.max_queries // _SHARE))
+    unit = noise_fields(rows, spec.input_shape, torch.Generator().manual_seed(7))
     images = spec.preprocess.to_model(unit)
     logits = torch.cat([teacher.scores(x) for x in torch.split(images, _CHUNK)])
     origin = spec.preprocess.origin
@@ -55,9 +59,12 @@ def check_teacher(teacher: Teacher) -> Preflight:
     spread = float(logits.std(0).max() / logits.abs().max().clamp_min(1e-12))
     if not bool(torch.isfinite(logits).all()) or spread < 1e-4:
         raise UsageError(f"The teacher gives the same answer to every image, fed {range_text}.", advice)
-    counts = torch.bincount(logits.argmax(1), minlength=spec.num_classes).float()
+    scores = states(logits, spec.task)
+    # Of several labels the first stands for all.
+    classes = scores.argmax(-1).reshape(len(logits), -1)[:, 0]
+    counts = torch.bincount(classes, minlength=scores.shape[-1]).float()
     share = float(counts.max() / counts.sum())
-    confidence = float(torch.softmax(logits, 1).max(1).values.mean())
+    confidence = float(torch.softmax(scores, -1).amax(-1).mean())
     warning = ""
     if share > _SUSPICIOUS:
         warning = (

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from edgedafl.preprocess import Preprocess
+from edgedafl.tasks import SINGLE_LABEL, states
 
 __all__ = ["Agreement", "ProbeSets"]
 
@@ -48,12 +49,12 @@ class ProbeSets:
         """Names of the sets, oldest first."""
         return list(self._pixels)
 
-    def add(self, name: str, images: Tensor, scores_of: Callable[[Tensor], Tensor]) -> None:
+    def add(self, name: str, images: Tensor, scores_of: Callable[[Tensor], Tensor], task: str = SINGLE_LABEL) -> None:
         """Freeze a set of images (N,C,H,W, model space); the teacher is asked once."""
         pixels = self._preprocess.to_pixels(images)
         exact = self._preprocess.from_pixels(pixels)
         self._pixels[name] = pixels
-        self._classes[name] = torch.cat([scores_of(x).argmax(1) for x in torch.split(exact, _CHUNK)])
+        self._classes[name] = torch.cat([states(scores_of(x), task).argmax(-1) for x in torch.split(exact, _CHUNK)])
 
     def images(self, name: str) -> Tensor:
         """One set in model space."""
@@ -64,14 +65,14 @@ class ProbeSets:
         return self._pixels[name]
 
     def classes(self, name: str) -> Tensor:
-        """The teacher's classes for one set."""
+        """The teacher's classes for one set: (N,), or (N, K) of 0 and 1."""
         return self._classes[name]
 
-    def agreement(self, scores_of: Callable[[Tensor], Tensor]) -> Agreement:
+    def agreement(self, scores_of: Callable[[Tensor], Tensor], task: str = SINGLE_LABEL) -> Agreement:
         """Agreement of a model, given as a function from images to scores (N, K)."""
         shares = {}
         for name in self.names:
-            guess = torch.cat([scores_of(x).argmax(1) for x in torch.split(self.images(name), _CHUNK)])
+            guess = torch.cat([states(scores_of(x), task).argmax(-1) for x in torch.split(self.images(name), _CHUNK)])
             same = guess.to(self._classes[name].device) == self._classes[name]
             shares[name] = float(same.float().mean())
         generated = [v for name, v in shares.items() if name.startswith("generated")]

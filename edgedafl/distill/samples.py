@@ -6,31 +6,38 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from edgedafl.tasks import SINGLE_LABEL, states
+
 __all__ = ["class_sheet"]
 
 _MARGIN = 2
 
 
-def class_sheet(pixels: Tensor, logits: Tensor, *, columns: int = 12, rows: int = 20) -> Image.Image:
+def class_sheet(
+    pixels: Tensor, logits: Tensor, task: str = SINGLE_LABEL, *, columns: int = 12, rows: int = 20
+) -> Image.Image:
     """The images the teacher is surest of, class by class.
 
     Args:
         pixels: uint8 (N,C,H,W).
         logits: The teacher's answers, (N, K).
+        task: With several labels there are two rows for each: off, and on.
         columns: Images per class.
         rows: Most classes shown.
     """
     _, channels, height, width = pixels.shape
-    confidence, classes = torch.softmax(logits, 1).max(1)
-    shown = min(logits.shape[1], rows)
+    confidence = _confidence(logits, task)
+    classes = confidence.argmax(1)
+    shown = min(confidence.shape[1], rows)
     sheet = torch.full(
         (3, shown * (height + _MARGIN) + _MARGIN, columns * (width + _MARGIN) + _MARGIN),
         255,
         dtype=torch.uint8,
     )
     for row in range(shown):
-        members = torch.nonzero(classes == row).flatten()
-        best = members[confidence[members].argsort(descending=True)[: 4 * columns]]
+        member = classes == row if task == SINGLE_LABEL else confidence[:, row] > 0.5
+        members = torch.nonzero(member).flatten()
+        best = members[confidence[members, row].argsort(descending=True)[: 4 * columns]]
         # Every fourth of the surest: the very surest images look alike.
         for column, index in enumerate(best[:: max(1, len(best) // columns)][:columns]):
             top = _MARGIN + row * (height + _MARGIN)
@@ -40,3 +47,8 @@ def class_sheet(pixels: Tensor, logits: Tensor, *, columns: int = 12, rows: int 
     picture = Image.fromarray(sheet.permute(1, 2, 0).contiguous().cpu().numpy())
     factor = max(1, 700 // picture.width)
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+
+
+def _confidence(logits: Tensor, task: str) -> Tensor:
+    """Probability of every row of the sheet, (N, rows)."""
+    return torch.softmax(states(logits, task), -1).flatten(1)

@@ -43,6 +43,7 @@ class Recipe:
             student should end on everything it has seen.
         temperature: Of the distillation loss.
         ema: Decay of the averaged student; 0 keeps the last weights.
+        weighted: Whether images are drawn by worth (see `worth`) instead of evenly.
     """
 
     student_steps: int
@@ -54,6 +55,7 @@ class Recipe:
     newest_until: float
     temperature: float
     ema: float
+    weighted: bool = False
 
 
 class Synthesizer(abc.ABC):
@@ -70,6 +72,9 @@ class Synthesizer(abc.ABC):
             student: The student as it stands; not changed here.
             fraction: Progress through the budget, in [0, 1].
         """
+
+    def observe(self, images: Tensor, logits: Tensor) -> None:  # noqa: B027  (most need nothing)
+        """See a batch that the student has just learned from."""
 
     @abc.abstractmethod
     def sample(self, count: int) -> Tensor:

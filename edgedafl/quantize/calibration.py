@@ -12,6 +12,7 @@ import numpy as np
 from edgedafl.errors import UsageError
 from edgedafl.preprocess import Preprocess
 from edgedafl.rundir import write_atomic
+from edgedafl.tasks import SINGLE_LABEL
 
 __all__ = ["CalibrationSet"]
 
@@ -25,12 +26,14 @@ class CalibrationSet:
         probe_pixels: uint8 (M,C,H,W), never trained on.
         probe_classes: The teacher's class for each probe image, (M,).
         preprocess: Map from pixels to model space.
+        task: What the classes are of; see `tasks`.
     """
 
     pixels: np.ndarray
     probe_pixels: np.ndarray
     probe_classes: np.ndarray
     preprocess: Preprocess
+    task: str = SINGLE_LABEL
 
     @classmethod
     def balanced(
@@ -38,20 +41,26 @@ class CalibrationSet:
         pixels: np.ndarray,
         classes: np.ndarray,
         *,
+        task: str = SINGLE_LABEL,
         probe_pixels: np.ndarray,
         probe_classes: np.ndarray,
         preprocess: Preprocess,
         count: int = 256,
         seed: int = 0,
     ) -> CalibrationSet:
-        """Draw `count` pool images, as evenly over the teacher's classes as the pool allows."""
+        """Draw `count` pool images, as evenly over the teacher's classes as the pool allows.
+
+        With several labels each combination of them is a class.
+        """
+        if classes.ndim > 1:
+            classes = np.unique(classes, axis=0, return_inverse=True)[1].reshape(-1)
         order = np.random.default_rng(seed).permutation(len(pixels))
         rank = np.zeros(len(pixels), np.int64)
         for k in np.unique(classes):
             members = order[classes[order] == k]
             rank[members] = np.arange(len(members))
         chosen = order[np.argsort(rank[order], kind="stable")][:count]
-        return cls(pixels[np.sort(chosen)], probe_pixels, probe_classes, preprocess)
+        return cls(pixels[np.sort(chosen)], probe_pixels, probe_classes, preprocess, task)
 
     def images(self) -> np.ndarray:
         """Calibration images as float32 in model space."""
@@ -77,6 +86,7 @@ class CalibrationSet:
             pixels=self.pixels,
             probe_pixels=self.probe_pixels,
             probe_classes=self.probe_classes,
+            task=np.array(self.task),
             low=np.array(self.preprocess.low),
             high=np.array(self.preprocess.high),
         )
@@ -92,7 +102,7 @@ class CalibrationSet:
         try:
             with np.load(path, allow_pickle=False) as data:
                 preprocess = Preprocess(tuple(data["low"].tolist()), tuple(data["high"].tolist()))
-                return cls(data["pixels"], data["probe_pixels"], data["probe_classes"], preprocess)
+                return cls(data["pixels"], data["probe_pixels"], data["probe_classes"], preprocess, str(data["task"]))
         except (OSError, ValueError, KeyError) as error:
             raise UsageError(
                 f"{str(path)!r} is not a calibration set: {error}.",

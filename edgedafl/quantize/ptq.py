@@ -26,6 +26,7 @@ from edgedafl.graph.half import to_half
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.targets import QuantizationScheme
+from edgedafl.tasks import agreement, predictions
 
 __all__ = ["METHODS", "Quantized", "quantize_model"]
 
@@ -77,15 +78,15 @@ def quantize_model(model: onnx.ModelProto, scheme: QuantizationScheme, calibrati
     for method in METHODS:
         candidate = _quantize(fixed, scheme, method, collected)
         scores = _scores(candidate, images)
-        agreement = float((scores.argmax(1) == classes).mean())
-        results[method] = (agreement, -float(np.abs(scores - reference).mean()), candidate)
+        same = agreement(predictions(scores, calibration.task), classes)
+        results[method] = (same, -float(np.abs(scores - reference).mean()), candidate)
     best = max(results, key=lambda name: results[name][:2])
-    agreement, _, chosen = results[best]
+    share, _, chosen = results[best]
     return Quantized(
         model=chosen,
         method=best,
-        agreement=agreement,
-        float_agreement=float((reference.argmax(1) == classes).mean()),
+        agreement=share,
+        float_agreement=agreement(predictions(reference, calibration.task), classes),
         tried={name: value[0] for name, value in results.items()},
         calibration=calibration.digest,
     )

@@ -32,9 +32,9 @@ def _svg(figure: Any) -> str:
     return re.sub(r'width="[^"]+" height="[^"]+"', 'width="100%"', text, count=1)
 
 
-def agreement_plot(metrics: list[dict[str, Any]]) -> str:
-    """Synthetic agreement over time; empty where no probe was taken."""
-    rows = [(m["seconds"], m["agreement"]["sets"]) for m in metrics if m.get("agreement")]
+def agreement_plot(metrics: list[dict[str, Any]], *, over: str = "seconds") -> str:
+    """Synthetic agreement over `seconds` or teacher `queries`; empty where no probe was taken."""
+    rows = [(m[over], m["agreement"]["sets"]) for m in metrics if m.get("agreement")]
     if not rows:
         return ""
     figure, axes = _figure(5.2, 2.6)
@@ -43,7 +43,7 @@ def agreement_plot(metrics: list[dict[str, Any]]) -> str:
         points = [(t, 100 * sets[name]) for t, sets in rows if name in sets]
         colour = _SOFT if name == "priors" else _ACCENT
         axes.plot(*zip(*points, strict=True), color=colour, alpha=1 - 0.15 * index, label=name, lw=1.4)
-    axes.set_xlabel("seconds of distillation")
+    axes.set_xlabel("seconds of distillation" if over == "seconds" else "images the teacher was asked about")
     axes.set_ylabel("synthetic agreement, %")
     axes.legend(fontsize=7, frameon=False)
     return _svg(figure)

@@ -64,7 +64,7 @@ def summarize_run(run: RunDirectory) -> RunSummary:
         title=f"{teacher['name']} on {manifest['target']['title']}",
         command=manifest["command"],
         columns=tuple(_columns(manifest, results)),
-        facts=tuple(_facts(manifest, results)),
+        facts=(*_facts(manifest, results), *_query_facts(manifest, run)),
         advice=tuple(_advice(results)),
         checks=tuple(_checks(results.get("verify", {}))),
         raw=manifest,
@@ -79,9 +79,9 @@ def _columns(manifest: dict[str, Any], results: dict[str, Any]) -> list[Column]:
     columns = [
         Column(
             "teacher",
-            format_bytes(teacher["size"]),
-            format_count(teacher["parameters"]),
-            format_count(teacher["macs"]),
+            format_bytes(teacher["size"]) if teacher["size"] else "",
+            format_count(teacher["parameters"]) if teacher["parameters"] else "",
+            format_count(teacher["macs"]) if teacher["macs"] else "",
             _latency(summaries.get("teacher")),
             "",
             _percent(accuracies.get("teacher")),
@@ -119,7 +119,10 @@ def _facts(manifest: dict[str, Any], results: dict[str, Any]) -> list[tuple[str,
     measured = results.get("profile", {}).get("measured", {})
     estimate = results.get("profile", {}).get("estimate")
     facts = [
-        ("Teacher", f"{teacher['name']}, {teacher['num_classes']} classes, input {_shape(teacher['input_shape'])}"),
+        (
+            "Teacher",
+            f"{teacher['name']}, {teacher['task']}, {teacher['num_classes']} classes, input {_shape(teacher['input_shape'])}",
+        ),
         (
             "Input range",
             f"{teacher['preprocess']['low'][0]:.4g} to {teacher['preprocess']['high'][0]:.4g} ({teacher['preprocess']['origin']})",
@@ -163,6 +166,16 @@ def _facts(manifest: dict[str, Any], results: dict[str, Any]) -> list[tuple[str,
         )
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
     return [*facts, ("Versions", versions), ("Seed", str(manifest["config"]["seed"]))]
+
+
+def _query_facts(manifest: dict[str, Any], run: RunDirectory) -> list[tuple[str, str]]:
+    """Agreement against queries, at a few moments, where the teacher only answers."""
+    if manifest["teacher"]["access"] == "gradient":
+        return []
+    rows = [(m["queries"], m["agreement"]["generated"]) for m in run.read_metrics() if m.get("agreement")]
+    chosen = rows[:: max(1, len(rows) // 6)]
+    text = ", ".join(f"{format_count(queries)}: {100 * share:.0f} %" for queries, share in chosen)
+    return [("Access", manifest["teacher"]["access"]), ("Agreement by queries", text)] if text else []
 
 
 def _shape(sides: list[int]) -> str:

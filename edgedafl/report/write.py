@@ -75,10 +75,14 @@ def _picture(run: RunDirectory) -> str:
 
 def _plots(run: RunDirectory, summary: RunSummary) -> list[str]:
     stages = summary.raw.get("stages", {})
-    sizes = {"teacher": summary.raw["teacher"]["size"] / 1e3}
+    known = summary.raw["teacher"]["size"]
+    sizes = {"teacher": known / 1e3} if known else {}
     for precision, size in stages.get("export", {}).get("result", {}).get("sizes", {}).items():
         sizes[f"{'student' if precision == 'fp32' else 'artifact'} {precision}"] = size / 1e3
-    plots = [bar_plot("file size", "kB", sizes), agreement_plot(run.read_metrics())]
+    metrics = run.read_metrics()
+    plots = [bar_plot("file size", "kB", sizes), agreement_plot(metrics)]
+    if summary.raw["teacher"]["access"] != "gradient":
+        plots.append(agreement_plot(metrics, over="queries"))
     profile = run.path / "profile" / "local.json"
     if profile.is_file():
         samples = json.loads(profile.read_text("utf-8"))["samples_ns"]

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgedafl.distill import Distillation, Distiller, Progress, class_sheet, make_synthesizer
+from edgedafl.distill import Distillation, Distiller, Progress, as_asked, class_sheet, make_synthesizer
 from edgedafl.distill.budget import Budget
 from edgedafl.export import student_to_onnx
 from edgedafl.graph.edit import model_bytes
 from edgedafl.quantize import CalibrationSet
 from edgedafl.rundir import RunDirectory, write_atomic
 from edgedafl.stages.prepare import Plan
+from edgedafl.tasks import predictions
 
 __all__ = ["CALIBRATION", "STUDENT", "distill_stage"]
 
@@ -43,14 +44,15 @@ def distill_stage(
 
     torch.set_num_threads(plan.config.threads or torch.get_num_threads())
     torch.manual_seed(plan.config.seed)
-    method, synthesizer = make_synthesizer(plan.config.method, plan.teacher)
+    teacher = as_asked(plan.config.method, plan.teacher)
+    method, synthesizer = make_synthesizer(plan.config.method, teacher)
 
     def notice(progress: Progress) -> None:
         run.append_metrics(progress.to_dict())
         observe(progress)
 
     distiller = Distiller(
-        plan.teacher,
+        teacher,
         plan.student,
         synthesizer,
         budget=Budget(plan.config.seconds, plan.config.steps),
@@ -84,7 +86,8 @@ def _write(outcome: Distillation, plan: Plan, run: RunDirectory) -> list[Path]:
     probe_pixels, probe_classes = _probes(outcome)
     CalibrationSet.balanced(
         pixels.numpy(),
-        logits.argmax(1).numpy(),
+        predictions(logits.numpy(), spec.task),
+        task=spec.task,
         probe_pixels=probe_pixels,
         probe_classes=probe_classes,
         preprocess=spec.preprocess,
@@ -93,7 +96,7 @@ def _write(outcome: Distillation, plan: Plan, run: RunDirectory) -> list[Path]:
     picture = run.path / "samples" / "classes.png"
     newest = slice(-min(len(pixels), 8000), None)
     image = io.BytesIO()
-    class_sheet(pixels[newest], logits[newest]).save(image, "png")
+    class_sheet(pixels[newest], logits[newest], spec.task).save(image, "png")
     write_atomic(picture, image.getvalue())
     return [student, calibration, picture]
 

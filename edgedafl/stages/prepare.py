@@ -64,6 +64,14 @@ def options_of(config: CompressConfig) -> TeacherOptions:
         mean=config.input_mean,
         std=config.input_std,
         weights=config.weights,
+        access=None if config.access == "auto" else config.access,
+        task=config.task,
+        classes=config.classes,
+        max_queries=config.max_queries,
+        trust=config.trust,
+        threads=config.threads or 1,
+        timeout=config.timeout,
+        token_variable=config.token_env,
     )
 
 
@@ -86,6 +94,7 @@ def prepare(source: str, config: CompressConfig) -> Plan:
             "teacher": teacher.spec.to_dict() | {"source": ""},
             "student": student.spec.to_dict(),
             "method": config.method,
+            "max_queries": config.max_queries,
             "seconds": config.seconds,
             "steps": config.steps,
             "seed": config.seed,

@@ -16,13 +16,13 @@ from edgedafl.export import read_bundle
 from edgedafl.graph.load import sha256_of
 from edgedafl.graph.parity import Parity, compare, require_parity
 from edgedafl.graph.runtime import open_session, run_batched
-from edgedafl.preprocess import Preprocess
 from edgedafl.quantize import CalibrationSet
 from edgedafl.rundir import RunDirectory, digest_of
 from edgedafl.stages.distill import CALIBRATION
 from edgedafl.stages.export import bundle_dir
 from edgedafl.stages.quantize import load_models, models_dir, stage_name
 from edgedafl.targets import Target
+from edgedafl.tasks import agreement, predictions
 from edgedafl.teachers import Teacher
 
 __all__ = ["ModelComparison", "compare_models", "verify_stage"]
@@ -67,7 +67,7 @@ def verify_stage(
     models = load_models(run, target)
     scores = {p: run_batched(open_session(m), images, batch=1) for p, m in models.items()}
     result: dict[str, Any] = {
-        "agreement": {p: float((s.argmax(1) == classes).mean()) for p, s in scores.items()},
+        "agreement": {p: agreement(predictions(s, calibration.task), classes) for p, s in scores.items()},
         "parity": {},
         "accuracy": {},
     }
@@ -79,7 +79,7 @@ def verify_stage(
     name = stage_name("verify", run, target)
     inputs = digest_of([sha256_of(models_dir(run, target) / f"{p}.onnx") for p in models])
     if labelled is not None:
-        result["accuracy"] = _accuracies(models, teacher, labelled, calibration.preprocess)
+        result["accuracy"] = _accuracies(models, teacher, labelled, calibration)
     elif (before := run.stage(name)) is not None and before.inputs == inputs:
         result["accuracy"] = before.result["accuracy"]  # measured before on these very models
     run.finish(name, inputs, [], result)
@@ -104,12 +104,13 @@ def _check_bundle(directory: Path) -> dict[str, Any]:
 
 
 def _accuracies(
-    models: dict[str, onnx.ModelProto], teacher: Teacher | None, labelled: Path, preprocess: Preprocess
+    models: dict[str, onnx.ModelProto], teacher: Teacher | None, labelled: Path, calibration: CalibrationSet
 ) -> dict[str, float]:
     shape = next(iter(models.values())).graph.input[0].type.tensor_type.shape.dim
     sides = tuple(d.dim_value for d in shape)[1:]
     classes = next(iter(models.values())).graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    data = read_labelled(labelled, (sides[0], sides[1], sides[2]), classes)
+    task, preprocess = calibration.task, calibration.preprocess
+    data = read_labelled(labelled, (sides[0], sides[1], sides[2]), classes, task=task)
     found = {}
     if teacher is not None:
         asked = teacher
@@ -117,8 +118,12 @@ def _accuracies(
         def teacher_scores(x: np.ndarray) -> np.ndarray:
             return asked.scores(torch.from_numpy(x)).numpy()
 
-        found["teacher"] = accuracy(data, preprocess, teacher_scores)
+        found["teacher"] = accuracy(data, preprocess, teacher_scores, task=task)
     for precision, model in models.items():
         session = open_session(model)
-        found[precision] = accuracy(data, preprocess, lambda x, s=session: run_batched(s, x, batch=1))  # type: ignore[misc]
+
+        def scores_of(x: np.ndarray, session: Any = session) -> np.ndarray:
+            return run_batched(session, x, batch=1)
+
+        found[precision] = accuracy(data, preprocess, scores_of, task=task)
     return found

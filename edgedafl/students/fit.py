@@ -17,6 +17,7 @@ _FILE_OVERHEAD = 12_000
 _OVERHEAD_SHARE = 0.05
 _WIDTHS = (0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
 _SMALL_TEACHER_MACS = 5_000_000
+_LENET_SIDE = 40
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def fit_student(
     of a float teacher; a size limit of the user's own replaces that rule.
 
     Args:
-        teacher_parameters: Weights of the teacher.
-        teacher_macs: Multiply-accumulates of the teacher per image.
+        teacher_parameters: Weights of the teacher; 0 where nobody knows (a server).
+        teacher_macs: Multiply-accumulates of the teacher per image; 0 where nobody knows.
         input_shape: (C, H, W).
         num_classes: K.
         budget: The user's limits.
@@ -69,6 +70,8 @@ def fit_student(
     Raises:
         UsageError: If nothing fits; the message names the smallest that would.
     """
+    if not teacher_parameters:
+        teacher_parameters, teacher_macs = _usual_size(input_shape)
     candidates = [
         Candidate(student, _size_of(student, bytes_per_weight), latency_of(student) if latency_of else None)
         for student in _ladder(teacher_macs, input_shape, num_classes)
@@ -81,6 +84,13 @@ def fit_student(
     if not modest:
         return min(within, key=lambda c: c.student.spec.parameters)
     return max(modest, key=lambda c: (c.student.spec.parameters, -c.student.spec.macs))
+
+
+def _usual_size(input_shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Weights and MACs of a usual classifier of such images: a LeNet-5, or a small ResNet."""
+    channels, height, width = input_shape
+    small = channels == 1 and max(height, width) <= _LENET_SIDE
+    return (250_000, 1_000_000) if small else (1_000_000, 100_000_000)
 
 
 def _ladder(teacher_macs: int, input_shape: tuple[int, int, int], num_classes: int) -> Iterator[Student]:

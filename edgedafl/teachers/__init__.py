@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edgedafl.teachers.base import (
     BatchNormStatistics,
     QueryBudgetError,
@@ -9,32 +11,48 @@ from edgedafl.teachers.base import (
     TeacherOutput,
     TeacherSpec,
 )
+from edgedafl.teachers.forward import ForwardTeacher, OpaqueTeacher
+from edgedafl.teachers.from_http import HttpTeacher, load_http_teacher, looks_like_url
 from edgedafl.teachers.from_onnx import OnnxTeacher, load_onnx_teacher
-from edgedafl.teachers.from_torch import TorchTeacher, load_torch_teacher, looks_like_factory
+from edgedafl.teachers.from_runtime import RuntimeTeacher, load_runtime_teacher
+from edgedafl.teachers.from_torch import PYTORCH_FILES, TorchTeacher, load_torch_teacher, looks_like_factory
 from edgedafl.teachers.options import TeacherOptions
 
 __all__ = [
     "BatchNormStatistics",
+    "ForwardTeacher",
+    "HttpTeacher",
     "OnnxTeacher",
+    "OpaqueTeacher",
     "QueryBudgetError",
+    "RuntimeTeacher",
     "Teacher",
     "TeacherOptions",
     "TeacherOutput",
     "TeacherSpec",
     "TorchTeacher",
+    "load_http_teacher",
     "load_onnx_teacher",
+    "load_runtime_teacher",
     "load_teacher",
     "load_torch_teacher",
 ]
 
 
 def load_teacher(source: str, options: TeacherOptions | None = None) -> Teacher:
-    """Load a teacher from an ONNX file or a `package.module:factory`.
+    """Load a teacher from a file, a `package.module:factory`, or the address of a served model.
 
     Raises:
-        EdgeDaflError: One of its children, see `load_onnx_teacher` and `load_torch_teacher`.
+        EdgeDaflError: One of its children; see the function for each form.
     """
     options = options or TeacherOptions()
-    if looks_like_factory(source):
-        return load_torch_teacher(source, options)
+    if looks_like_url(source):
+        return load_http_teacher(source, options)
+    if looks_like_factory(source) or Path(source).suffix.lower() in PYTORCH_FILES:
+        inner = load_torch_teacher(source, options)
+        if options.access in ("scores", "labels"):
+            return OpaqueTeacher(inner, options.access, max_queries=options.max_queries)
+        return inner
+    if options.access in ("scores", "labels"):
+        return load_runtime_teacher(source, options)
     return load_onnx_teacher(source, options)

@@ -26,8 +26,9 @@ class TeacherSpec:
         dtype: Element type of its own interface.
         preprocess: Map from pixels to model space.
         num_classes: K.
-        task: `single-label`.
-        output: What its own interface answers: `logits`, `probabilities`, `log-probabilities`.
+        task: `single-label`, `binary` (one score) or `multi-label`.
+        output: What its own interface answers: `logits`, `probabilities`, `log-probabilities`,
+            `sigmoid` or `labels`.
         access: `gradient`, `scores` or `labels`.
         has_features: Whether penultimate features can be read.
         batch_norms: How many BatchNorm layers still carry statistics.
@@ -105,10 +106,25 @@ class Teacher(abc.ABC):
     def _answer(self, images: Tensor, *, batch_norm: bool) -> TeacherOutput:
         """Compute one answer."""
 
-    def _count(self, rows: int) -> None:
+    @property
+    def remaining(self) -> int | None:
+        """Rows that may still be asked about; None without a limit."""
+        return None if self.max_queries is None else max(0, self.max_queries - self.queries)
+
+    def _check_budget(self, rows: int) -> None:
         if self.max_queries is not None and self.queries + rows > self.max_queries:
             raise QueryBudgetError(self.queries, rows, self.max_queries)
+
+    def _count(self, rows: int) -> None:
+        self._check_budget(rows)
         self.queries += rows
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know again; nothing for most teachers."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  (most have nothing)
+        """Inverse of `state_dict`."""
 
     def __call__(self, images: Tensor, *, batch_norm: bool = False) -> TeacherOutput:
         """Answer with logits and features; gradients flow to `images`."""

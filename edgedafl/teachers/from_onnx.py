@@ -26,6 +26,7 @@ from edgedafl.graph.parity import (
     require_parity,
 )
 from edgedafl.graph.runtime import open_session, run_batched
+from edgedafl.tasks import SINGLE_LABEL
 from edgedafl.teachers.base import (
     BatchNormStatistics,
     Teacher,
@@ -33,6 +34,8 @@ from edgedafl.teachers.base import (
     TeacherSpec,
     channels_last,
 )
+from edgedafl.teachers.decode import guess_task
+from edgedafl.teachers.input_range import baked_scale, find_input_range
 from edgedafl.teachers.options import TeacherOptions
 
 __all__ = ["OnnxTeacher", "load_onnx_teacher", "to_interface"]
@@ -152,18 +155,20 @@ def load_onnx_teacher(path: str | Path, options: TeacherOptions | None = None) -
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise UnsupportedModelError(
             f"{file.path.name} has {len(missing)} nodes without a differentiable form: {', '.join(missing[:5])}{more}.",
-            "Export the model with standard ONNX operators (ONNX Runtime: save at level EXTENDED, not ALL).",
+            "Export it with standard operators (ONNX Runtime: save at level EXTENDED, not ALL), "
+            "or use it as a black box: --access scores.",
         )
     head = _choose_head(model, options.output_name)
     wiring = _Wiring(image, head, tuple(batch_norm_taps(model)))
+    preprocess = options.preprocess(image.image_shape[0], image.dtype)
     spec = TeacherSpec(
         source=str(file.path),
         input_shape=image.image_shape,
         layout=image.layout,
         dtype=image.dtype,
-        preprocess=options.preprocess(image.image_shape[0], image.dtype),
+        preprocess=preprocess,
         num_classes=0,
-        task="single-label",
+        task=options.task or SINGLE_LABEL,
         output=head.kind,
         access="gradient",
         has_features=head.features is not None,
@@ -176,7 +181,13 @@ def load_onnx_teacher(path: str | Path, options: TeacherOptions | None = None) -
     )
     module = OnnxModule(model, keep=wiring.wanted)
     teacher = OnnxTeacher(spec, module, wiring, _running_statistics(model, wiring.taps))
+    teacher.max_queries = options.max_queries
     _accept(teacher, file, model, wiring, quantized=facts.quantized)
+    if options.task is None:
+        classes = teacher.spec.num_classes
+        teacher.spec = replace(teacher.spec, task=guess_task(teacher.spec.output, classes))
+    if preprocess.origin == "assumed":
+        teacher.spec = replace(teacher.spec, preprocess=find_input_range(teacher, baked_scale(model, image.name)))
     return teacher
 
 
@@ -252,11 +263,11 @@ def _accept(teacher: OnnxTeacher, file: OnnxFile, model: onnx.ModelProto, wiring
 
 def _check_classifier(name: str, logits: Tensor) -> None:
     wide = [side for side in logits.shape[1:] if side != 1]
-    if len(wide) != 1:
+    if len(wide) > 1:
         raise UnsupportedModelError(
             f"{name} answers an array of shape {tuple(logits.shape[1:])} per image; "
             "a classifier answers one row of scores.",
-            "EdgeDAFL compresses image classifiers with two or more classes.",
+            "EdgeDAFL compresses image classifiers.",
         )
     if not torch.isfinite(logits).all():
         raise UnsupportedModelError(

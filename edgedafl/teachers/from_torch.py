@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edgedafl.errors import UnsupportedModelError, UsageError
 from edgedafl.graph.load import sha256_of
+from edgedafl.tasks import SINGLE_LABEL
 from edgedafl.teachers.base import (
     BatchNormStatistics,
     Teacher,
@@ -19,9 +22,12 @@ from edgedafl.teachers.base import (
     TeacherSpec,
     channels_last,
 )
+from edgedafl.teachers.decode import guess_output, guess_task
+from edgedafl.teachers.input_range import find_input_range
 from edgedafl.teachers.options import TeacherOptions
+from edgedafl.teachers.torch_files import PYTORCH_FILES, load_torch_file
 
-__all__ = ["TorchTeacher", "load_torch_teacher", "looks_like_factory"]
+__all__ = ["PYTORCH_FILES", "TorchTeacher", "load_torch_teacher", "looks_like_factory"]
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -42,6 +48,11 @@ class TorchTeacher(Teacher):
         self._features: list[Tensor] = []
         self._observed: list[BatchNormStatistics] = []
         self._watching = False
+        if not isinstance(module, torch.jit.ScriptModule):
+            self._listen(module)
+
+    def _listen(self, module: nn.Module) -> None:
+        """Hooks for features and statistics; compiled modules take none and give neither."""
         layers = [m for m in module.modules() if isinstance(m, nn.Linear)]
         if layers:
             layers[-1].register_forward_pre_hook(self._keep_features)
@@ -68,14 +79,16 @@ class TorchTeacher(Teacher):
 
     def _answer(self, images: Tensor, *, batch_norm: bool) -> TeacherOutput:
         self._features, self._observed, self._watching = [], [], batch_norm
-        logits = _scores(self._module(images))
+        logits = _as_logits(_scores(self._module(images)), self.spec.output)
         features = self._features[0].flatten(1) if self._features else None
         self._features = []
         return TeacherOutput(logits, features, tuple(self._observed))
 
 
 def load_torch_teacher(source: str, options: TeacherOptions) -> TorchTeacher:
-    """Build `package.module:factory()` and load its weights without running code from the file.
+    """Build `package.module:factory()` with its weights, or open a file that holds a whole model.
+
+    Weights never run code; whole models may, and are opened with `options.trust` only.
 
     Raises:
         UsageError: If the factory or the weights cannot be found, or `--input-shape` is missing.
@@ -83,12 +96,18 @@ def load_torch_teacher(source: str, options: TeacherOptions) -> TorchTeacher:
     """
     if options.input_shape is None:
         raise UsageError("A PyTorch teacher does not say its image size.", "Give it: --input-shape C,H,W.")
-    module = _build(source)
     size, digest = 0, ""
+    if looks_like_factory(source):
+        module = _build(source)
+    else:
+        module = load_torch_file(Path(source), trust=options.trust)
+        size, digest = Path(source).stat().st_size, sha256_of(Path(source))
     if options.weights is not None:
         _load_weights(module, options.weights)
         size, digest = options.weights.stat().st_size, sha256_of(options.weights)
-    module = module.eval().requires_grad_(False)
+    module = module.eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
     channels = options.input_shape[0]
     spec = TeacherSpec(
         source=source,
@@ -97,7 +116,7 @@ def load_torch_teacher(source: str, options: TeacherOptions) -> TorchTeacher:
         dtype="FLOAT",
         preprocess=options.preprocess(channels),
         num_classes=0,
-        task="single-label",
+        task=options.task or SINGLE_LABEL,
         output="logits",
         access="gradient",
         has_features=any(isinstance(m, nn.Linear) for m in module.modules()),
@@ -108,23 +127,57 @@ def load_torch_teacher(source: str, options: TeacherOptions) -> TorchTeacher:
         size=size or sum(4 * p.numel() for p in module.parameters()),
         sha256=digest,
     )
-    return _finish(spec, module)
+    return _finish(spec, module, options)
 
 
-def _finish(spec: TeacherSpec, module: nn.Module) -> TorchTeacher:
-    from dataclasses import replace
-
+def _finish(spec: TeacherSpec, module: nn.Module, options: TeacherOptions) -> TorchTeacher:
     from edgedafl.module_cost import module_macs
 
+    scores = _trial(spec, module)
+    output = guess_output(scores)
+    if scores.shape[1] == 1 and scores.min() > 0 and scores.max() < 1 and options.task != SINGLE_LABEL:
+        output = "sigmoid"
+    macs = module_macs(module, spec.input_shape) if _is_plain(module) else 0
+    task = options.task or guess_task(output, scores.shape[1])
+    spec = replace(spec, num_classes=scores.shape[1], macs=macs, output=output, task=task)
+    teacher = TorchTeacher(spec, module)
+    teacher.max_queries = options.max_queries
+    if spec.preprocess.origin == "assumed":
+        teacher.spec = replace(spec, preprocess=find_input_range(teacher, baked=False))
+    return teacher
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether layers can be seen: compiled and exported programs hide them."""
+    layers = any(isinstance(m, nn.Linear | nn.Conv2d) for m in module.modules())
+    return layers and not isinstance(module, torch.jit.ScriptModule)
+
+
+def _trial(spec: TeacherSpec, module: nn.Module) -> np.ndarray:
+    """Scores of random images, asked twice: one row each, finite, and the same both times."""
+    generator = torch.Generator().manual_seed(0)
+    images = spec.preprocess.to_model(torch.rand(4, *spec.input_shape, generator=generator))
     with torch.no_grad():
-        logits = _scores(module(torch.zeros(2, *spec.input_shape)))
-    if logits.ndim != 2 or logits.shape[1] < 2:
+        try:
+            first, second = _scores(module(images)), _scores(module(images))
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UnsupportedModelError(
+                f"{spec.source} does not take images of shape {spec.input_shape}: {reason}", "Correct --input-shape."
+            ) from error
+    if not isinstance(first, Tensor) or first.ndim != 2 or len(first) != 4:
+        shape = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
         raise UnsupportedModelError(
-            f"{spec.source} answers shape {tuple(logits.shape)} for two images; expected (2, classes).",
-            "EdgeDAFL compresses image classifiers with two or more classes.",
+            f"{spec.source} answers shape {shape} for four images; expected (4, classes).",
+            "EdgeDAFL compresses image classifiers.",
         )
-    macs = module_macs(module, spec.input_shape)
-    return TorchTeacher(replace(spec, num_classes=logits.shape[1], macs=macs), module)
+    if not torch.isfinite(first).all():
+        raise UnsupportedModelError(f"{spec.source} answers NaN or infinity on ordinary images.", "Check its weights.")
+    if not torch.allclose(first, second, atol=1e-4):
+        raise UnsupportedModelError(
+            f"{spec.source} gives different answers to the same image.", "Call model.eval() before saving it."
+        )
+    return first.numpy()
 
 
 def _build(source: str) -> nn.Module:
@@ -178,6 +231,13 @@ def _read_state(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise UnsupportedModelError(f"{path.name} holds {type(state).__name__}; expected a state dict.")
     return state
+
+
+def _as_logits(scores: Tensor, output: str) -> Tensor:
+    """Differentiable logits from what the module answers."""
+    if output == "probabilities":
+        return torch.log(scores.clamp_min(1e-12))
+    return torch.logit(scores, 1e-7) if output == "sigmoid" else scores
 
 
 def _scores(answer: Any) -> Tensor:

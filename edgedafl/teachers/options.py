@@ -23,6 +23,15 @@ class TeacherOptions:
         mean: Per-channel mean of `(pixel / 255 - mean) / std`.
         std: Per-channel deviation of the same.
         weights: Weights file of a PyTorch factory.
+        access: `gradient`, `scores` or `labels`: what of the teacher may be used. None takes all
+            that it gives.
+        task: `single-label`, `binary` or `multi-label`, where the guess is wrong.
+        classes: How many, for a teacher that answers class indices only.
+        max_queries: Most rows it may ever be asked about.
+        trust: Whether files that can run code may be loaded.
+        threads: CPU threads of a forward-only runtime.
+        timeout: Seconds to wait for one answer of a server.
+        token_variable: Environment variable that holds a server's bearer token.
     """
 
     input_name: str | None = None
@@ -33,6 +42,14 @@ class TeacherOptions:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     weights: Path | None = None
+    access: str | None = None
+    task: str | None = None
+    classes: int | None = None
+    max_queries: int | None = None
+    trust: bool = False
+    threads: int = 1
+    timeout: float = 60.0
+    token_variable: str | None = None
 
     def preprocess(self, channels: int, dtype: str = "FLOAT") -> Preprocess:
         """The declared map, or [0,255] for integer inputs and [0,1] for the rest."""

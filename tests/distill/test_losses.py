@@ -16,7 +16,7 @@ from edgedafl.distill.losses import (
     information_entropy_loss,
     one_hot_loss,
 )
-from edgedafl.distill.priors import procedural_images
+from edgedafl.distill.priors import noise_fields
 from edgedafl.distill.tone import tone_of
 from edgedafl.preprocess import Preprocess
 
@@ -83,11 +83,11 @@ def test_published_settings(tiny_teacher) -> None:
 
 
 def test_priors_are_varied_and_in_range() -> None:
-    images = procedural_images(200, (3, 20, 30), torch.Generator().manual_seed(0))
+    images = noise_fields(200, (3, 20, 30), torch.Generator().manual_seed(0))
     assert images.shape == (200, 3, 20, 30)
     assert float(images.min()) >= 0 and float(images.max()) <= 1
     assert float(images.mean((1, 2, 3)).std()) > 0.1
-    again = procedural_images(200, (3, 20, 30), torch.Generator().manual_seed(0))
+    again = noise_fields(200, (3, 20, 30), torch.Generator().manual_seed(0))
     assert torch.equal(images, again)
 
 

@@ -80,7 +80,7 @@ class OnnxModule(nn.Module):
         self._opsets = {o.domain or "ai.onnx": o.version for o in model.opset_import}
         self._buffer_of: dict[str, str] = {}
         self._constants: dict[str, np.ndarray] = {}
-        self._host_cache: dict[tuple[int, ...], dict[str, np.ndarray]] = {}
+        self._host_cache: dict[Any, dict[str, np.ndarray]] = {}
         for tensor in model.graph.initializer:
             self._add_initializer(tensor, str(base_dir))
         given = set(self._buffer_of) | set(self._constants)
@@ -120,14 +120,20 @@ class OnnxModule(nn.Module):
         """The first output for inputs given in graph order."""
         return self.run(dict(zip(self.input_names, inputs, strict=True)))[self.output_names[0]]
 
-    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run the graph; returns its outputs and every kept intermediate value by name."""
-        reference = next(iter(feeds.values()))
-        values: dict[str, Any] = {name: self._typed(value) for name, value in feeds.items()}
+    def run(self, feeds: Mapping[str, Tensor | np.ndarray]) -> dict[str, Tensor]:
+        """Run the graph; returns its outputs and every kept intermediate value by name.
+
+        Args:
+            feeds: Inputs by name: tensors are data, at least one; numpy arrays are host values
+                (shapes, axes), of which nothing is differentiated.
+        """
+        reference = next(value for value in feeds.values() if isinstance(value, Tensor))
+        values: dict[str, Any] = {n: self._typed(v) if isinstance(v, Tensor) else v for n, v in feeds.items()}
         values.update({name: getattr(self, buffer) for name, buffer in self._buffer_of.items()})
         values.update(self._constants)
-        shapes = tuple(s for value in feeds.values() for s in value.shape)
-        self._execute(self._steps, values, self._host_cache.setdefault(shapes, {}))
+        # What stays on the host depends on shapes, and on host values that were fed.
+        key = tuple(tuple(v.shape) if isinstance(v, Tensor) else v.tobytes() for v in feeds.values())
+        self._execute(self._steps, values, self._host_cache.setdefault(key, {}))
         found = {name: values[name] for name in self._keep if name in values}
         return {n: self._typed(torch.as_tensor(v, device=reference.device)) for n, v in found.items()}
 
@@ -159,7 +165,7 @@ class OnnxModule(nn.Module):
             inputs.pop()
         function = lookup(node.domain, node.op_type)
         assert function is not None  # checked when the module was built
-        if not any(isinstance(value, Tensor) for value in inputs):
+        if not any(isinstance(value, Tensor | tuple) for value in inputs):
             if node.op_type in _OWN_HOST_OPS | _SHAPE_OPS:
                 return [function(context, *inputs)]
             return cast("list[Any]", evaluate_on_host(node, inputs, context.opset))

@@ -11,6 +11,7 @@ from edgedafl.graph.executor.ops import (
     quantized,
     reduction,
     resize,
+    sequence,
     shape,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "quantized",
     "reduction",
     "resize",
+    "sequence",
     "shape",
 ]

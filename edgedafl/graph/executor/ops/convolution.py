@@ -67,6 +67,9 @@ def conv_transpose(context: NodeContext, x: Any, weight: Any, bias: Any = None) 
     extra = list(context.get("output_padding", [0] * rank))
     kernel = weight.shape[2:]
     full = [(x.shape[2 + i] - 1) * strides[i] + extra[i] + (kernel[i] - 1) * dilations[i] + 1 for i in range(rank)]
+    wanted = list(context.get("output_shape", []))[-rank:]
+    # A wanted output may be larger than what the kernel reaches.
+    full = [max(f, w) for f, w in zip(full, wanted, strict=True)] if wanted else full
     begin, end = _transpose_crop(context, list(x.shape[2:]), full, strides)
     y = _CONV_TRANSPOSE[rank](x, weight, bias, strides, 0, 0, context.get("group", 1), dilations)
     missing = [size - y.shape[2 + i] for i, size in enumerate(full)]

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from edgedafl.graph.executor.context import (
     NodeContext,
@@ -96,20 +95,30 @@ def gather_nd(context: NodeContext, x: Any, indices: Any) -> Tensor:
 @op("ScatterND")
 def scatter_nd(context: NodeContext, x: Any, indices: Any, updates: Any) -> Tensor:
     reduction = context.get("reduction", "none")
-    if reduction not in ("none", "add"):
-        raise unsupported(context, f"reduction={reduction}")
     reference = _reference(x, updates, indices)
     x, updates = tensor_like(x, reference), tensor_like(updates, reference)
     index = tensor_like(indices, x).long()
-    places = tuple(index[..., k] for k in range(index.shape[-1]))
-    return x.clone().index_put(places, updates, accumulate=reduction == "add")
+    places = tuple(_wrapped(index[..., k], x.shape[k]) for k in range(index.shape[-1]))
+    if reduction in ("none", "add"):
+        return x.clone().index_put(places, updates, accumulate=reduction == "add")
+    # Whole slices are written: one flat position for every element of them.
+    rows = torch.arange(x.numel(), device=x.device).reshape(x.shape)[places]
+    return _reduced(reduction, x.reshape(-1), rows.reshape(-1), updates.reshape(-1)).reshape(x.shape)
+
+
+def _reduced(reduction: str, flat: Tensor, rows: Tensor, updates: Tensor) -> Tensor:
+    kind = {"mul": "prod", "max": "amax", "min": "amin"}[reduction]
+    return flat.scatter_reduce(0, rows, updates, kind)
 
 
 @op("OneHot")
 def one_hot(context: NodeContext, indices: Tensor, depth: Any, values: Any) -> Tensor:
+    """Indices out of range give a row of `off`."""
     count = integers(depth)[0]
+    reference = _reference(indices, values, depth)
     off, on = (float(v) for v in host(values).reshape(-1))
-    marks = F.one_hot(_wrapped(indices, count), count).movedim(-1, context.get("axis", -1))
+    index = _wrapped(tensor_like(indices, reference), count).unsqueeze(-1)
+    marks = (index == torch.arange(count, device=index.device)).movedim(-1, context.get("axis", -1))
     return marks.float() * (on - off) + off
 
 

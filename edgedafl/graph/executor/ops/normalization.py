@@ -67,7 +67,8 @@ def group_normalization(context: NodeContext, x: Any, scale: Any, bias: Any) -> 
 @op("LpNormalization")
 def lp_normalization(context: NodeContext, x: Tensor) -> Tensor:
     order, axis = context.get("p", 2), context.get("axis", -1)
-    return x / torch.linalg.vector_norm(x, ord=order, dim=axis, keepdim=True)
+    length = torch.linalg.vector_norm(x, ord=order, dim=axis, keepdim=True)
+    return torch.where(length == 0, torch.zeros_like(x), x / torch.where(length == 0, 1.0, length))
 
 
 @op("MeanVarianceNormalization")

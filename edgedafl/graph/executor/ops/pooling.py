@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -66,14 +67,25 @@ def _window(context: NodeContext, x: Tensor) -> _Window:
 
 
 @op("MaxPool")
-def max_pool(context: NodeContext, x: Tensor) -> Tensor:
-    if context.outputs > 1:
-        raise unsupported(context, "an indices output")
+def max_pool(context: NodeContext, x: Tensor) -> Tensor | list[Tensor]:
     w = _window(context, x)
+    if context.outputs > 1:
+        return _with_indices(context, x, w)
     if w.torch_can_pad:
         return _MAX[w.rank](x, w.kernel, w.strides, w.begin, w.dilations)
     padded = F.pad(x, pads_to_torch(w.begin, w.tail), value=-math.inf)
     return _MAX[w.rank](padded, w.kernel, w.strides, 0, w.dilations)
+
+
+def _with_indices(context: NodeContext, x: Tensor, w: _Window) -> list[Tensor]:
+    """Values, and their positions in the flattened input as ONNX counts them."""
+    if w.rank != 2 or context.get("storage_order", 0):
+        raise unsupported(context, "an indices output of this form")
+    padded = F.pad(x, pads_to_torch(w.begin, w.tail), value=-math.inf)
+    values, flat = F.max_pool2d(padded, w.kernel, w.strides, 0, w.dilations, return_indices=True)
+    rows, columns = flat // padded.shape[3] - w.begin[0], flat % padded.shape[3] - w.begin[1]
+    planes = torch.arange(x.shape[0] * x.shape[1], device=x.device).reshape(*x.shape[:2], 1, 1)
+    return [values, (planes * x.shape[2] + rows) * x.shape[3] + columns]
 
 
 @op("AveragePool")

@@ -22,7 +22,6 @@ from edgedafl.graph.executor.context import (
     op,
     register,
     tensor_like,
-    unsupported,
 )
 from edgedafl.graph.executor.ops.convolution import convolve
 from edgedafl.graph.executor.ops.pooling import average_pool
@@ -49,11 +48,22 @@ def _as_float(value: Any, reference: Tensor | None = None) -> Tensor:
 def _per_axis(value: Any, x: Tensor, axis: int) -> Tensor:
     """A scalar, or a vector laid along `axis` so that it broadcasts over `x`."""
     value = _as_float(value, x).to(x.dtype)
+    if value.ndim == x.ndim and value.ndim > 1:
+        return value
     if value.numel() == 1:
         return value.reshape(())
     shape = [1] * x.ndim
     shape[axis] = -1
     return value.reshape(shape)
+
+
+def _spread(context: NodeContext, value: Any, like: Any) -> Any:
+    """Scales or zero points of blocks, one per element."""
+    if value is None:
+        return None
+    axis, block = context.get("axis", 1) % like.ndim, context.get("block_size")
+    wide = _as_float(value, like if isinstance(like, Tensor) else None).repeat_interleave(block, axis)
+    return wide.narrow(axis, 0, like.shape[axis])
 
 
 def _range_of(context: NodeContext, zero_point: Any) -> _Range:
@@ -84,12 +94,14 @@ def _axis(context: NodeContext, rank: int) -> int:
 def quantize_linear(context: NodeContext, x: Any, scale: Any, zero_point: Any = None) -> Tensor:
     x = _as_float(x)
     limits = _range_of(context, zero_point)
+    if context.get("block_size", 0):
+        scale, zero_point = (_spread(context, v, x) for v in (scale, zero_point))
     return _quantize(x, scale, zero_point, _axis(context, x.ndim), limits)
 
 
 def dequantize_linear(context: NodeContext, q: Any, scale: Any, zero_point: Any = None) -> Tensor:
     if context.get("block_size", 0):
-        raise unsupported(context, "block_size (blocked quantization)")
+        scale, zero_point = (_spread(context, v, q) for v in (scale, zero_point))
     return _dequantize(q, scale, zero_point, _axis(context, q.ndim))
 
 
@@ -196,6 +208,14 @@ def _unary(function: Callable[[NodeContext, Tensor], Tensor]) -> Callable[..., T
     return apply
 
 
+def _softmax(context: NodeContext, x: Tensor) -> Tensor:
+    """`opset` tells which meaning of the axis; before 13 all axes behind it are one."""
+    axis = context.get("axis", -1) % x.ndim
+    if context.get("opset", 13) >= 13:
+        return torch.softmax(x, axis)
+    return torch.softmax(x.flatten(axis), -1).reshape(x.shape)
+
+
 def _global_average(context: NodeContext, x: Tensor) -> Tensor:
     axes = (1, 2) if context.get("channels_last", 0) else tuple(range(2, x.ndim))
     return x.mean(axes, keepdim=True)
@@ -208,6 +228,7 @@ register(
         "QLinearAveragePool": _unary(average_pool),
         "QLinearGlobalAveragePool": _unary(_global_average),
         "QLinearLeakyRelu": _unary(lambda c, x: F.leaky_relu(x, c.get("alpha", 0.01))),
+        "QLinearSoftmax": _unary(_softmax),
         "QLinearSigmoid": _unary(lambda c, x: torch.sigmoid(x)),
     },
     domain=MICROSOFT,

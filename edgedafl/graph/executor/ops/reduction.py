@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,14 +26,23 @@ def _product(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
     return x
 
 
+def _extreme(x: Tensor, axes: tuple[int, ...], keep: bool, empty: float) -> Tensor:
+    """The largest or smallest; `empty` (-inf or inf) where there is nothing to choose from."""
+    if x.numel():
+        return x.amax(axes, keep) if empty < 0 else x.amin(axes, keep)
+    sides = [1 if i in {a % x.ndim for a in axes} else s for i, s in enumerate(x.shape)]
+    found = x.new_full(sides, empty)
+    return found if keep else found.squeeze(axes)
+
+
 _REDUCTIONS: dict[str, _Reduce] = {
     "ReduceL1": lambda x, axes, keep: x.abs().sum(axes, keep),
     "ReduceL2": lambda x, axes, keep: torch.linalg.vector_norm(x, 2, axes, keep),
     "ReduceLogSum": lambda x, axes, keep: x.sum(axes, keep).log(),
     "ReduceLogSumExp": torch.logsumexp,
-    "ReduceMax": lambda x, axes, keep: x.amax(axes, keep),
+    "ReduceMax": lambda x, axes, keep: _extreme(x, axes, keep, -math.inf),
     "ReduceMean": _mean,
-    "ReduceMin": lambda x, axes, keep: x.amin(axes, keep),
+    "ReduceMin": lambda x, axes, keep: _extreme(x, axes, keep, math.inf),
     "ReduceProd": _product,
     "ReduceSum": lambda x, axes, keep: x.sum(axes, keep, dtype=x.dtype),
     "ReduceSumSquare": lambda x, axes, keep: x.square().sum(axes, keep),

@@ -147,6 +147,8 @@ def depth_to_space(context: NodeContext, x: Tensor) -> Tensor:
 @op("SpaceToDepth")
 def space_to_depth(context: NodeContext, x: Tensor) -> Tensor:
     block = context.get("blocksize")
+    if context.get("mode", "DCR") == "CRD":
+        return F.pixel_unshuffle(x, block)
     n, c, h, w = x.shape
     x = x.reshape(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
     return x.reshape(n, c * block**2, h // block, w // block)

@@ -1,0 +1,261 @@
+"""For teachers that only answer: procedural images, then a generator that learns from two students.
+
+No query is spent on a gradient. Procedural images of the families that tell most come first. Then
+a generator is trained through the student and a second student of the same make (the rival): its
+images shall be of a clear class, all classes, and such that the two differ, which is where the
+teacher's answer is worth most (DisGUIDE's disagreement with DAFL's balance; IDEAL for labels).
+Every answer is kept and learned from many times.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgedafl.distill.generator import SlimGenerator
+from edgedafl.distill.losses import (
+    balanced_classes,
+    distillation_loss,
+    information_entropy_loss,
+    one_hot_loss,
+)
+from edgedafl.distill.priors import PriorMixture
+from edgedafl.distill.synthesizer import Batch, GeneratorSynthesizer, Recipe
+from edgedafl.distill.tone import tone_of
+from edgedafl.tasks import states
+from edgedafl.teachers.base import Teacher
+
+__all__ = ["BlackBoxSettings", "BlackBoxSynthesizer"]
+
+_RIVAL_RATE = 2e-3
+_GENERATOR_BATCH = 64
+_TEMPERATURE = 4.0
+
+
+@dataclass(frozen=True)
+class BlackBoxSettings:
+    """Defaults.
+
+    Attributes:
+        batch: Images asked about per step, at most.
+        generated: Share of them that the generator makes once it has begun.
+        begin: Progress at which the generator begins.
+        asked_by: Progress at which the query budget is used up; the rest is learning.
+        trial_share: Share of the query budget by which the families of priors are chosen.
+        trial_rows: Most images per family for that.
+        reserve: Share of the query budget left to probes.
+        one_hot: Weight of the one-hot loss, through the student.
+        entropy: Weight of the class balance (base 10).
+        disagreement: Weight of the two students' difference.
+        generator_steps: Generator steps per step; they cost no query.
+        rival_every: The rival learns from every so-manieth student batch.
+        soft_temperature: Of distillation where scores are known; 1 where only labels are.
+    """
+
+    batch: int = 256
+    generated: float = 0.25
+    begin: float = 0.3
+    asked_by: float = 0.8
+    trial_share: float = 0.05
+    trial_rows: int = 300
+    reserve: float = 0.05
+    one_hot: float = 1.0
+    entropy: float = 5.0
+    disagreement: float = 1.0
+    generator_steps: int = 1
+    rival_every: int = 3
+    soft_temperature: float = 4.0
+    latent: int = 64
+    channels: int = 32
+    learning_rate: float = 2e-3
+    student_learning_rate: float = 8e-3
+    student_steps: int = 12
+    student_batch: int = 128
+    pool: int = 200_000
+    ema: float = 0.99
+
+
+class BlackBoxSynthesizer(GeneratorSynthesizer):
+    """Priors and a generator; only `teacher.scores` is ever called."""
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        *,
+        settings: BlackBoxSettings | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        s = self.settings = settings or BlackBoxSettings()
+        self.latent = s.latent
+        self._spec = teacher.spec
+        self._device = device
+        self._rate = s.learning_rate
+        self._limit = teacher.remaining
+        self._asked = 0
+        self._calls = 0
+        self.rival: nn.Module | None = None
+        self._saved_rival: tuple[dict[str, Any], dict[str, Any]] | None = None
+        soft = teacher.spec.access != "labels"
+        self.recipe = Recipe(
+            student_steps=s.student_steps,
+            student_batch=s.student_batch,
+            learning_rate=s.student_learning_rate,
+            decay=True,
+            pool=s.pool if self._limit is None else min(s.pool, self._limit),
+            newest=0,
+            newest_until=0.0,
+            temperature=s.soft_temperature if soft else 1.0,
+            ema=s.ema,
+            weighted=True,
+        )
+        self.priors = PriorMixture(teacher.spec.input_shape, seed=int(torch.randint(2**31, ())))
+        self._build()
+        self._first: Batch | None = self._choose_families(teacher)
+
+    def _choose_families(self, teacher: Teacher) -> Batch | None:
+        """Ask about some images of each family; they are the first that the student learns from."""
+        s, families = self.settings, len(self.priors.shares)
+        rows = s.trial_rows
+        if self._limit is not None:
+            rows = min(rows, int(self._limit * s.trial_share) // families)
+        if rows < 2:
+            return None
+        images: list[Tensor] = []
+        answers: list[Tensor] = []
+
+        def ask(unit: Tensor) -> Tensor:
+            images.append(self._spec.preprocess.to_model(unit.to(self._device)))
+            answers.append(teacher.scores(images[-1]))
+            return states(answers[-1], self._spec.task)
+
+        self.priors.tune(ask, rows)
+        self._asked = rows * families
+        return Batch(torch.cat(images), torch.cat(answers))
+
+    def _build(self) -> None:
+        s, spec = self.settings, self._spec
+        tone = tone_of(spec.preprocess)
+        generator = SlimGenerator(spec.input_shape, spec.preprocess, tone, latent=s.latent, channels=s.channels)
+        self.generator = generator.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=self._rate, betas=(0.5, 0.999))
+
+    @property
+    def _sample_batch(self) -> int:
+        return max(8, self.settings.batch)
+
+    def step(self, teacher: Teacher, student: nn.Module, fraction: float) -> Batch:
+        """Ask about as many images as the budget allows by now; possibly none."""
+        if self.rival is None and self.settings.generated:
+            self._make_rival(student)
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        allowed = self._allowance(teacher, fraction)
+        losses: dict[str, Tensor] = {}
+        made = 0
+        if fraction >= self.settings.begin and self.settings.generated:
+            made = int(allowed * self.settings.generated)
+            if allowed:
+                losses = self._train_generator(student)
+        images = self.priors.draw(allowed - made).to(self._device)
+        images = self._spec.preprocess.to_model(images)
+        if made:
+            images = torch.cat([images, self.sample(made)])
+        if not len(images):
+            return Batch(images, images.new_zeros(0, self._spec.num_classes), losses)
+        self._asked += len(images)
+        return Batch(images, teacher.scores(images), losses)
+
+    def _allowance(self, teacher: Teacher, fraction: float) -> int:
+        s = self.settings
+        if self._limit is None:
+            return s.batch if fraction < s.asked_by else 0
+        usable = int(self._limit * (1 - s.reserve))
+        due = int(usable * min(1.0, fraction / s.asked_by)) - self._asked
+        return max(0, min(due, s.batch, usable - self._asked, teacher.remaining or 0))
+
+    def _train_generator(self, student: nn.Module) -> dict[str, Tensor]:
+        """The student stands for the teacher; where the rival differs, neither can be trusted."""
+        s, rival = self.settings, self.rival
+        assert rival is not None
+        was_training = student.training
+        student.eval()
+        rival.eval()
+        for _ in range(s.generator_steps):
+            images = self.generator(self.latents(_GENERATOR_BATCH))
+            guess = states(student(images), self._spec.task)
+            other = states(rival(images), self._spec.task)
+            losses = {
+                "one_hot": one_hot_loss(guess, balanced_classes(guess)),
+                "entropy": information_entropy_loss(guess),
+                "disagreement": -torch.log1p(distillation_loss(other, guess, _TEMPERATURE)),
+            }
+            total = s.one_hot * losses["one_hot"] + s.entropy * losses["entropy"]
+            total = total + s.disagreement * losses["disagreement"]
+            self.optimizer.zero_grad(set_to_none=True)
+            gradients = torch.autograd.grad(total, [*self.generator.parameters()])
+            for parameter, gradient in zip(self.generator.parameters(), gradients, strict=True):
+                parameter.grad = gradient
+            self.optimizer.step()
+        student.train(was_training)
+        return {name: value.detach() for name, value in losses.items()}
+
+    def observe(self, images: Tensor, logits: Tensor) -> None:
+        """Teach the rival from some of the batches that the student learns from."""
+        s = self.settings
+        self._calls += 1
+        if self._calls % s.rival_every or self.rival is None:
+            return
+        self.rival.train()
+        guess, task = states(self.rival(images), self._spec.task), self._spec.task
+        loss = distillation_loss(guess, states(logits, task), self.recipe.temperature)
+        self._rival_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._rival_optimizer.step()
+
+    def _make_rival(self, student: nn.Module) -> None:
+        """A second student with other starting weights, or as it was before an interruption."""
+        rival = copy.deepcopy(student)
+        if self._saved_rival is None:
+            for module in rival.modules():
+                reset = getattr(module, "reset_parameters", None)
+                if callable(reset):
+                    reset()
+        self._rival_optimizer = torch.optim.Adam(rival.parameters(), lr=_RIVAL_RATE)
+        if self._saved_rival is not None:
+            rival.load_state_dict(self._saved_rival[0])
+            self._rival_optimizer.load_state_dict(self._saved_rival[1])
+            self._saved_rival = None
+        self.rival = rival
+
+    @torch.no_grad()
+    def sample(self, count: int) -> Tensor:
+        """Before the generator has learned anything, procedural images."""
+        if not any(state for state in self.optimizer.state.values()):
+            return self._spec.preprocess.to_model(self.priors.draw(count).to(self._device))
+        return super().sample(count)
+
+    def state_dict(self) -> dict[str, Any]:
+        state = {
+            **super().state_dict(),
+            "asked": self._asked,
+            "calls": self._calls,
+            "priors": self.priors.state_dict(),
+            "first": None if self._first is None else (self._first.images, self._first.logits),
+        }
+        if self.rival is not None:
+            state["rival"] = self.rival.state_dict()
+            state["rival_optimizer"] = self._rival_optimizer.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._asked, self._calls = int(state["asked"]), int(state["calls"])
+        self.priors.load_state_dict(state["priors"])
+        self._first = None if state["first"] is None else Batch(*state["first"])
+        if "rival" in state:
+            self._saved_rival = (state["rival"], state["rival_optimizer"])

@@ -1,0 +1,44 @@
+"""The kinds of classification, and the one form that all losses take.
+
+A task is a set of *labels*, each in one of several *states*: single-label has one label with K
+states, binary and multi-label have K labels with two states each. Written so, logits are
+(N, labels, states) with a softmax over the last axis, and every loss, balance and agreement has a
+single form. The DAFL paper's third experiment, a face attribute, is the binary case.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["BINARY", "MULTI_LABEL", "SINGLE_LABEL", "TASKS", "agreement", "predictions", "states"]
+
+SINGLE_LABEL = "single-label"
+BINARY = "binary"
+MULTI_LABEL = "multi-label"
+TASKS = (SINGLE_LABEL, BINARY, MULTI_LABEL)
+
+
+def states(logits: Tensor, task: str) -> Tensor:
+    """Logits (N, K) as (N, K) for single-label, else as (N, K, 2): the label is off, or on."""
+    if task == SINGLE_LABEL:
+        return logits
+    import torch
+
+    return torch.stack([torch.zeros_like(logits), logits], -1)
+
+
+def predictions(logits: np.ndarray, task: str) -> np.ndarray:
+    """Classes (N,) for single-label, else which labels are on, (N, K) of 0 and 1."""
+    if task == SINGLE_LABEL:
+        return np.asarray(logits.argmax(1))
+    return np.asarray(logits > 0).astype(np.int64)
+
+
+def agreement(first: np.ndarray, second: np.ndarray) -> float:
+    """Share of equal predictions, in [0, 1]; for several labels over all of them."""
+    return float((first.reshape(len(first), -1) == second.reshape(len(second), -1)).mean())

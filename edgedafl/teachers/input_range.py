@@ -1,0 +1,135 @@
+"""What range of pixel values a model was trained on, where nobody says.
+
+Three signs, the surest first: arithmetic at the input that only makes sense for pixels of 0..255,
+stored statistics of the first BatchNorm, and how many different classes the model sees. All
+answers of a search rest on noise images; the finding is an assumption and is called so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor
+
+from edgedafl.preprocess import Preprocess
+from edgedafl.teachers.base import Teacher
+
+__all__ = ["baked_scale", "find_input_range"]
+
+_ROWS = 64
+_PIXEL_SCALES = (255.0, 256.0, 127.5, 128.0)
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# A candidate must beat [0, 1] clearly before it is preferred.
+_CLEARLY = 1.5
+_TRANSPARENT = {"Cast", "Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze"}
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    name: str
+    preprocess: Preprocess
+
+
+def baked_scale(model: onnx.ModelProto, image: str) -> bool:
+    """Whether the graph itself scales pixels of 0..255: a Div by 255, a Mul by 1/255, a Sub of 127.5."""
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer if np.prod(t.dims) <= 4}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+    names = {image}
+    for node in model.graph.node:
+        if not names & set(node.input):
+            continue
+        if node.op_type in _TRANSPARENT:
+            names.add(node.output[0])
+        elif node.op_type in ("Div", "Mul", "Sub", "Add"):
+            for name in node.input:
+                if name in constants and _counts_pixels(node.op_type, np.abs(constants[name].astype(np.float64))):
+                    return True
+            names.add(node.output[0])
+    return False
+
+
+def _counts_pixels(op_type: str, values: np.ndarray) -> bool:
+    """Deviations and means of pixels in 0..255 lie far above 1, their reciprocals far below."""
+    if not values.size:
+        return False
+    if op_type == "Mul":
+        return bool(((values > 0) & (values < 1 / 30)).all())
+    return bool((values > 30).all() or np.isin(values, _PIXEL_SCALES).all())
+
+
+def find_input_range(teacher: Teacher, baked: bool) -> Preprocess:
+    """The likeliest map from pixels to what the teacher takes.
+
+    Args:
+        teacher: One whose range is not declared; it answers a few noise images per candidate.
+        baked: Whether its graph scales pixels itself.
+    """
+    channels = teacher.spec.input_shape[0]
+    if baked:
+        return Preprocess.from_range(0, 255, channels, origin="found: the model scales pixels itself")
+    candidates = _candidates(channels)
+    noise = _noise(teacher.spec.input_shape)
+    if teacher.spec.batch_norms:
+        misses = [_miss(teacher, c.preprocess.to_model(noise)) for c in candidates]
+        best = min(range(len(candidates)), key=lambda i: misses[i])
+        if misses[0] > _CLEARLY * misses[best]:
+            return _named(candidates[best], "its first BatchNorm's statistics fit best")
+        return candidates[0].preprocess
+    varieties = [_variety(teacher, c.preprocess.to_model(noise)) for c in candidates]
+    best = max(range(len(candidates)), key=lambda i: varieties[i])
+    # One class for everything at [0, 1] but several elsewhere: that range is the likelier one.
+    if varieties[0] < 1.05 and varieties[best] > _CLEARLY * varieties[0]:
+        return _named(candidates[best], "the model tells more classes apart there")
+    return candidates[0].preprocess
+
+
+def _candidates(channels: int) -> list[_Candidate]:
+    found = [
+        _Candidate("0 to 1", Preprocess.from_range(0, 1, channels, origin="assumed")),
+        _Candidate("-1 to 1", Preprocess.from_range(-1, 1, channels)),
+        _Candidate("0 to 255", Preprocess.from_range(0, 255, channels)),
+    ]
+    if channels == 3:
+        found.append(_Candidate("ImageNet mean and deviation", Preprocess.from_mean_std(*_IMAGENET, channels)))
+    return found
+
+
+def _named(candidate: _Candidate, reason: str) -> Preprocess:
+    p = candidate.preprocess
+    return Preprocess(p.low, p.high, origin=f"found: {candidate.name}, {reason}")
+
+
+def _noise(shape: tuple[int, int, int]) -> Tensor:
+    """Noise of all coarsenesses in [0, 1]."""
+    generator = torch.Generator().manual_seed(11)
+    images = torch.zeros(_ROWS, *shape)
+    levels = max(2, min(shape[1:]).bit_length())
+    for row in range(_ROWS):
+        cells = min(2 ** (row % levels), shape[1]), min(2 ** (row % levels), shape[2])
+        field = torch.rand(1, shape[0], *cells, generator=generator)
+        images[row] = torch.nn.functional.interpolate(field, shape[1:], mode="bilinear")[0]
+    return images
+
+
+def _miss(teacher: Teacher, images: Tensor) -> float:
+    """How far the first BatchNorm's batch statistics are from its stored ones, scale-free."""
+    with torch.no_grad():
+        first = teacher.batch_norm_statistics(images)[0]
+    ratio = torch.log(first.var.clamp_min(1e-8) / first.running_var.clamp_min(1e-8)).abs().mean()
+    shift = ((first.mean - first.running_mean).abs() / first.running_var.clamp_min(1e-8).sqrt()).mean()
+    return float(ratio + shift)
+
+
+def _variety(teacher: Teacher, images: Tensor) -> float:
+    """Effective number of classes among the answers: exp of their entropy."""
+    logits = teacher.scores(images)
+    if not torch.isfinite(logits).all():
+        return 0.0
+    classes = logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
+    share = torch.bincount(classes).float() / len(classes)
+    return float(torch.exp(-(share * share.clamp_min(1e-12).log()).sum()))
