@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -124,15 +125,16 @@ def imports(args: argparse.Namespace) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def _time(call: Callable[[], object], repeats: int) -> float:
-    """Best of several, in ms: what the machine can do, not what else it did."""
-    call()
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        best = min(best, time.perf_counter() - start)
-    return 1e3 * best
+def _interleaved(calls: list[Callable[[], object]], rounds: int) -> list[float]:
+    """Median ms of each call, taken in turn so that what else the machine does hits all alike."""
+    samples: list[list[float]] = [[] for _ in calls]
+    for round_ in range(rounds + 2):
+        for call, mine in zip(calls, samples, strict=True):
+            start = time.perf_counter()
+            call()
+            if round_ >= 2:  # two rounds to warm up
+                mine.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(mine) for mine in samples]
 
 
 def _forward_backward(module: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> Callable[[], object]:
@@ -154,7 +156,7 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
             teacher = load_onnx_teacher(path, TeacherOptions(input_range=(0.0, 1.0)))
             x = torch.rand(128, *shape)
             ours, source = _forward_backward(lambda i, t=teacher: t(i).logits, x), _forward_backward(module, x)
-            mine, theirs = (min(_time(call, 5) for _ in range(3)) for call in (ours, source))
+            mine, theirs = _interleaved([ours, source], rounds=12)
             rows.append({"net": name, "executor_ms": mine, "source_ms": theirs, "ratio": mine / theirs})
     print_rows(
         ["net, batch 128", "executor, ms", "source module, ms", "ratio"],

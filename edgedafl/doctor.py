@@ -41,6 +41,7 @@ def examine() -> list[Finding]:
     found += [_package(name) for name in _REQUIRED]
     found.append(_exporters())
     found.append(_tensorrt())
+    found.append(_httpx())
     found.append(_accelerator())
     free = shutil.disk_usage(tempfile.gettempdir()).free
     found.append(
@@ -74,6 +75,14 @@ def _tensorrt() -> Finding:
             return Finding("TensorRT", True, module)
     remedy = "Only needed to build engines here; bundles build theirs on the device."
     return Finding("TensorRT", None, "not installed", remedy)
+
+
+def _httpx() -> Finding:
+    if importlib.util.find_spec("httpx"):
+        return Finding("httpx", True, version("httpx"))
+    return Finding(
+        "httpx", None, "not installed", "Only needed for teachers on a server: pip install 'edgedafl[http]'."
+    )
 
 
 def _accelerator() -> Finding:

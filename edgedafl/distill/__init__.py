@@ -8,8 +8,9 @@ from edgedafl.distill.adversarial import AdversarialSettings, AdversarialSynthes
 from edgedafl.distill.blackbox import BlackBoxSettings, BlackBoxSynthesizer
 from edgedafl.distill.budget import Budget
 from edgedafl.distill.dafl import DaflSettings, DaflSynthesizer
-from edgedafl.distill.engine import Distillation, Distiller, Progress
+from edgedafl.distill.engine import Distillation, Distiller
 from edgedafl.distill.preflight import Preflight, check_teacher
+from edgedafl.distill.reporter import Progress
 from edgedafl.distill.samples import class_sheet
 from edgedafl.distill.synthesizer import Batch, Recipe, Synthesizer
 from edgedafl.distill.zeroth_order import ZerothOrderTeacher

@@ -29,7 +29,6 @@ from edgedafl.distill.losses import (
 )
 from edgedafl.distill.priors import PriorMixture
 from edgedafl.distill.synthesizer import Batch, GeneratorSynthesizer, Recipe
-from edgedafl.distill.tone import tone_of
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher
 
@@ -103,7 +102,6 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
     ) -> None:
         self.settings = settings or AdversarialSettings()
         self.latent = self.settings.latent
-        self.tone = tone_of(teacher.spec.preprocess)
         self._spec = teacher.spec
         self._device = device
         self._rate = self.settings.learning_rate
@@ -128,8 +126,7 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         )
         seed = int(torch.randint(2**31, ()))
         self.priors = PriorMixture(teacher.spec.input_shape, seed=seed)
-        if s.priors:
-            self.priors.tune(lambda x: self._states(teacher.scores(self._to_model(x))), s.prior_trial)
+        self._tuned = not s.priors
         self._build()
 
     def _to_model(self, unit: Tensor) -> Tensor:
@@ -139,10 +136,8 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         return states(logits, self._spec.task)
 
     def _build(self) -> None:
-        s, spec = self.settings, self._spec
-        generator = SlimGenerator(spec.input_shape, spec.preprocess, self.tone, latent=s.latent, channels=s.channels)
-        # Channels-last halves the generator's time on CPUs.
-        self.generator = generator.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        s = self.settings
+        self.generator = SlimGenerator.of(self._spec, self._device, latent=s.latent, channels=s.channels)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=self._rate, betas=(0.5, 0.999))
 
     @property
@@ -152,6 +147,9 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
     def step(self, teacher: Teacher, student: nn.Module, fraction: float) -> Batch:
         """One generator step; see the module's text."""
         s = self.settings
+        if not self._tuned:
+            self.priors.tune(lambda x: self._states(teacher.scores(self._to_model(x))), s.prior_trial)
+            self._tuned = True
         local = self._begin_life(fraction)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate * cosine(local)
@@ -182,7 +180,7 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         logits = teacher.scores(images)
         stride = self.settings.every
         kept, answers = batch.images[::stride], batch.logits[::stride]
-        return Batch(torch.cat([images, kept]), torch.cat([logits, answers]), batch.losses)
+        return Batch(torch.cat([images, kept]), torch.cat([logits, answers]), batch.losses, batch.logits)
 
     def _begin_life(self, fraction: float) -> float:
         """Start a new life when it is due; returns progress through the present cycle.
@@ -222,6 +220,7 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
             "age": self._age,
             "running": self._running,
             "priors": self.priors.state_dict(),
+            "tuned": self._tuned,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -229,3 +228,4 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         self._life, self._age = int(state["life"]), int(state["age"])
         self._running = state["running"].to(self._device)
         self.priors.load_state_dict(state["priors"])
+        self._tuned = bool(state["tuned"])

@@ -25,7 +25,6 @@ from edgedafl.distill.losses import (
 )
 from edgedafl.distill.priors import PriorMixture
 from edgedafl.distill.synthesizer import Batch, GeneratorSynthesizer, Recipe
-from edgedafl.distill.tone import tone_of
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher
 
@@ -114,16 +113,16 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
         )
         self.priors = PriorMixture(teacher.spec.input_shape, seed=int(torch.randint(2**31, ())))
         self._build()
-        self._first: Batch | None = self._choose_families(teacher)
+        self._chosen = False
 
-    def _choose_families(self, teacher: Teacher) -> Batch | None:
+    def _choose_families(self, teacher: Teacher) -> Batch:
         """Ask about some images of each family; they are the first that the student learns from."""
         s, families = self.settings, len(self.priors.shares)
         rows = s.trial_rows
         if self._limit is not None:
             rows = min(rows, int(self._limit * s.trial_share) // families)
         if rows < 2:
-            return None
+            return self._nothing()
         images: list[Tensor] = []
         answers: list[Tensor] = []
 
@@ -134,13 +133,15 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
 
         self.priors.tune(ask, rows)
         self._asked = rows * families
-        return Batch(torch.cat(images), torch.cat(answers))
+        return Batch(torch.cat(images), torch.cat(answers), generated=answers[0][:0])
+
+    def _nothing(self) -> Batch:
+        images = torch.zeros(0, *self._spec.input_shape, device=self._device)
+        return Batch(images, images.new_zeros(0, self._spec.num_classes))
 
     def _build(self) -> None:
-        s, spec = self.settings, self._spec
-        tone = tone_of(spec.preprocess)
-        generator = SlimGenerator(spec.input_shape, spec.preprocess, tone, latent=s.latent, channels=s.channels)
-        self.generator = generator.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        s = self.settings
+        self.generator = SlimGenerator.of(self._spec, self._device, latent=s.latent, channels=s.channels)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=self._rate, betas=(0.5, 0.999))
 
     @property
@@ -151,9 +152,9 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
         """Ask about as many images as the budget allows by now; possibly none."""
         if self.rival is None and self.settings.generated:
             self._make_rival(student)
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
+        if not self._chosen:
+            self._chosen = True
+            return self._choose_families(teacher)
         allowed = self._allowance(teacher, fraction)
         losses: dict[str, Tensor] = {}
         made = 0
@@ -166,9 +167,10 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
         if made:
             images = torch.cat([images, self.sample(made)])
         if not len(images):
-            return Batch(images, images.new_zeros(0, self._spec.num_classes), losses)
+            return self._nothing()
         self._asked += len(images)
-        return Batch(images, teacher.scores(images), losses)
+        logits = teacher.scores(images)
+        return Batch(images, logits, losses, logits[len(logits) - made :])
 
     def _allowance(self, teacher: Teacher, fraction: float) -> int:
         s = self.settings
@@ -245,7 +247,7 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
             "asked": self._asked,
             "calls": self._calls,
             "priors": self.priors.state_dict(),
-            "first": None if self._first is None else (self._first.images, self._first.logits),
+            "chosen": self._chosen,
         }
         if self.rival is not None:
             state["rival"] = self.rival.state_dict()
@@ -256,6 +258,6 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
         super().load_state_dict(state)
         self._asked, self._calls = int(state["asked"]), int(state["calls"])
         self.priors.load_state_dict(state["priors"])
-        self._first = None if state["first"] is None else Batch(*state["first"])
+        self._chosen = bool(state["chosen"])
         if "rival" in state:
             self._saved_rival = (state["rival"], state["rival_optimizer"])

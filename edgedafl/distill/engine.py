@@ -20,14 +20,21 @@ from edgedafl.distill.losses import distillation_loss
 from edgedafl.distill.pool import Pool
 from edgedafl.distill.priors import noise_fields
 from edgedafl.distill.probes import Agreement, ProbeSets
+from edgedafl.distill.reporter import Progress, Reporter, RunState, Upkeep
 from edgedafl.distill.synthesizer import Batch, Synthesizer
 from edgedafl.distill.worth import ImageWorth
-from edgedafl.errors import DistillationError, InterruptedRunError
+from edgedafl.errors import (
+    DistillationError,
+    InterruptedRunError,
+    MeasurementError,
+    UnsupportedModelError,
+    UsageError,
+)
 from edgedafl.students.base import Student
 from edgedafl.tasks import states
-from edgedafl.teachers.base import Teacher
+from edgedafl.teachers.base import QueryBudgetError, Teacher
 
-__all__ = ["Distillation", "Distiller", "Progress"]
+__all__ = ["Distillation", "Distiller"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,35 +50,6 @@ _MOST_RECOVERIES = 3
 _LEAST_POOL = 4000
 # Large images: keep fewer rather than fill the machine (3x224x224 takes 150 kB each).
 _POOL_BYTES = 2 << 30
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A line of `metrics.jsonl`.
-
-    Attributes:
-        step: Synthesizer steps so far.
-        fraction: Share of the budget used, in [0, 1].
-        seconds: Time spent, over all parts of the run.
-        losses: The synthesizer's terms and `distillation`.
-        agreement: Synthetic agreement of the averaged student; None between probes.
-        images_per_second: Student images per second since the last report.
-        queries: Rows the teacher has answered.
-    """
-
-    step: int
-    fraction: float
-    seconds: float
-    losses: dict[str, float]
-    agreement: Agreement | None
-    images_per_second: float
-    queries: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON form."""
-        data = dict(vars(self))
-        data["agreement"] = None if self.agreement is None else vars(self.agreement)
-        return data
 
 
 @dataclass(frozen=True)
@@ -143,6 +121,7 @@ class Distiller:
         self._health = HealthMonitor(spec.task)
         self._recoveries: list[str] = []
         self._rate_factor = 1.0
+        self._exhausted = False
         self._step = 0
         self._elapsed = 0.0
 
@@ -166,17 +145,15 @@ class Distiller:
         clock = Clock(self.budget, self._elapsed)
         if not self.probes.names:
             self._add_prior_probe()
-        reporter = _Reporter(self, clock)
+        reporter = Reporter(clock, self._observe, Upkeep(self.check_health, self.agreement, self.save))
         try:
             while (fraction := clock.fraction(self._step)) < 1:
-                batch = self.synthesizer.step(self.teacher, self.student, fraction)
-                if len(batch.images):
-                    self.pool.add(batch.images, batch.logits)
+                batch = self._synthesize(fraction)
                 loss = self._teach(batch, fraction)
                 self._step += 1
                 self._add_due_probes(fraction)
                 self._elapsed = clock.elapsed
-                reporter.report(batch, loss, fraction)
+                reporter.report(batch.losses, loss, self._state(fraction))
         except KeyboardInterrupt as interrupt:
             self._elapsed = clock.elapsed
             self.save()
@@ -184,8 +161,36 @@ class Distiller:
                 f"Interrupted after {self._step} steps; the state is saved.",
                 "Go on with the same command and --resume.",
             ) from interrupt
+        except (MeasurementError, UnsupportedModelError, UsageError):
+            # The teacher failed (a server went away, an answer was NaN): keep what was learned.
+            self._elapsed = clock.elapsed
+            self.save()
+            raise
         self._elapsed = clock.elapsed
         return self._finish()
+
+    def _state(self, fraction: float) -> RunState:
+        recipe = self.synthesizer.recipe
+        images = recipe.student_steps * recipe.student_batch
+        return RunState(self._step, fraction, self.teacher.queries, images)
+
+    def _synthesize(self, fraction: float) -> Batch:
+        """Fresh images into the pool; none once the query budget is used up."""
+        nothing = self.pool.empty()
+        if self._exhausted:
+            return nothing
+        try:
+            batch = self.synthesizer.step(self.teacher, self.student, fraction)
+        except QueryBudgetError:
+            if not len(self.pool):
+                raise
+            self._exhausted = True
+            _log.warning("All %s queries are used; the student goes on with the pool.", self.teacher.max_queries)
+            return nothing
+        if len(batch.images):
+            self.pool.add(batch.images, batch.logits)
+        self._health.watch(batch.logits if batch.generated is None else batch.generated)
+        return batch
 
     def _finish(self) -> Distillation:
         self.save()
@@ -248,12 +253,14 @@ class Distiller:
             self._add_generated_probe(_PROBE_MOMENTS[made])
 
     def _add_generated_probe(self, moment: float) -> None:
+        if self.teacher.remaining is not None and self.teacher.remaining < self._probe_rows:
+            return
         images = self.synthesizer.sample(self._probe_rows)
         self.probes.add(f"generated at {moment:.0%}", images, self.teacher.scores, self.teacher.spec.task)
 
     def check_health(self, loss: float) -> None:
         """Recover from NaN and collapse, or give up with advice."""
-        symptom = self._health.check(self.pool.recent(self._health.window), loss)
+        symptom = self._health.check(loss)
         if symptom is not None:
             self._recover(symptom)
 
@@ -267,6 +274,7 @@ class Distiller:
         self._recoveries.append(f"step {self._step}: {symptom.text}; restarted the generator")
         _log.warning("Step %d: %s; restarting the generator.", self._step, symptom.text)
         self.synthesizer.restart()
+        self._health.forget()
         if symptom.kind == "nan":
             self._reset_student()
 
@@ -313,51 +321,7 @@ class Distiller:
         self.probes.load_state_dict(state["probes"])
         self._recoveries = list(state["recoveries"])
         self._rate_factor = float(state["rate_factor"])
-        self.teacher.queries = int(state["queries"])
+        # What this process has asked about before it resumed was asked about all the same.
+        self.teacher.queries += int(state["queries"])
         self.teacher.load_state_dict(state["teacher"])
         torch.set_rng_state(state["rng"])
-
-
-class _Reporter:
-    """Decides when to read losses, ask the probes, check health and save."""
-
-    _REPORT_SECONDS = 1.0
-    _PROBE_SECONDS = 6.0
-    _SAVE_SECONDS = 30.0
-
-    def __init__(self, distiller: Distiller, clock: Clock) -> None:
-        self._distiller = distiller
-        self._clock = clock
-        self._reported = clock.elapsed
-        self._probed = self._saved = clock.elapsed
-        self._images = 0
-
-    def report(self, batch: Batch, loss: Tensor, fraction: float) -> None:
-        recipe = self._distiller.synthesizer.recipe
-        self._images += recipe.student_steps * recipe.student_batch
-        now = self._clock.elapsed
-        if now - self._reported < self._REPORT_SECONDS:
-            return
-        value = float(loss)
-        self._distiller.check_health(value)
-        losses = {name: float(term) for name, term in batch.losses.items()}
-        agreement = None
-        if now - self._probed >= self._PROBE_SECONDS:
-            agreement = self._distiller.agreement()
-            self._probed = now
-        rate = self._images / max(now - self._reported, 1e-9)
-        self._distiller._observe(
-            Progress(
-                self._distiller._step,
-                fraction,
-                now,
-                {**losses, "distillation": value},
-                agreement,
-                rate,
-                self._distiller.teacher.queries,
-            )
-        )
-        self._reported, self._images = now, 0
-        if now - self._saved >= self._SAVE_SECONDS:
-            self._distiller.save()
-            self._saved = now

@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from edgedafl.distill.tone import Tone
+from edgedafl.distill.tone import Tone, tone_of
 from edgedafl.preprocess import Preprocess
+from edgedafl.teachers.base import TeacherSpec
 
 __all__ = ["SlimGenerator"]
 
@@ -45,6 +46,14 @@ class SlimGenerator(nn.Module):
         self.branches = nn.ModuleList(_Branch(input_shape, latent, channels, sharp=sharp) for sharp in (False, True))
         self._preprocess = preprocess
         self._tone = tone
+
+    @classmethod
+    def of(cls, spec: TeacherSpec, device: torch.device | str, *, latent: int, channels: int) -> SlimGenerator:
+        """A generator for a teacher's images, channels-last, which halves its time on CPUs."""
+        tone = tone_of(spec.preprocess)
+        generator = cls(spec.input_shape, spec.preprocess, tone, latent=latent, channels=channels)
+        moved: SlimGenerator = generator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return moved
 
     def forward(self, codes: Tensor) -> Tensor:
         """Codes (N, latent) to images (N,C,H,W) in model space; N is at least 4."""

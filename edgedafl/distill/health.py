@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 import torch
@@ -40,14 +41,28 @@ class HealthMonitor:
     at a time and recover by themselves.
     """
 
-    window = _WINDOW
-
     def __init__(self, task: str = SINGLE_LABEL) -> None:
         self._task = task
+        self._recent: deque[Tensor] = deque()
+        self._rows = 0
         self._bad = 0
 
-    def check(self, logits: Tensor, loss: float) -> Symptom | None:
-        """Judge the teacher's logits (N, K) on the newest images and the last student loss."""
+    def forget(self) -> None:
+        """Begin anew, after a restart."""
+        self._recent.clear()
+        self._rows = self._bad = 0
+
+    def watch(self, logits: Tensor) -> None:
+        """Take note of the teacher's logits (N, K) on images that a generator has just made."""
+        if len(logits):
+            self._recent.append(logits)
+            self._rows += len(logits)
+        while self._recent and self._rows - len(self._recent[0]) >= _WINDOW:
+            self._rows -= len(self._recent.popleft())
+
+    def check(self, loss: float) -> Symptom | None:
+        """Judge what was watched lately, and the last student loss."""
+        logits = torch.cat([*self._recent]) if self._recent else torch.zeros(0, 1)
         if not math.isfinite(loss) or not bool(torch.isfinite(logits).all()):
             return Symptom("nan", f"the student's loss is {loss}")
         if not len(logits):
@@ -64,7 +79,7 @@ class HealthMonitor:
         self._bad += 1
         if self._bad < _PATIENCE:
             return None
-        self._bad = 0
+        self.forget()
         top = float(counts.max() / counts.sum())
         return Symptom(
             "collapse",

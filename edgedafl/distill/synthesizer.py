@@ -21,11 +21,14 @@ class Batch:
     Attributes:
         losses: The synthesizer's loss terms by name, as scalar tensors (reading one waits for
             the device, so only the reporting step does).
+        generated: The teacher's logits on what a generator made, by which its health is judged;
+            None where that is all of them.
     """
 
     images: Tensor
     logits: Tensor
     losses: dict[str, Tensor] = field(default_factory=dict)
+    generated: Tensor | None = None
 
 
 @dataclass(frozen=True)

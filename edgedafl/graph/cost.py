@@ -12,6 +12,8 @@ from edgedafl.graph.facts import ImageInput
 __all__ = ["LayerCost", "count_macs", "layer_costs"]
 
 _CONVS = {"Conv", "FusedConv", "QLinearConv", "ConvInteger", "ConvTranspose"}
+# Shapes, axes and the like are shorter than this; what is longer is a weight.
+_LARGEST_CONSTANT = 1024
 _PRODUCTS = {"Gemm", "MatMul", "FusedMatMul", "QGemm", "QLinearMatMul", "MatMulInteger"}
 
 
@@ -50,16 +52,11 @@ def layer_costs(model: onnx.ModelProto, image: ImageInput) -> list[LayerCost]:
 
 
 def _infer_shapes(model: onnx.ModelProto, image: ImageInput) -> dict[str, tuple[int, ...]]:
-    light = onnx.ModelProto()
-    light.CopyFrom(model)
+    light = _without_weights(model)
     for value in light.graph.input:
-        if value.name == image.name:
-            c, h, w = image.image_shape
-            sides = {2: (1, c * h * w), 3: (c, h, w)}.get(len(image.shape))
-            sides = sides or ((1, h, w, c) if image.layout == "NHWC" else (1, c, h, w))
-            if image.batch is None:
-                for dim, side in zip(value.type.tensor_type.shape.dim, sides, strict=True):
-                    dim.dim_value = side
+        if value.name == image.name and image.batch is None:
+            for dim, side in zip(value.type.tensor_type.shape.dim, image.dimensions(1), strict=True):
+                dim.dim_value = side
     if image.batch is None:
         del light.graph.value_info[:]
         for output in light.graph.output:
@@ -71,6 +68,26 @@ def _infer_shapes(model: onnx.ModelProto, image: ImageInput) -> dict[str, tuple[
         if dims and all(d.HasField("dim_value") for d in dims):
             shapes.setdefault(value.name, tuple(d.dim_value for d in dims))
     return shapes
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with its large weights declared as inputs: shapes are all that inference needs.
+
+    Models over 2 GB could not be passed to it otherwise.
+    """
+    light = onnx.ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import)
+    light.functions.extend(model.functions)
+    graph, source = light.graph, model.graph
+    graph.name = source.name
+    for field in ("node", "input", "output", "value_info"):
+        getattr(graph, field).extend(getattr(source, field))
+    declared = {value.name for value in source.input}
+    for tensor in source.initializer:
+        if math.prod(tensor.dims) <= _LARGEST_CONSTANT:
+            graph.initializer.append(tensor)
+        elif tensor.name not in declared:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return light
 
 
 def _layer(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> LayerCost | None:

@@ -26,6 +26,7 @@ class ImageInput:
         image_shape: (C, H, W).
         batch: The fixed batch size, or None where it is free.
         batched: False for graphs whose input is a single image without a batch axis.
+        flat: Whether pixels come as one vector, e.g. (N, 784) or (1, 784, 1).
     """
 
     name: str
@@ -35,6 +36,15 @@ class ImageInput:
     image_shape: tuple[int, int, int]
     batch: int | None
     batched: bool = True
+    flat: bool = False
+
+    def dimensions(self, rows: int) -> tuple[int, ...]:
+        """The shape of a feed of so many images."""
+        c, h, w = self.image_shape
+        if self.flat:
+            return (rows, *(c * h * w if side is None else side for side in self.shape[1:]))
+        body = (h, w, c) if self.layout == "NHWC" else (c, h, w)
+        return (rows, *body) if self.batched else body
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def find_image_input(
             f"The input {value.name!r} has type {dtype} and shape {_show(shape)}; expected a float or uint8 image.",
             "EdgeDAFL compresses image classifiers only.",
         )
-    if len(shape) not in (3, 4):
+    if len(shape) not in (3, 4) or _is_vector(shape):
         return _flattened(value.name, dtype, shape, image_shape)
     return _spatial(value.name, dtype, shape, image_shape, layout)
 
@@ -92,9 +92,9 @@ def _flattened(
     shape: tuple[int | None, ...],
     image_shape: tuple[int, int, int] | None,
 ) -> ImageInput:
-    """A vector input such as (N, 784): usable once the image shape is known."""
-    length = shape[-1] if len(shape) == 2 else None
-    if length is None:
+    """A vector input such as (N, 784) or (1, 784, 1): usable once the image shape is known."""
+    length = max((side or 0 for side in shape[1:]), default=0) if len(shape) in (2, 3, 4) else 0
+    if not length:
         raise UnsupportedModelError(
             f"The input {name!r} has shape {_show(shape)}; expected one image (C,H,W) or a batch of images.",
             "EdgeDAFL compresses image classifiers only.",
@@ -113,7 +113,12 @@ def _flattened(
             f"the input {name!r} takes {length}.",
             "Give C,H,W whose product is the length of the input.",
         )
-    return ImageInput(name, shape, dtype, "NCHW", image_shape, shape[0], True)
+    return ImageInput(name, shape, dtype, "NCHW", image_shape, shape[0], flat=True)
+
+
+def _is_vector(shape: tuple[int | None, ...]) -> bool:
+    """(N, 784, 1) and its kin: behind the batch only one side is longer than 1."""
+    return shape[0] in (None, 1) and sorted(side or 0 for side in shape[1:])[:-1] == [1] * (len(shape) - 2)
 
 
 def _guess_layout(sides: tuple[int | None, ...]) -> str:

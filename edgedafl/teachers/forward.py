@@ -22,6 +22,7 @@ from edgedafl.teachers.decode import as_labels, to_logits
 __all__ = ["ForwardTeacher", "OpaqueTeacher"]
 
 _KEY_BYTES = 16
+_AT_ONCE = 1024
 
 
 class ForwardTeacher(Teacher):
@@ -36,6 +37,11 @@ class ForwardTeacher(Teacher):
         super().__init__(spec, max_queries=max_queries)
         self._answers: dict[bytes, np.ndarray] = {}
         self._device = torch.device("cpu")
+
+    @property
+    def _at_once(self) -> int:
+        """Most images of one request."""
+        return _AT_ONCE
 
     @abc.abstractmethod
     def _forward(self, images: np.ndarray) -> np.ndarray:
@@ -58,13 +64,15 @@ class ForwardTeacher(Teacher):
         pixels = self.spec.preprocess.to_pixels(images).cpu()
         keys = [hashlib.blake2b(row.tobytes(), digest_size=_KEY_BYTES).digest() for row in pixels.numpy()]
         new = {key: row for row, key in enumerate(keys) if key not in self._answers}
-        if new:
-            rows = list(new.values())
-            self._check_budget(len(rows))
-            exact = self.spec.preprocess.from_pixels(pixels[rows]).numpy()
+        self._check_budget(len(new))
+        fresh, size = list(new.items()), self._at_once
+        # Answers are kept piece by piece: what a server has answered before it fails is not lost.
+        for start in range(0, len(fresh), size):
+            piece = fresh[start : start + size]
+            exact = self.spec.preprocess.from_pixels(pixels[[row for _, row in piece]]).numpy()
             logits = self._logits(self._forward(exact))
-            self.queries += len(rows)
-            self._answers.update(zip(new, logits, strict=True))
+            self.queries += len(piece)
+            self._answers.update(zip((key for key, _ in piece), logits, strict=True))
         return torch.from_numpy(np.stack([self._answers[key] for key in keys])).to(self._device)
 
     def _logits(self, answers: np.ndarray) -> np.ndarray:
@@ -83,7 +91,7 @@ class ForwardTeacher(Teacher):
         """Inverse of `state_dict`."""
         if state:
             keys, answers = state["keys"].numpy(), state["answers"].numpy()
-            self._answers = {key.tobytes(): answer for key, answer in zip(keys, answers, strict=True)}
+            self._answers |= {key.tobytes(): answer for key, answer in zip(keys, answers, strict=True)}
 
 
 class OpaqueTeacher(ForwardTeacher):

@@ -74,21 +74,20 @@ class HttpTeacher(ForwardTeacher):
         self._interface = interface
         self._largest = interface.largest
 
+    @property
+    def _at_once(self) -> int:
+        return self._largest
+
     def _forward(self, images: np.ndarray) -> np.ndarray:
-        rows: list[np.ndarray] = []
-        start = 0
-        while start < len(images):
-            piece = images[start : start + self._largest]
-            try:
-                rows.append(_infer(self._connection, self._interface, self.spec.layout, piece))
-            except TooLargeError:
-                if self._largest == 1:
-                    raise
-                self._largest = max(1, self._largest // 2)
-                _log.warning("The server refused %d images at once; trying %d.", len(piece), self._largest)
-                continue
-            start += len(piece)
-        return np.concatenate(rows)
+        try:
+            return _infer(self._connection, self._interface, self.spec.layout, images)
+        except TooLargeError:
+            if len(images) == 1:
+                raise
+            self._largest = len(images) // 2
+            _log.warning("The server refused %d images at once; trying %d.", len(images), self._largest)
+            halves = images[: self._largest], images[self._largest :]
+            return np.concatenate([self._forward(half) for half in halves])
 
 
 def load_http_teacher(url: str, options: TeacherOptions) -> HttpTeacher:

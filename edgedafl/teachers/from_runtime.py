@@ -39,8 +39,8 @@ class _Port:
         """Answers to images (N,C,H,W), one row each, whatever batch the graph is fixed to."""
         image = self.image
         block = (image.batch or _BATCH) if image.batched else 1
-        feeds = images.reshape(len(images), -1) if len(image.shape) == 2 else images
-        feeds = feeds.transpose(0, 2, 3, 1) if image.layout == "NHWC" and feeds.ndim == 4 else feeds
+        feeds = images.transpose(0, 2, 3, 1) if image.layout == "NHWC" else images
+        feeds = feeds.reshape(image.dimensions(len(images))) if image.flat else feeds
         feeds = np.ascontiguousarray(feeds, _NUMPY.get(image.dtype, np.float32))
         rows = []
         for start in range(0, len(feeds), block):

@@ -114,8 +114,8 @@ def test_zeroth_order_is_offered_for_scores_and_paid_in_queries(tiny_onnx: Path)
     before = teacher.queries
     student = build_student("lenet5", (1, 16, 16), 3).module
     synthesizer.step(teacher, student, 0.0)
-    made, priors = synthesizer.settings.batch, synthesizer.settings.priors
+    s = synthesizer.settings
     assert name == "zeroth-order"
-    assert before < teacher.queries <= before + 2 * made + priors
+    assert before < teacher.queries <= before + 6 * s.prior_trial + 2 * s.batch + s.priors
     with pytest.raises(UsageError, match="labels only"):
         as_asked("zeroth-order", teacher_of(tiny_onnx, "labels"))

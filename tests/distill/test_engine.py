@@ -128,9 +128,9 @@ def test_nan_is_recovered(tiny_onnx: Path) -> None:
 
 def test_what_cannot_be_recovered_stops_with_advice(tiny_onnx: Path) -> None:
     run = distiller(tiny_onnx, steps=10)
-    run.pool.add(torch.rand(100, 1, 16, 16), torch.tensor([[5.0, 0, 0]]).repeat(100, 1))
     with pytest.raises(DistillationError) as caught:
         for _ in range(100):
+            run._health.watch(torch.tensor([[5.0, 0, 0]]).repeat(100, 1))
             run.check_health(0.1)
     assert "100% of the newest images are of one class" in caught.value.message
     assert "--input-range" in caught.value.hint
@@ -139,12 +139,17 @@ def test_what_cannot_be_recovered_stops_with_advice(tiny_onnx: Path) -> None:
 def test_health_is_patient_with_swings() -> None:
     monitor = HealthMonitor()
     collapsed, healthy = torch.eye(3)[[0] * 30] * 9, torch.eye(3)[[0, 1, 2] * 10] * 9
-    assert monitor.check(collapsed, 1.0) is None
-    assert monitor.check(healthy, 1.0) is None
-    assert monitor.check(collapsed, 1.0) is None
-    assert monitor.check(collapsed, 1.0) is None
-    assert monitor.check(collapsed, 1.0).kind == "collapse"
-    assert monitor.check(healthy, math.nan).kind == "nan"
+
+    def see(logits: torch.Tensor, loss: float = 1.0):
+        monitor.watch(logits.repeat(70, 1))  # fills the window
+        return monitor.check(loss)
+
+    assert see(collapsed) is None
+    assert see(healthy) is None
+    assert see(collapsed) is None
+    assert see(collapsed) is None
+    assert see(collapsed).kind == "collapse"
+    assert see(healthy, math.nan).kind == "nan"
 
 
 def test_time_budgets_are_kept(tiny_onnx: Path) -> None:
@@ -226,3 +231,12 @@ def test_the_generator_makes_any_size_within_the_range(shape: tuple[int, int, in
 def test_settings_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         SMALL.batch = 3  # type: ignore[misc]
+
+
+def test_a_used_up_query_budget_ends_asking_and_not_learning(tiny_onnx: Path) -> None:
+    run = distiller(tiny_onnx, steps=100)
+    run.teacher.max_queries = 3000
+    outcome = run.run()
+    assert outcome.steps == 100
+    assert 2900 < outcome.queries <= 3000
+    assert outcome.agreement.generated > 0.6

@@ -176,3 +176,19 @@ def test_foreign_files(name: str) -> None:
     expected = run_batched(session, feed.numpy(), batch=batch)
     np.testing.assert_array_equal(teacher.scores(x).argmax(1).numpy(), expected.argmax(1))
     assert teacher.features(x).ndim == 2
+
+
+def test_scores_without_a_gradient_are_refused(save: Callable[..., Path]) -> None:
+    text = "h = Constant<value = float {0.5}>() g = Greater(image, h) c = Cast<to=1>(g) f = Flatten(c) scores = Gemm<transB=1>(f, w, b)"
+    with pytest.raises(UnsupportedModelError, match="passes no gradient") as caught:
+        load_onnx_teacher(save(tiny_text(text)))
+    assert "--access scores" in caught.value.hint
+
+
+def test_an_arg_max_head_still_gives_logits(save: Callable[..., Path]) -> None:
+    text = "f = Flatten(image) l = Gemm<transB=1>(f, w, b) scores = ArgMax<axis=1, keepdims=0>(l)"
+    teacher = load_onnx_teacher(save(tiny_text(text, outputs="int64[N] scores")))
+    plain = load_onnx_teacher(save(tiny_text(LINEAR), "plain.onnx"))
+    x = torch.rand(3, 1, 16, 16)
+    assert (teacher.spec.output, teacher.spec.num_classes, teacher.spec.task) == ("labels", 3, "single-label")
+    torch.testing.assert_close(teacher.scores(x), plain.scores(x))

@@ -48,10 +48,19 @@ def test_channels_last_and_flat_interfaces(save: Callable[..., Path]) -> None:
     plain = black_box(save(tiny_text(LINEAR), "plain.onnx"))
     last = "t = Transpose<perm=[0,3,1,2]>(image) f = Flatten(t) scores = Gemm<transB=1>(f, w, b)"
     flat = "scores = Gemm<transB=1>(image, w, b)"
+    column = "r = Constant<value_ints=[-1, 256]>() f = Reshape(image, r) scores = Gemm<transB=1>(f, w, b)"
     images = on_pixels(plain)
-    for text, declared in ((last, "float[N,16,16,1] image"), (flat, "float[N,256] image")):
-        other = black_box(save(tiny_text(text, inputs=declared), "other.onnx"))
-        torch.testing.assert_close(other.scores(images), plain.scores(images), rtol=1e-5, atol=1e-5)
+    for text, declared in (
+        (last, "float[N,16,16,1] image"),
+        (flat, "float[N,256] image"),
+        (column, "float[N,256,1] image"),
+        (column, "float[1,256,1] image"),
+    ):
+        path = save(tiny_text(text, inputs=declared), "other.onnx")
+        opened = load_onnx_teacher(path, TeacherOptions(input_range=(0.0, 1.0)))
+        for other in (black_box(path), opened):
+            assert other.spec.input_shape == (1, 16, 16)
+            torch.testing.assert_close(other.scores(images), plain.scores(images), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("tail", ["scores = Softmax(l)", "scores = LogSoftmax(l)"])

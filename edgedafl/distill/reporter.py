@@ -1,0 +1,110 @@
+"""What a run says of itself, and the upkeep that goes with it: probes, health checks, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from edgedafl.distill.budget import Clock
+from edgedafl.distill.probes import Agreement
+
+__all__ = ["Progress", "Reporter", "RunState", "Upkeep"]
+
+_REPORT_SECONDS = 1.0
+_PROBE_SECONDS = 6.0
+_SAVE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A line of `metrics.jsonl`.
+
+    Attributes:
+        step: Synthesizer steps so far.
+        fraction: Share of the budget used, in [0, 1].
+        seconds: Time spent, over all parts of the run.
+        losses: The synthesizer's terms and `distillation`.
+        agreement: Synthetic agreement of the averaged student; None between probes.
+        images_per_second: Student images per second since the last report.
+        queries: Rows the teacher has answered.
+    """
+
+    step: int
+    fraction: float
+    seconds: float
+    losses: dict[str, float]
+    agreement: Agreement | None
+    images_per_second: float
+    queries: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON form."""
+        data = dict(vars(self))
+        data["agreement"] = None if self.agreement is None else vars(self.agreement)
+        return data
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run stands.
+
+    Attributes:
+        step: Synthesizer steps so far.
+        fraction: Share of the budget used, in [0, 1].
+        queries: Rows the teacher has answered.
+        images: Student images of this step.
+    """
+
+    step: int
+    fraction: float
+    queries: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Upkeep:
+    """What has to be done now and then.
+
+    Attributes:
+        check_health: Given the last student loss.
+        agreement: Ask the probes.
+        save: Write the checkpoint.
+    """
+
+    check_health: Callable[[float], None]
+    agreement: Callable[[], Agreement]
+    save: Callable[[], None]
+
+
+class Reporter:
+    """Decides when to read losses (which waits for the device), and when upkeep is due."""
+
+    def __init__(self, clock: Clock, observe: Callable[[Progress], None], upkeep: Upkeep) -> None:
+        self._clock = clock
+        self._observe = observe
+        self._upkeep = upkeep
+        self._reported = self._probed = self._saved = clock.elapsed
+        self._images = 0
+
+    def report(self, losses: dict[str, Tensor], loss: Tensor, state: RunState) -> None:
+        """Take note of a step; about once per second say so."""
+        self._images += state.images
+        now = self._clock.elapsed
+        if now - self._reported < _REPORT_SECONDS:
+            return
+        value = float(loss)
+        self._upkeep.check_health(value)
+        agreement = None
+        if now - self._probed >= _PROBE_SECONDS:
+            agreement = self._upkeep.agreement()
+            self._probed = now
+        rate = self._images / max(now - self._reported, 1e-9)
+        terms = {name: float(term) for name, term in losses.items()} | {"distillation": value}
+        self._observe(Progress(state.step, state.fraction, now, terms, agreement, rate, state.queries))
+        self._reported, self._images = now, 0
+        if now - self._saved >= _SAVE_SECONDS:
+            self._upkeep.save()
+            self._saved = now
