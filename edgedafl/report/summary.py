@@ -173,7 +173,9 @@ def _query_facts(manifest: dict[str, Any], run: RunDirectory) -> list[tuple[str,
     if manifest["teacher"]["access"] == "gradient":
         return []
     rows = [(m["queries"], m["agreement"]["generated"]) for m in run.read_metrics() if m.get("agreement")]
-    chosen = rows[:: max(1, len(rows) // 6)]
+    done = manifest.get("stages", {}).get("distill", {}).get("result")
+    last = [(done["queries"], done["agreement"]["generated"])] if done else []
+    chosen = [*rows[:: max(1, len(rows) // 6)], *last]
     text = ", ".join(f"{format_count(queries)}: {100 * share:.0f} %" for queries, share in chosen)
     return [("Access", manifest["teacher"]["access"]), ("Agreement by queries", text)] if text else []
 

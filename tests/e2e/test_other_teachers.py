@@ -32,7 +32,7 @@ def test_compress_a_black_box(access: str, tiny_onnx: Path, tmp_path: Path) -> N
     assert run["stages"]["distill"]["result"]["method"] == "blackbox"
     assert 1000 < run["stages"]["distill"]["result"]["queries"] <= 3000
     page = (out / "report.html").read_text()
-    assert "Agreement by queries" in page and "images the teacher was asked about" in page
+    assert "Agreement by queries" in page
 
 
 def test_compress_a_served_teacher(tiny_onnx: Path, tmp_path: Path) -> None:
