@@ -29,7 +29,6 @@ from edgedafl.distill.losses import (
 )
 from edgedafl.distill.priors import PriorMixture
 from edgedafl.distill.synthesizer import Batch, GeneratorSynthesizer, Recipe
-from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher
 
 __all__ = ["AdversarialSettings", "AdversarialSynthesizer"]
@@ -108,7 +107,7 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         self._life = 0
         self._age = 0
         # Too few images per class to see the balance in one batch: remember earlier ones.
-        empty = states(torch.zeros(1, teacher.spec.num_classes, device=device), teacher.spec.task)
+        empty = self._states(torch.zeros(1, teacher.spec.num_classes, device=device))
         self._small = self.settings.batch < 10 * empty.shape[-1]
         self._running = torch.softmax(empty, -1)[0]
         s = self.settings
@@ -128,12 +127,6 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         self.priors = PriorMixture(teacher.spec.input_shape, seed=seed)
         self._tuned = not s.priors
         self._build()
-
-    def _to_model(self, unit: Tensor) -> Tensor:
-        return self._spec.preprocess.to_model(unit.to(self._device))
-
-    def _states(self, logits: Tensor) -> Tensor:
-        return states(logits, self._spec.task)
 
     def _build(self) -> None:
         s = self.settings

@@ -25,7 +25,6 @@ from edgedafl.distill.losses import (
 )
 from edgedafl.distill.priors import PriorMixture
 from edgedafl.distill.synthesizer import Batch, GeneratorSynthesizer, Recipe
-from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher
 
 __all__ = ["BlackBoxSettings", "BlackBoxSynthesizer"]
@@ -122,22 +121,18 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
         if self._limit is not None:
             rows = min(rows, int(self._limit * s.trial_share) // families)
         if rows < 2:
-            return self._nothing()
+            return Batch.nothing(self._spec, self._device)
         images: list[Tensor] = []
         answers: list[Tensor] = []
 
         def ask(unit: Tensor) -> Tensor:
-            images.append(self._spec.preprocess.to_model(unit.to(self._device)))
+            images.append(self._to_model(unit))
             answers.append(teacher.scores(images[-1]))
-            return states(answers[-1], self._spec.task)
+            return self._states(answers[-1])
 
         self.priors.tune(ask, rows)
         self._asked = rows * families
         return Batch(torch.cat(images), torch.cat(answers), generated=answers[0][:0])
-
-    def _nothing(self) -> Batch:
-        images = torch.zeros(0, *self._spec.input_shape, device=self._device)
-        return Batch(images, images.new_zeros(0, self._spec.num_classes))
 
     def _build(self) -> None:
         s = self.settings
@@ -156,18 +151,16 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
             self._chosen = True
             return self._choose_families(teacher)
         allowed = self._allowance(teacher, fraction)
+        if not allowed:
+            return Batch.nothing(self._spec, self._device)
         losses: dict[str, Tensor] = {}
         made = 0
         if fraction >= self.settings.begin and self.settings.generated:
             made = int(allowed * self.settings.generated)
-            if allowed:
-                losses = self._train_generator(student)
-        images = self.priors.draw(allowed - made).to(self._device)
-        images = self._spec.preprocess.to_model(images)
+            losses = self._train_generator(student)
+        images = self._to_model(self.priors.draw(allowed - made))
         if made:
             images = torch.cat([images, self.sample(made)])
-        if not len(images):
-            return self._nothing()
         self._asked += len(images)
         logits = teacher.scores(images)
         return Batch(images, logits, losses, logits[len(logits) - made :])
@@ -189,8 +182,7 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
         rival.eval()
         for _ in range(s.generator_steps):
             images = self.generator(self.latents(_GENERATOR_BATCH))
-            guess = states(student(images), self._spec.task)
-            other = states(rival(images), self._spec.task)
+            guess, other = self._states(student(images)), self._states(rival(images))
             losses = {
                 "one_hot": one_hot_loss(guess, balanced_classes(guess)),
                 "entropy": information_entropy_loss(guess),
@@ -199,9 +191,7 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
             total = s.one_hot * losses["one_hot"] + s.entropy * losses["entropy"]
             total = total + s.disagreement * losses["disagreement"]
             self.optimizer.zero_grad(set_to_none=True)
-            gradients = torch.autograd.grad(total, [*self.generator.parameters()])
-            for parameter, gradient in zip(self.generator.parameters(), gradients, strict=True):
-                parameter.grad = gradient
+            total.backward(inputs=[*self.generator.parameters()])
             self.optimizer.step()
         student.train(was_training)
         return {name: value.detach() for name, value in losses.items()}
@@ -213,8 +203,8 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
         if self._calls % s.rival_every or self.rival is None:
             return
         self.rival.train()
-        guess, task = states(self.rival(images), self._spec.task), self._spec.task
-        loss = distillation_loss(guess, states(logits, task), self.recipe.temperature)
+        guess = self._states(self.rival(images))
+        loss = distillation_loss(guess, self._states(logits), self.recipe.temperature)
         self._rival_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._rival_optimizer.step()
@@ -238,7 +228,7 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
     def sample(self, count: int) -> Tensor:
         """Before the generator has learned anything, procedural images."""
         if not any(state for state in self.optimizer.state.values()):
-            return self._spec.preprocess.to_model(self.priors.draw(count).to(self._device))
+            return self._to_model(self.priors.draw(count))
         return super().sample(count)
 
     def state_dict(self) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class Distiller:
         capacity = max(min(recipe.pool, _POOL_BYTES // math.prod(spec.input_shape)), _LEAST_POOL)
         worth = ImageWorth(spec.task) if recipe.weighted else None
         self.pool = Pool(capacity, spec.input_shape, spec.num_classes, spec.preprocess, device, worth)
-        self.probes = ProbeSets(spec.preprocess)
+        self.probes = ProbeSets(spec.preprocess, spec.task)
         limit = teacher.max_queries
         self._probe_rows = _PROBE_ROWS if limit is None else min(_PROBE_ROWS, limit // _PROBE_SHARE)
         self._health = HealthMonitor(spec.task)
@@ -176,7 +176,7 @@ class Distiller:
 
     def _synthesize(self, fraction: float) -> Batch:
         """Fresh images into the pool; none once the query budget is used up."""
-        nothing = self.pool.empty()
+        nothing = Batch.nothing(self.teacher.spec, self._device)
         if self._exhausted:
             return nothing
         try:
@@ -237,7 +237,7 @@ class Distiller:
         was_training = module.training
         module.eval()
         with torch.no_grad():
-            found = self.probes.agreement(module, self.teacher.spec.task)
+            found = self.probes.agreement(module)
         module.train(was_training)
         return found
 
@@ -245,7 +245,7 @@ class Distiller:
         seed = torch.Generator().manual_seed(20190402)
         spec = self.teacher.spec
         unit = noise_fields(self._probe_rows, spec.input_shape, seed).to(self._device)
-        self.probes.add("priors", spec.preprocess.to_model(unit), self.teacher.scores, spec.task)
+        self.probes.add("priors", spec.preprocess.to_model(unit), self.teacher.scores)
 
     def _add_due_probes(self, fraction: float) -> None:
         made = len(self.probes.names) - 1
@@ -256,7 +256,7 @@ class Distiller:
         if self.teacher.remaining is not None and self.teacher.remaining < self._probe_rows:
             return
         images = self.synthesizer.sample(self._probe_rows)
-        self.probes.add(f"generated at {moment:.0%}", images, self.teacher.scores, self.teacher.spec.task)
+        self.probes.add(f"generated at {moment:.0%}", images, self.teacher.scores)
 
     def check_health(self, loss: float) -> None:
         """Recover from NaN and collapse, or give up with advice."""

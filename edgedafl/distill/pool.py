@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgedafl.distill.synthesizer import Batch
 from edgedafl.distill.worth import ImageWorth
 from edgedafl.preprocess import Preprocess
 
@@ -68,10 +67,6 @@ class Pool:
         self._weighed = self.added
         self._worth.fit(self.logits())
         self._weights[: len(self)] = self._worth.of(self.logits())
-
-    def empty(self) -> Batch:
-        """A batch of nothing, in this pool's shapes."""
-        return Batch(self._pixels[:0].float(), self._logits[:0])
 
     def clear(self) -> None:
         """Forget all images."""

@@ -39,7 +39,8 @@ class Agreement:
 class ProbeSets:
     """Frozen uint8 sets with the teacher's class for each image."""
 
-    def __init__(self, preprocess: Preprocess) -> None:
+    def __init__(self, preprocess: Preprocess, task: str = SINGLE_LABEL) -> None:
+        self._task = task
         self._preprocess = preprocess
         self._pixels: dict[str, Tensor] = {}
         self._classes: dict[str, Tensor] = {}
@@ -49,12 +50,14 @@ class ProbeSets:
         """Names of the sets, oldest first."""
         return list(self._pixels)
 
-    def add(self, name: str, images: Tensor, scores_of: Callable[[Tensor], Tensor], task: str = SINGLE_LABEL) -> None:
+    def add(self, name: str, images: Tensor, scores_of: Callable[[Tensor], Tensor]) -> None:
         """Freeze a set of images (N,C,H,W, model space); the teacher is asked once."""
         pixels = self._preprocess.to_pixels(images)
         exact = self._preprocess.from_pixels(pixels)
         self._pixels[name] = pixels
-        self._classes[name] = torch.cat([states(scores_of(x), task).argmax(-1) for x in torch.split(exact, _CHUNK)])
+        self._classes[name] = torch.cat(
+            [states(scores_of(x), self._task).argmax(-1) for x in torch.split(exact, _CHUNK)]
+        )
 
     def images(self, name: str) -> Tensor:
         """One set in model space."""
@@ -68,11 +71,13 @@ class ProbeSets:
         """The teacher's classes for one set: (N,), or (N, K) of 0 and 1."""
         return self._classes[name]
 
-    def agreement(self, scores_of: Callable[[Tensor], Tensor], task: str = SINGLE_LABEL) -> Agreement:
+    def agreement(self, scores_of: Callable[[Tensor], Tensor]) -> Agreement:
         """Agreement of a model, given as a function from images to scores (N, K)."""
         shares = {}
         for name in self.names:
-            guess = torch.cat([states(scores_of(x), task).argmax(-1) for x in torch.split(self.images(name), _CHUNK)])
+            guess = torch.cat(
+                [states(scores_of(x), self._task).argmax(-1) for x in torch.split(self.images(name), _CHUNK)]
+            )
             same = guess.to(self._classes[name].device) == self._classes[name]
             shares[name] = float(same.float().mean())
         generated = [v for name, v in shares.items() if name.startswith("generated")]

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgedafl.teachers.base import Teacher
+from edgedafl.tasks import states
+from edgedafl.teachers.base import Teacher, TeacherSpec
 
 __all__ = ["Batch", "GeneratorSynthesizer", "Recipe", "Synthesizer"]
 
@@ -29,6 +30,12 @@ class Batch:
     logits: Tensor
     losses: dict[str, Tensor] = field(default_factory=dict)
     generated: Tensor | None = None
+
+    @classmethod
+    def nothing(cls, spec: TeacherSpec, device: torch.device | str) -> Batch:
+        """A step that asked the teacher about no image."""
+        images = torch.zeros(0, *spec.input_shape, device=device)
+        return cls(images, images.new_zeros(0, spec.num_classes))
 
 
 @dataclass(frozen=True)
@@ -103,10 +110,20 @@ class GeneratorSynthesizer(Synthesizer):
     optimizer: torch.optim.Optimizer
     latent: int
     _rate: float
+    _spec: TeacherSpec
+    _device: torch.device | str
 
     @abc.abstractmethod
     def _build(self) -> None:
         """Create generator and optimizer."""
+
+    def _to_model(self, unit: Tensor) -> Tensor:
+        """Images in [0, 1] to model space, on the training device."""
+        return self._spec.preprocess.to_model(unit.to(self._device))
+
+    def _states(self, logits: Tensor) -> Tensor:
+        """Logits as the losses take them; see `tasks`."""
+        return states(logits, self._spec.task)
 
     def latents(self, count: int) -> Tensor:
         """Standard normal codes (count, latent) on the generator's device."""

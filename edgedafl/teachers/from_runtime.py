@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +95,7 @@ def load_runtime_teacher(path: str | Path, options: TeacherOptions) -> RuntimeTe
         num_classes=classes,
         task=options.task or guess_task(kind, classes),
         output=kind,
-        access="labels" if kind == "labels" else "labels" if options.access == "labels" else "scores",
+        access="labels" if "labels" in (kind, options.access) else "scores",
         has_features=False,
         batch_norms=0,
         batch=image.batch if image.batched else 1,
@@ -104,7 +104,7 @@ def load_runtime_teacher(path: str | Path, options: TeacherOptions) -> RuntimeTe
         size=file.size,
         sha256=file.sha256,
     )
-    return RuntimeTeacher(replace(spec), port, max_queries=options.max_queries)
+    return RuntimeTeacher(spec, port, max_queries=options.max_queries)
 
 
 def _choose_output(session: ort.InferenceSession, name: str | None) -> str:
@@ -137,8 +137,8 @@ def _trial(port: _Port, low: float, high: float, name: str) -> np.ndarray:
 
 
 def _count_classes(trial: np.ndarray, kind: str, options: TeacherOptions, name: str) -> int:
-    if kind != "labels" or options.classes is None:
-        if kind == "labels" and trial.shape[1] == 1:
-            raise UsageError(f"{name} answers class indices only.", "Say how many classes there are: --classes 10.")
+    if kind != "labels":
         return int(trial.shape[1])
-    return options.classes
+    if options.classes is None and trial.shape[1] == 1:
+        raise UsageError(f"{name} answers class indices only.", "Say how many classes there are: --classes 10.")
+    return options.classes or int(trial.shape[1])

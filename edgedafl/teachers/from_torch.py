@@ -25,7 +25,7 @@ from edgedafl.teachers.base import (
 from edgedafl.teachers.decode import guess_output, guess_task
 from edgedafl.teachers.input_range import find_input_range
 from edgedafl.teachers.options import TeacherOptions
-from edgedafl.teachers.torch_files import PYTORCH_FILES, load_torch_file
+from edgedafl.teachers.torch_files import PYTORCH_FILES, first_tensor, load_torch_file
 
 __all__ = ["PYTORCH_FILES", "TorchTeacher", "load_torch_teacher", "looks_like_factory"]
 
@@ -79,7 +79,7 @@ class TorchTeacher(Teacher):
 
     def _answer(self, images: Tensor, *, batch_norm: bool) -> TeacherOutput:
         self._features, self._observed, self._watching = [], [], batch_norm
-        logits = _as_logits(_scores(self._module(images)), self.spec.output)
+        logits = _as_logits(first_tensor(self._module(images)), self.spec.output)
         features = self._features[0].flatten(1) if self._features else None
         self._features = []
         return TeacherOutput(logits, features, tuple(self._observed))
@@ -159,7 +159,7 @@ def _trial(spec: TeacherSpec, module: nn.Module) -> np.ndarray:
     images = spec.preprocess.to_model(torch.rand(4, *spec.input_shape, generator=generator))
     with torch.no_grad():
         try:
-            first, second = _scores(module(images)), _scores(module(images))
+            first, second = first_tensor(module(images)), first_tensor(module(images))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             raise UnsupportedModelError(
@@ -238,9 +238,3 @@ def _as_logits(scores: Tensor, output: str) -> Tensor:
     if output == "probabilities":
         return torch.log(scores.clamp_min(1e-12))
     return torch.logit(scores, 1e-7) if output == "sigmoid" else scores
-
-
-def _scores(answer: Any) -> Tensor:
-    """The first tensor of what a module returned."""
-    scores: Tensor = answer[0] if isinstance(answer, tuple | list) else answer
-    return scores

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from edgedafl.errors import UnsupportedModelError, UsageError
 
-__all__ = ["PYTORCH_FILES", "load_torch_file"]
+__all__ = ["PYTORCH_FILES", "first_tensor", "load_torch_file"]
 
 PYTORCH_FILES = {".pt2", ".pt", ".pth", ".ts", ".th", ".pkl", ".ckpt"}
 
@@ -123,11 +123,12 @@ class _Exported(nn.Module):
         missing = -len(images) % block
         padded = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])]) if missing else images
         pieces = padded.reshape(-1, block, *padded.shape[1:])
-        answers = torch.vmap(lambda piece: _first(self.module(piece)))(pieces)
+        answers = torch.vmap(lambda piece: first_tensor(self.module(piece)))(pieces)
         return answers.flatten(0, 1)[: len(images)]
 
 
-def _first(answer: Any) -> Tensor:
+def first_tensor(answer: Any) -> Tensor:
+    """The first tensor of what a module returned."""
     scores: Tensor = answer[0] if isinstance(answer, tuple | list) else answer
     return scores
 
