@@ -75,7 +75,7 @@ def _parse(path: Path, blob: bytes) -> onnx.ModelProto:
     except DecodeError as error:
         raise UnsupportedModelError(
             f"{str(path)!r} is not a readable ONNX model ({len(blob)} bytes; truncated, or another format).",
-            "Check that the copy is complete; a PyTorch file needs --torch-factory.",
+            "Check that the copy is complete; a PyTorch model is named as package.module:factory.",
         ) from error
     if not model.graph.node or not model.opset_import:
         raise UnsupportedModelError(
