@@ -13,7 +13,7 @@ __all__ = ["pen_lines"]
 _POINTS = 48
 _HARMONICS = 3
 # Harmonics fall off with this power of their order: pens move in smooth curves.
-_SMOOTHNESS = 2.0
+_SMOOTHNESS = 1.5
 _CHUNK = 256
 # Most drawings are simple: one line, sometimes two, seldom three.
 _LINES = (0.7, 0.22, 0.08)
@@ -44,9 +44,7 @@ def _line(count: int, size: tuple[int, int], generator: torch.Generator) -> Tens
     points = _path(count, generator)
     rows = ((torch.arange(height) + 0.5) / height).reshape(1, height, 1, 1)
     columns = ((torch.arange(width) + 0.5) / width).reshape(1, 1, width, 1)
-    pen = float(__import__("os").environ.get("PEN0", ".02")) + float(
-        __import__("os").environ.get("PEN1", ".07")
-    ) * torch.rand(count, 1, 1, generator=generator)
+    pen = 0.02 + 0.07 * torch.rand(count, 1, 1, generator=generator)
     softness = 0.01 + 0.03 * torch.rand(count, 1, 1, generator=generator)
     pieces = [torch.zeros(0, height, width)]
     for start in range(0, count, _CHUNK):
@@ -64,18 +62,15 @@ def _path(count: int, generator: torch.Generator) -> Tensor:
         return torch.rand(count, *sides, generator=generator)
 
     order = torch.arange(1, _HARMONICS + 1).float()
-    amplitude = torch.randn(count, 2, _HARMONICS, 2, generator=generator) / order.reshape(1, 1, -1, 1) ** float(
-        __import__("os").environ.get("ROUGH", "1.5")
-    )
+    amplitude = torch.randn(count, 2, _HARMONICS, 2, generator=generator)
+    amplitude = amplitude / order.reshape(1, 1, -1, 1) ** _SMOOTHNESS
     arc = uniform(1) + (0.25 + 0.75 * uniform(1)) * torch.linspace(0, 1, _POINTS)
     angle = 2 * math.pi * order.reshape(-1, 1, 1) * arc
     waves = torch.stack([angle.cos(), angle.sin()], -1)
     points = torch.einsum("nckb,knpb->ncp", amplitude, waves)
     low, high = points.amin(2, keepdim=True), points.amax(2, keepdim=True)
     extent = (high - low).clamp_min(1e-3)
-    box = float(__import__("os").environ.get("BOX0", ".3")) + float(
-        __import__("os").environ.get("BOX1", ".5")
-    ) * uniform(2, 1)
+    box = 0.3 + 0.5 * uniform(2, 1)
     # A part keeps its own proportions; the rest is stretched to its box.
     true = box.amax(1, keepdim=True) * extent / extent.amax(1, keepdim=True)
     box = torch.where(uniform(1, 1) < 0.3, true, box)
