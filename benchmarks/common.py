@@ -1,40 +1,18 @@
-"""Data readers and result files shared by the benchmarks."""
+"""Result files and tables shared by the benchmarks."""
 
 from __future__ import annotations
 
 import datetime
-import gzip
 import json
 import os
 import platform
-import struct
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 ROOT = Path(__file__).resolve().parent
 EXAMPLE = ROOT.parent / "examples" / "mnist"
 
-__all__ = ["EXAMPLE", "ROOT", "machine", "print_rows", "read_idx", "resized", "write_result"]
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """One of the gzip-compressed idx files of MNIST and its kin, as uint8."""
-    blob = gzip.decompress(path.read_bytes())
-    rank = blob[3]
-    shape = struct.unpack(f">{rank}I", blob[4 : 4 + 4 * rank])
-    return np.frombuffer(blob, np.uint8, offset=4 + 4 * rank).reshape(shape)
-
-
-def resized(images: np.ndarray, side: int) -> np.ndarray:
-    """(N,28,28) uint8 to (N,1,side,side), bilinear, as the example teacher was trained."""
-    import torch
-
-    x = torch.from_numpy(images.copy()).unsqueeze(1).float()
-    if side != images.shape[-1]:
-        x = torch.nn.functional.interpolate(x, size=side, mode="bilinear", align_corners=False)
-    return x.round().to(torch.uint8).numpy()
+__all__ = ["EXAMPLE", "ROOT", "machine", "print_rows", "write_result"]
 
 
 def machine() -> dict[str, Any]:

@@ -44,7 +44,7 @@ class CompressConfig(_Strict):
         target: Target name or alias.
         output: Run directory.
         student: `auto`, an architecture with an optional width, or `my.py:build`.
-        method: `auto`, `adversarial`, `dafl`, `blackbox` or `zeroth-order`.
+        method: `auto`, or one of the methods; see `docs/methods.md`.
         precision: `int8`, `fp16`, `fp32`; `auto` takes the target's.
         preset: Sets the time budget where none is given.
         time_budget: Seconds of distillation.
@@ -70,13 +70,17 @@ class CompressConfig(_Strict):
         device: Where to profile: `local` or `none`.
         seed: Of everything random.
         threads: CPU threads of torch; 0 takes all cores.
+        accelerator: Where to train: `cpu`, `cuda`; `auto` takes a GPU where there is one.
+        pool_memory: Most bytes of the replay pool.
         quick: Shorter latency measurement, marked as such.
     """
 
     target: str = "x86-64-vnni"
     output: Path = Path("runs/latest")
     student: str = "auto"
-    method: Literal["auto", "adversarial", "dafl", "blackbox", "zeroth-order"] = "auto"
+    method: Literal[
+        "auto", "adversarial", "fast", "inversion", "dafl", "dfad", "zskt", "dfq", "blackbox", "zeroth-order"
+    ] = "auto"
     precision: Literal["auto", "int8", "fp16", "fp32"] = "auto"
     preset: Literal["quick", "default", "extensive"] = "default"
     time_budget: Seconds | None = None
@@ -102,6 +106,8 @@ class CompressConfig(_Strict):
     device: str = "local"
     seed: int = Field(default=0, ge=0)
     threads: int = Field(default=0, ge=0)
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    pool_memory: Bytes = 2 << 30
     quick: bool = False
 
     @property

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedafl.config import CompressConfig, GateConfig
+from edgedafl.distill import join_world
 from edgedafl.distill.preflight import Preflight, check_teacher
+from edgedafl.errors import UsageError
 from edgedafl.gate import GateReport, Measured, check_limits
 from edgedafl.graph.cost import count_macs
 from edgedafl.graph.facts import GraphFacts, facts_of
@@ -23,6 +25,7 @@ from edgedafl.report import RunSummary, summarize_run, write_report
 from edgedafl.rundir import RunDirectory
 from edgedafl.stages import (
     Plan,
+    assist,
     distill_stage,
     export_stage,
     prepare,
@@ -120,12 +123,17 @@ def compress(
     Raises:
         EdgeDaflError: One of its children.
     """
-    run = RunDirectory(plan.config.output)
+    run, world = RunDirectory(plan.config.output), join_world(plan.config.accelerator)
+    if world.size > 1:
+        raise UsageError(
+            "`compress` measures on this machine and runs as one process.",
+            "Start `edgedafl distill` under torchrun, then `edgedafl compress` with the same flags alone.",
+        )
     target, precision = plan.target, plan.precision
     with run.locked():
         record(plan, run, force=force, resume=resume)
         notice("distill")
-        distill_stage(plan, run, resume=resume, observe=observe)
+        distill_stage(plan, run, world=world, resume=resume, observe=observe)
         notice("quantize")
         quantize_stage(run, target, precision)
         notice("export")
@@ -140,11 +148,17 @@ def compress(
 
 
 def distill(plan: Plan, *, resume: bool = False, force: bool = False, observe: Observe = _silent) -> dict[str, Any]:
-    """Only the student: `student.onnx`, `calibration.npz`, samples."""
-    run = RunDirectory(plan.config.output)
+    """Only the student: `student.onnx`, `calibration.npz`, samples.
+
+    Under `torchrun` all processes train together; the first one writes, the others return nothing.
+    """
+    run, world = RunDirectory(plan.config.output), join_world(plan.config.accelerator)
+    if not world.is_first:
+        assist(plan, run, world)
+        return {}
     with run.locked():
         record(plan, run, force=force, resume=resume)
-        return distill_stage(plan, run, resume=resume, observe=observe)
+        return distill_stage(plan, run, world=world, resume=resume, observe=observe)
 
 
 def quantize(run: RunDirectory, *, target: Target, precision: str) -> dict[str, Any]:

@@ -81,6 +81,11 @@ class Preprocess:
         low = like.new_tensor(self.low).reshape(1, -1, 1, 1)
         return low, like.new_tensor(self.high).reshape(1, -1, 1, 1) - low
 
+    def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """What black and full pixels are in model space, (1,C,1,1) each, on the device of `like`."""
+        low, span = self._columns(like)
+        return low, low + span
+
     def to_model(self, unit: Tensor) -> Tensor:
         """Images in [0, 1], shape (N,C,H,W), to model space; differentiable."""
         low, span = self._columns(unit)

@@ -28,6 +28,8 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
         plan = load_plan(teacher, config, display, quiet=quiet)
         display.stage("distill")
         result = pipeline.distill(plan, resume=resume, force=force, observe=display.progress)
+    if not result:
+        return 0  # another process of this world reports
     if as_json:
         print_json(result)
         return 0

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from edgedafl.distill.budget import Budget, Clock, cosine
-from edgedafl.distill.checkpoint import load_checkpoint, save_checkpoint
-from edgedafl.distill.ema import EmaStudent
+from edgedafl.distill.budget import Budget, Clock
+from edgedafl.distill.checkpoint import load_checkpoint, merged_pools, pool_part, save_checkpoint
+from edgedafl.distill.compute import Compute
 from edgedafl.distill.health import HealthMonitor, Symptom
-from edgedafl.distill.losses import distillation_loss
+from edgedafl.distill.learner import Learner
 from edgedafl.distill.pool import Pool
 from edgedafl.distill.priors import noise_fields
 from edgedafl.distill.probes import Agreement, ProbeSets
-from edgedafl.distill.reporter import Progress, Reporter, RunState, Upkeep
-from edgedafl.distill.synthesizer import Batch, Synthesizer
-from edgedafl.distill.worth import ImageWorth
+from edgedafl.distill.reporter import Progress, Reporter, RunState
+from edgedafl.distill.synthesizers.base import Batch, Synthesizer, evaluating
+from edgedafl.distill.world import World
 from edgedafl.errors import (
     DistillationError,
     InterruptedRunError,
@@ -31,12 +30,14 @@ from edgedafl.errors import (
     UsageError,
 )
 from edgedafl.students.base import Student
-from edgedafl.tasks import states
 from edgedafl.teachers.base import QueryBudgetError, Teacher
 
-__all__ = ["Distillation", "Distiller"]
+__all__ = ["POOL_MEMORY", "Distillation", "Distiller"]
 
 _log = logging.getLogger(__name__)
+
+POOL_MEMORY = 2 << 30
+"""Bytes of the replay pool where nothing else is asked for."""
 
 _PROBE_ROWS = 1000
 # With the default synthesizer's eight lives these lie right before its adversarial phases: probes
@@ -46,10 +47,8 @@ _PROBE_MOMENTS = (0.28, 0.53, 0.78, 0.905)
 # black-box synthesizers leave to them.
 _PROBE_SHARE = 150
 _MOST_RECOVERIES = 3
-# Pictures, calibration and probes still want images where the recipe itself keeps none.
-_LEAST_POOL = 4000
-# Large images: keep fewer rather than fill the machine (3x224x224 takes 150 kB each).
-_POOL_BYTES = 2 << 30
+# By steps and not by time: a resumed run must judge itself at the same steps.
+_HEALTH_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,11 @@ class Distiller:
         student: The student to train.
         synthesizer: Makes the images.
         budget: When to end.
-        device: Where to train.
+        world: The processes that train together, and this one's device.
+        compute: How the device is used; its defaults when None.
+        pool_memory: Most bytes of the replay pool.
         checkpoint: File for the state; None keeps none.
-        observe: Called with progress, about once per second.
+        observe: Called with progress, about once per second, in the first process.
     """
 
     def __init__(
@@ -97,38 +98,34 @@ class Distiller:
         synthesizer: Synthesizer,
         *,
         budget: Budget,
-        device: torch.device | str = "cpu",
+        world: World | None = None,
+        compute: Compute | None = None,
+        pool_memory: int = POOL_MEMORY,
         checkpoint: Path | None = None,
         observe: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
-        self.teacher = teacher.to(device)
-        self.student = student.module.to(device).train()
-        self.synthesizer = synthesizer
+        self.world = world or World()
         self.budget = budget
+        self.teacher = teacher.to(self.world.device)
+        self.synthesizer = synthesizer
+        synthesizer.join(self.world)
+        self.compute = compute or Compute.of(self.world.device)
+        self.learner = Learner(student, teacher, synthesizer, self.world, self.compute, pool_memory)
+        spec = teacher.spec
+        self.probes = ProbeSets(spec.preprocess, spec.task)
         self._observe = observe
         self._checkpoint = checkpoint
-        self._device = torch.device(device)
-        recipe = synthesizer.recipe
-        spec = teacher.spec
-        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=recipe.learning_rate)
-        self.ema = EmaStudent(self.student, recipe.ema) if recipe.ema else None
-        capacity = max(min(recipe.pool, _POOL_BYTES // math.prod(spec.input_shape)), _LEAST_POOL)
-        worth = ImageWorth(spec.task) if recipe.weighted else None
-        self.pool = Pool(capacity, spec.input_shape, spec.num_classes, spec.preprocess, device, worth)
-        self.probes = ProbeSets(spec.preprocess, spec.task)
         limit = teacher.max_queries
         self._probe_rows = _PROBE_ROWS if limit is None else min(_PROBE_ROWS, limit // _PROBE_SHARE)
         self._health = HealthMonitor(spec.task)
         self._recoveries: list[str] = []
-        self._rate_factor = 1.0
-        self._exhausted = False
         self._step = 0
         self._elapsed = 0.0
 
     @property
     def best(self) -> nn.Module:
-        """The student to keep: the average where there is one."""
-        return self.ema.module if self.ema else self.student
+        """The student to keep."""
+        return self.learner.best
 
     def run(self, *, resume: bool = False) -> Distillation:
         """Distill until the budget ends.
@@ -145,50 +142,61 @@ class Distiller:
         clock = Clock(self.budget, self._elapsed)
         if not self.probes.names:
             self._add_prior_probe()
-        reporter = Reporter(clock, self._observe, Upkeep(self.check_health, self.agreement, self.save))
+        reporter = Reporter(clock, self._observe, self.agreement)
         try:
-            while (fraction := clock.fraction(self._step)) < 1:
-                batch = self._synthesize(fraction)
-                loss = self._teach(batch, fraction)
-                self._step += 1
-                self._add_due_probes(fraction)
-                self._elapsed = clock.elapsed
-                reporter.report(batch.losses, loss, self._state(fraction))
+            self._loop(clock, reporter)
         except KeyboardInterrupt as interrupt:
-            self._elapsed = clock.elapsed
-            self.save()
+            self._save_own(clock)
             raise InterruptedRunError(
                 f"Interrupted after {self._step} steps; the state is saved.",
                 "Go on with the same command and --resume.",
             ) from interrupt
         except (MeasurementError, UnsupportedModelError, UsageError):
             # The teacher failed (a server went away, an answer was NaN): keep what was learned.
-            self._elapsed = clock.elapsed
-            self.save()
+            self._save_own(clock)
             raise
         self._elapsed = clock.elapsed
         return self._finish()
 
+    def _loop(self, clock: Clock, reporter: Reporter) -> None:
+        while True:
+            fraction, must_save = self.world.agreed(clock.fraction(self._step), float(reporter.must_save))
+            if must_save:
+                self._elapsed = clock.elapsed
+                self.save()
+                reporter.saved()
+            if fraction >= 1:
+                return
+            with self.compute.autocast():
+                batch = self._synthesize(fraction)
+            loss = self.learner.learn(batch, fraction)
+            self._step += 1
+            self._add_due_probes(fraction)
+            if self._step % _HEALTH_EVERY == 0:
+                self.check_health(float(loss))
+            if self.world.is_first:
+                reporter.report(batch.losses, loss, self._state(fraction))
+
     def _state(self, fraction: float) -> RunState:
         recipe = self.synthesizer.recipe
-        images = recipe.student_steps * recipe.student_batch
+        images = recipe.student_steps * recipe.student_batch * self.world.size
         return RunState(self._step, fraction, self.teacher.queries, images)
 
     def _synthesize(self, fraction: float) -> Batch:
         """Fresh images into the pool; none once the query budget is used up."""
-        nothing = Batch.nothing(self.teacher.spec, self._device)
-        if self._exhausted:
+        nothing = Batch.nothing(self.teacher.spec, self.world.device)
+        if not self.learner.may_ask:
             return nothing
         try:
-            batch = self.synthesizer.step(self.teacher, self.student, fraction)
+            batch = self.synthesizer.step(self.teacher, self.learner.student, fraction)
         except QueryBudgetError:
-            if not len(self.pool):
+            if not len(self.learner.pool):
                 raise
-            self._exhausted = True
+            self.learner.may_ask = False
             _log.warning("All %s queries are used; the student goes on with the pool.", self.teacher.max_queries)
             return nothing
         if len(batch.images):
-            self.pool.add(batch.images, batch.logits)
+            self.learner.pool.add(batch.images, batch.logits)
         self._health.watch(batch.logits if batch.generated is None else batch.generated)
         return batch
 
@@ -199,7 +207,7 @@ class Distiller:
         return Distillation(
             student=self.best.eval(),
             agreement=self.agreement(),
-            pool=self.pool,
+            pool=self.learner.pool,
             probes=self.probes,
             steps=self._step,
             seconds=self._elapsed,
@@ -207,44 +215,15 @@ class Distiller:
             recoveries=tuple(self._recoveries),
         )
 
-    def _teach(self, batch: Batch, fraction: float) -> Tensor:
-        """The student's steps on one synthesizer step; returns the last loss."""
-        recipe, task = self.synthesizer.recipe, self.teacher.spec.task
-        rate = recipe.learning_rate * self._rate_factor * (cosine(fraction) if recipe.decay else 1)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        loss = batch.logits.new_zeros(())
-        if recipe.pool and not len(self.pool):
-            return loss
-        for _ in range(recipe.student_steps):
-            images, logits = batch.images, batch.logits
-            if recipe.pool:
-                newest = recipe.newest if fraction < recipe.newest_until else 0
-                images, logits = self.pool.draw(recipe.student_batch, newest=newest)
-            guess = states(self.student(images), task)
-            loss = distillation_loss(guess, states(logits, task), recipe.temperature)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.step()
-            if self.ema:
-                self.ema.update()
-            self.synthesizer.observe(images, logits)
-        return loss.detach()
-
     def agreement(self) -> Agreement:
         """Synthetic agreement of the student to keep."""
-        module = self.best
-        was_training = module.training
-        module.eval()
-        with torch.no_grad():
-            found = self.probes.agreement(module)
-        module.train(was_training)
-        return found
+        with torch.no_grad(), evaluating(self.best) as module, self.compute.autocast():
+            return self.probes.agreement(module)
 
     def _add_prior_probe(self) -> None:
         seed = torch.Generator().manual_seed(20190402)
         spec = self.teacher.spec
-        unit = noise_fields(self._probe_rows, spec.input_shape, seed).to(self._device)
+        unit = noise_fields(self._probe_rows, spec.input_shape, seed).to(self.world.device)
         self.probes.add("priors", spec.preprocess.to_model(unit), self.teacher.scores)
 
     def _add_due_probes(self, fraction: float) -> None:
@@ -261,8 +240,9 @@ class Distiller:
     def check_health(self, loss: float) -> None:
         """Recover from NaN and collapse, or give up with advice."""
         symptom = self._health.check(loss)
-        if symptom is not None:
-            self._recover(symptom)
+        ill = self.world.agreed(float(symptom is not None))[0]
+        if ill:
+            self._recover(symptom or Symptom("collapse", "another process saw its generator collapse"))
 
     def _recover(self, symptom: Symptom) -> None:
         if len(self._recoveries) >= _MOST_RECOVERIES:
@@ -276,52 +256,53 @@ class Distiller:
         self.synthesizer.restart()
         self._health.forget()
         if symptom.kind == "nan":
-            self._reset_student()
-
-    def _reset_student(self) -> None:
-        """Back to the last average that is finite, or to zeroed non-finite weights."""
-        self._rate_factor *= 0.3
-        self.optimizer.state.clear()
-        source = self.best.state_dict()
-        clean = {name: torch.nan_to_num(value) for name, value in source.items()}
-        self.student.load_state_dict(clean)
-        if self.ema:
-            self.ema.module.load_state_dict(clean)
-        self.pool.clear()
+            self.learner.reset()
 
     def save(self) -> None:
-        """Write the checkpoint, if there is one."""
+        """Write the checkpoint, if there is one; all processes take part, the first one writes."""
         if self._checkpoint is None:
             return
-        state = {
+        pools = self.world.gathered(self.learner.pool.state_dict())
+        if self.world.is_first:
+            save_checkpoint(self._checkpoint, {**self._own_state(), "pool": merged_pools(pools)})
+
+    def _save_own(self, clock: Clock) -> None:
+        """After a failure the other processes may be gone: alone, or not at all."""
+        self._elapsed = clock.elapsed
+        if self.world.size == 1:
+            self.save()
+
+    def _own_state(self) -> dict[str, Any]:
+        return {
             "step": self._step,
             "elapsed": self._elapsed,
-            "student": self.student.state_dict(),
-            "ema": self.ema.state_dict() if self.ema else None,
-            "optimizer": self.optimizer.state_dict(),
+            "processes": self.world.size,
+            "learner": self.learner.state_dict(),
             "synthesizer": self.synthesizer.state_dict(),
-            "pool": self.pool.state_dict(),
             "probes": self.probes.state_dict(),
+            "health": self._health.state_dict(),
             "recoveries": list(self._recoveries),
-            "rate_factor": self._rate_factor,
             "queries": self.teacher.queries,
             "teacher": self.teacher.state_dict(),
             "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.world.device) if self.world.device.type == "cuda" else None,
         }
-        save_checkpoint(self._checkpoint, state)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self._step, self._elapsed = int(state["step"]), float(state["elapsed"])
-        self.student.load_state_dict(state["student"])
-        if self.ema and state["ema"]:
-            self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.learner.load_state_dict(state["learner"])
+        self.learner.pool.load_state_dict(pool_part(state["pool"], self.world))
         self.synthesizer.load_state_dict(state["synthesizer"])
-        self.pool.load_state_dict(state["pool"])
         self.probes.load_state_dict(state["probes"])
+        self._health.load_state_dict(state["health"])
         self._recoveries = list(state["recoveries"])
-        self._rate_factor = float(state["rate_factor"])
         # What this process has asked about before it resumed was asked about all the same.
         self.teacher.queries += int(state["queries"])
         self.teacher.load_state_dict(state["teacher"])
-        torch.set_rng_state(state["rng"])
+        if self.world.size == state["processes"] == 1:
+            torch.set_rng_state(state["rng"])
+            if state["cuda_rng"] is not None and self.world.device.type == "cuda":
+                torch.cuda.set_rng_state(state["cuda_rng"], self.world.device)
+        else:
+            # The processes' own random numbers are not kept: new ones, different in each.
+            torch.manual_seed(1_000_003 * self._step + self.world.rank)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,6 +52,17 @@ class HealthMonitor:
         """Begin anew, after a restart."""
         self._recent.clear()
         self._rows = self._bad = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was watched."""
+        return {"recent": [*self._recent], "bad": self._bad}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.forget()
+        for logits in state["recent"]:
+            self.watch(logits)
+        self._bad = int(state["bad"])
 
     def watch(self, logits: Tensor) -> None:
         """Take note of the teacher's logits (N, K) on images that a generator has just made."""

@@ -7,18 +7,26 @@ each label counts alike. `features` are (N, F).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgedafl.distill.world import World
+from edgedafl.teachers.base import BatchNormStatistics
+
 __all__ = [
     "activation_loss",
     "balanced_classes",
+    "batch_norm_loss",
     "distillation_loss",
     "entropy_share",
     "information_entropy_loss",
+    "jensen_shannon",
     "one_hot_loss",
+    "shared_disagreement",
+    "total_variation",
 ]
 
 
@@ -62,7 +70,19 @@ def activation_loss(features: Tensor) -> Tensor:
     return -features.abs().mean()
 
 
-def information_entropy_loss(logits: Tensor, running: Tensor | None = None) -> Tensor:
+def batch_norm_loss(statistics: Sequence[BatchNormStatistics]) -> Tensor:
+    """How far a batch is from the data a BatchNorm teacher was trained on (DeepInversion, eq. 4).
+
+    The L2 norms (not squared) of the differences of means and of variances, summed over layers.
+
+    Args:
+        statistics: Of every BatchNorm layer on the batch; at least one.
+    """
+    terms = [(s.mean - s.running_mean).norm() + (s.var - s.running_var).norm() for s in statistics]
+    return torch.stack(terms).sum()
+
+
+def information_entropy_loss(logits: Tensor, running: Tensor | None = None, world: World | None = None) -> Tensor:
     """Minus the entropy of the mean class probabilities, in bans (DAFL eq. 4).
 
     The logarithm has base 10 as in the authors' code: -1 for ten balanced classes, -2 for 100.
@@ -71,8 +91,10 @@ def information_entropy_loss(logits: Tensor, running: Tensor | None = None) -> T
         logits: (N, ..., K).
         running: A mean of earlier batches' probabilities (..., K), mixed in half and half where
             one batch is too small to show every class.
+        world: The processes over whose images the mean is taken.
     """
     mean = torch.softmax(logits, -1).mean(0)
+    mean = mean if world is None else world.mean(mean)
     mean = mean if running is None else 0.5 * (mean + running)
     return (mean * torch.log10(mean.clamp_min(1e-12))).sum(-1).mean()
 
@@ -83,6 +105,41 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0
     guess = torch.log_softmax(student / temperature, -1)
     loss = F.kl_div(guess, target, reduction="none", log_target=True).sum(-1).mean()
     return loss * temperature**2
+
+
+def shared_disagreement(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student) at temperature 1, only where both give the same class.
+
+    The decision-adversarial term of CMI and Fast-DFKD: images shall be hard for the student, yet
+    not such that it is wrong about them, which noise would be as well.
+
+    Args:
+        student: (N, ..., K).
+        teacher: (N, ..., K).
+    """
+    target, guess = torch.log_softmax(teacher, -1), torch.log_softmax(student, -1)
+    same = (student.argmax(-1) == teacher.argmax(-1)).float()
+    return (F.kl_div(guess, target, reduction="none", log_target=True).sum(-1) * same).mean()
+
+
+def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Jensen-Shannon divergence at a temperature, mean over images; in [0, ln 2] (DeepInversion, eq. 8)."""
+    p = torch.softmax(student / temperature, -1).clamp(0.01, 0.99)
+    q = torch.softmax(teacher / temperature, -1).clamp(0.01, 0.99)
+    middle = ((p + q) / 2).clamp(0.01, 0.99).log()
+    halves = (F.kl_div(middle, r, reduction="none").sum(-1).mean() for r in (p, q))
+    return 0.5 * sum(halves, torch.zeros_like(middle[..., 0].mean()))
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """L2 norm of the differences between neighbouring pixels (N,C,H,W), summed over four directions."""
+    steps = (
+        images[:, :, :, 1:] - images[:, :, :, :-1],
+        images[:, :, 1:] - images[:, :, :-1],
+        images[:, :, 1:, 1:] - images[:, :, :-1, :-1],
+        images[:, :, 1:, :-1] - images[:, :, :-1, 1:],
+    )
+    return torch.stack([step.norm() for step in steps]).sum()
 
 
 def entropy_share(probabilities: Tensor) -> float:

@@ -122,11 +122,11 @@ class Pool:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
-        count = len(state["pixels"])
-        self._pixels[:count] = state["pixels"].to(self._pixels.device)
-        self._logits[:count] = state["logits"].to(self._logits.device)
-        self.added = int(state["added"])
+        count = min(len(state["pixels"]), self.capacity)
+        self._pixels[:count] = state["pixels"][-count:].to(self._pixels.device)
+        self._logits[:count] = state["logits"][-count:].to(self._logits.device)
+        self.added = int(state["added"]) if count == len(state["pixels"]) else count
         if self._worth is not None:
-            self._weights[:count] = state["weights"].to(self._weights.device)
+            self._weights[:count] = state["weights"][-count:].to(self._weights.device)
             self._weighed = int(state["weighed"])
             self._worth.mean = None if state["mean"] is None else state["mean"].to(self._weights.device)

@@ -1,4 +1,4 @@
-"""What a run says of itself, and the upkeep that goes with it: probes, health checks, checkpoints."""
+"""What a run says of itself, and when: progress, probes, checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from edgedafl.distill.budget import Clock
 from edgedafl.distill.probes import Agreement
 
-__all__ = ["Progress", "Reporter", "RunState", "Upkeep"]
+__all__ = ["Progress", "Reporter", "RunState"]
 
 _REPORT_SECONDS = 1.0
 _PROBE_SECONDS = 6.0
@@ -64,30 +64,24 @@ class RunState:
     images: int
 
 
-@dataclass(frozen=True)
-class Upkeep:
-    """What has to be done now and then.
-
-    Attributes:
-        check_health: Given the last student loss.
-        agreement: Ask the probes.
-        save: Write the checkpoint.
-    """
-
-    check_health: Callable[[float], None]
-    agreement: Callable[[], Agreement]
-    save: Callable[[], None]
-
-
 class Reporter:
-    """Decides when to read losses (which waits for the device), and when upkeep is due."""
+    """Decides when to read losses (which waits for the device), ask the probes, and save."""
 
-    def __init__(self, clock: Clock, observe: Callable[[Progress], None], upkeep: Upkeep) -> None:
+    def __init__(self, clock: Clock, observe: Callable[[Progress], None], agreement: Callable[[], Agreement]) -> None:
         self._clock = clock
         self._observe = observe
-        self._upkeep = upkeep
+        self._agreement = agreement
         self._reported = self._probed = self._saved = clock.elapsed
         self._images = 0
+
+    @property
+    def must_save(self) -> bool:
+        """Whether a checkpoint is due."""
+        return self._clock.elapsed - self._saved >= _SAVE_SECONDS
+
+    def saved(self) -> None:
+        """Take note of a checkpoint."""
+        self._saved = self._clock.elapsed
 
     def report(self, losses: dict[str, Tensor], loss: Tensor, state: RunState) -> None:
         """Take note of a step; about once per second say so."""
@@ -95,16 +89,11 @@ class Reporter:
         now = self._clock.elapsed
         if now - self._reported < _REPORT_SECONDS:
             return
-        value = float(loss)
-        self._upkeep.check_health(value)
         agreement = None
         if now - self._probed >= _PROBE_SECONDS:
-            agreement = self._upkeep.agreement()
+            agreement = self._agreement()
             self._probed = now
         rate = self._images / max(now - self._reported, 1e-9)
-        terms = {name: float(term) for name, term in losses.items()} | {"distillation": value}
+        terms = {name: float(term) for name, term in losses.items()} | {"distillation": float(loss)}
         self._observe(Progress(state.step, state.fraction, now, terms, agreement, rate, state.queries))
         self._reported, self._images = now, 0
-        if now - self._saved >= _SAVE_SECONDS:
-            self._upkeep.save()
-            self._saved = now

@@ -1,6 +1,6 @@
 """The stages of a run; each reads and writes files of one run directory."""
 
-from edgedafl.stages.distill import distill_stage
+from edgedafl.stages.distill import assist, distill_stage
 from edgedafl.stages.export import export_stage
 from edgedafl.stages.prepare import Plan, options_of, prepare, record
 from edgedafl.stages.profile import profile_bundle, profile_stage
@@ -9,6 +9,7 @@ from edgedafl.stages.verify import compare_models, verify_stage
 
 __all__ = [
     "Plan",
+    "assist",
     "compare_models",
     "distill_stage",
     "export_stage",

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgedafl.distill import Distillation, Distiller, Progress, as_asked, class_sheet, make_synthesizer
+from edgedafl.distill import Distillation, Distiller, Progress, World, as_asked, class_sheet, make_synthesizer
 from edgedafl.distill.budget import Budget
+from edgedafl.errors import EnvironmentMissingError
 from edgedafl.export import student_to_onnx
 from edgedafl.graph.edit import model_bytes
 from edgedafl.quantize import CalibrationSet
@@ -16,53 +17,54 @@ from edgedafl.rundir import RunDirectory, write_atomic
 from edgedafl.stages.prepare import Plan
 from edgedafl.tasks import predictions
 
-__all__ = ["CALIBRATION", "STUDENT", "distill_stage"]
+__all__ = ["CALIBRATION", "STUDENT", "assist", "distill_stage"]
 
 STUDENT = "student.onnx"
 CALIBRATION = "calibration.npz"
 _PROBES_KEPT = 2000
+_NOTHING_TO_DO = -1.0
+# Every process has random numbers of its own.
+_SEEDS_APART = 100_003
 
 
 def distill_stage(
     plan: Plan,
     run: RunDirectory,
     *,
+    world: World,
     resume: bool = False,
     observe: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
     """Distill unless this very student is there already; returns the stage's result.
 
+    Args:
+        plan: Made by `prepare`.
+        run: Where everything is written.
+        world: This process, the first of its world.
+        resume: Go on from the checkpoint, where there is one.
+        observe: Called with progress.
+
     Raises:
         DistillationError: If training collapsed beyond recovery.
         InterruptedRunError: On Ctrl-C; the checkpoint is written.
+        EnvironmentMissingError: If the device has too little memory.
     """
     if run.is_current("distill", plan.identity):
         record = run.stage("distill")
         assert record is not None
+        world.agreed(_NOTHING_TO_DO)
         return record.result
-    import torch
-
-    torch.set_num_threads(plan.config.threads or torch.get_num_threads())
-    torch.manual_seed(plan.config.seed)
-    teacher = as_asked(plan.config.method, plan.teacher)
-    method, synthesizer = make_synthesizer(plan.config.method, teacher)
 
     def notice(progress: Progress) -> None:
         run.append_metrics(progress.to_dict())
         observe(progress)
 
-    distiller = Distiller(
-        teacher,
-        plan.student,
-        synthesizer,
-        budget=Budget(plan.config.seconds, plan.config.steps),
-        checkpoint=run.checkpoint_path,
-        observe=notice,
-    )
     resumed = resume and run.checkpoint_path.exists()
+    world.agreed(float(resumed))  # the other processes wait for this in `assist`
     if not resumed:
         run.metrics_path.unlink(missing_ok=True)
-    outcome = distiller.run(resume=resumed)
+    method, distiller = _distiller(plan, world, run.checkpoint_path, notice)
+    outcome = _trained(distiller, plan, resumed)
     files = _write(outcome, plan, run)
     result = {
         "method": method,
@@ -75,6 +77,52 @@ def distill_stage(
     }
     run.finish("distill", plan.identity, files, result)
     return result
+
+
+def assist(plan: Plan, run: RunDirectory, world: World) -> None:
+    """Distill together with the first process, which writes everything."""
+    (order,) = world.agreed(0.0)
+    if order != _NOTHING_TO_DO:
+        _, distiller = _distiller(plan, world, run.checkpoint_path, lambda progress: None)
+        _trained(distiller, plan, bool(order))
+
+
+def _distiller(
+    plan: Plan, world: World, checkpoint: Path, observe: Callable[[Progress], None]
+) -> tuple[str, Distiller]:
+    import torch
+
+    torch.set_num_threads(plan.config.threads or torch.get_num_threads())
+    torch.manual_seed(plan.config.seed + _SEEDS_APART * world.rank)
+    teacher = as_asked(plan.config.method, plan.teacher)
+    method, synthesizer = make_synthesizer(plan.config.method, teacher, world.device)
+    distiller = Distiller(
+        teacher,
+        plan.student,
+        synthesizer,
+        budget=Budget(plan.config.seconds, plan.config.steps),
+        world=world,
+        pool_memory=plan.config.pool_memory,
+        checkpoint=checkpoint,
+        observe=observe,
+    )
+    return method, distiller
+
+
+def _trained(distiller: Distiller, plan: Plan, resume: bool) -> Distillation:
+    import torch
+
+    try:
+        outcome = distiller.run(resume=resume)
+    except torch.OutOfMemoryError as error:
+        raise EnvironmentMissingError(
+            f"The GPU has too little memory: {str(error).splitlines()[0]}",
+            "Lower --pool-memory, choose a smaller --student, or train with --accelerator cpu.",
+        ) from error
+    # What follows (export, verification) runs on the CPU.
+    plan.teacher.to("cpu")
+    outcome.student.to("cpu")
+    return outcome
 
 
 def _write(outcome: Distillation, plan: Plan, run: RunDirectory) -> list[Path]:

@@ -3,6 +3,7 @@
 from edgedafl.module_cost import module_layers, module_macs
 from edgedafl.students.base import Student, StudentSpec
 from edgedafl.students.fit import Budget, Candidate, fit_student
+from edgedafl.students.layout import training_format
 from edgedafl.students.registry import ARCHITECTURES, build_student
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "fit_student",
     "module_layers",
     "module_macs",
+    "training_format",
 ]

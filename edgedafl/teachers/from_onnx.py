@@ -82,8 +82,8 @@ class OnnxTeacher(Teacher):
             # Decomposed softmax: KD is shift invariant, so log-probabilities serve as logits.
             logits = torch.log(logits.clamp_min(1e-12))
         features = None if head.features is None else _pooled(values[head.features])
-        statistics = tuple(self._observe(tap, values) for tap in self._wiring.taps)
-        return TeacherOutput(logits, features, statistics if batch_norm else ())
+        statistics = tuple(self._observe(tap, values) for tap in self._wiring.taps if batch_norm)
+        return TeacherOutput(logits, features, statistics)
 
     def _run(self, images: Tensor) -> dict[str, Tensor]:
         image = self._wiring.image

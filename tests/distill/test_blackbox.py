@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,12 @@ from edgedafl.errors import InterruptedRunError, UnsupportedModelError, UsageErr
 from edgedafl.students import build_student
 from edgedafl.teachers import QueryBudgetError, TeacherOptions, load_onnx_teacher, load_teacher
 
-SMALL = BlackBoxSettings(batch=64, channels=8, latent=16, student_steps=4, student_batch=64)
+SMALL = BlackBoxSettings(
+    batch=64,
+    channels=8,
+    latent=16,
+    recipe=replace(BlackBoxSettings().recipe, student_steps=4, student_batch=64),
+)
 
 
 def teacher_of(path: Path, access: str, limit: int | None = 4000):

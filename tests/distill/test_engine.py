@@ -36,10 +36,7 @@ SMALL = AdversarialSettings(
     batch=32,
     channels=8,
     latent=16,
-    student_steps=4,
-    student_batch=64,
-    pool=2000,
-    newest=200,
+    recipe=dataclasses.replace(AdversarialSettings().recipe, student_steps=4, student_batch=64, pool=2000, newest=200),
 )
 UNIT = Preprocess.from_range(0, 1, 1)
 
@@ -117,7 +114,7 @@ def test_nan_is_recovered(tiny_onnx: Path) -> None:
         if not poisoned:
             poisoned.append(progress.step)
             with torch.no_grad():
-                next(run.student.parameters()).fill_(math.nan)
+                next(run.learner.student.parameters()).fill_(math.nan)
 
     run._observe = poison
     outcome = run.run()
@@ -218,8 +215,8 @@ def test_the_picture_has_a_row_per_class() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 48, 64), (2, 33, 47), (3, 224, 224)])
 def test_the_generator_makes_any_size_within_the_range(shape: tuple[int, int, int]) -> None:
-    from edgedafl.distill.generator import SlimGenerator
-    from edgedafl.distill.tone import tone_of
+    from edgedafl.distill.generators.slim import SlimGenerator
+    from edgedafl.distill.generators.tone import tone_of
 
     preprocess = Preprocess.from_range(-1, 1, shape[0])
     images = SlimGenerator(shape, preprocess, tone_of(preprocess), channels=8)(torch.randn(4, 64))

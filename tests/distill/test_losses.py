@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from edgedafl.distill.dafl import DaflGenerator, DaflSynthesizer
+from edgedafl.distill.generators import PublishedGenerator
+from edgedafl.distill.generators.tone import tone_of
 from edgedafl.distill.losses import (
     activation_loss,
     balanced_classes,
@@ -17,8 +18,10 @@ from edgedafl.distill.losses import (
     one_hot_loss,
 )
 from edgedafl.distill.priors import noise_fields
-from edgedafl.distill.tone import tone_of
+from edgedafl.distill.synthesizers.dafl import DaflSynthesizer
 from edgedafl.preprocess import Preprocess
+
+NORMALISED = Preprocess.from_mean_std((0.5,), (0.25,), 1)
 
 
 @pytest.mark.parametrize(("classes", "value"), [(10, -1.0), (100, -2.0), (2, -0.30103)])
@@ -63,7 +66,7 @@ def test_distillation_never_trains_the_generator_or_the_teacher(tiny_teacher) ->
 
 
 def test_published_generator() -> None:
-    generator = DaflGenerator((1, 32, 32), 100, 128)
+    generator = PublishedGenerator((1, 32, 32), 100, 128, NORMALISED, "normalised", epsilon=0.8)
     norms = [m for m in generator.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert [m.eps for m in norms] == [1e-5, 0.8, 0.8, 1e-5]
     assert {m.momentum for m in norms} == {0.1}
@@ -72,14 +75,16 @@ def test_published_generator() -> None:
     assert images.shape == (64, 1, 32, 32)
     assert float(images.mean()) == pytest.approx(0, abs=1e-4)
     assert float(images.var()) == pytest.approx(1, abs=1e-2)
-    assert DaflGenerator((3, 30, 45), 8, 16)(torch.randn(4, 8)).shape == (4, 3, 30, 45)
+    assert PublishedGenerator((3, 30, 45), 8, 16, Preprocess.from_range(0, 1, 3), "pixels")(
+        torch.randn(4, 8)
+    ).shape == (4, 3, 30, 45)
 
 
 def test_published_settings(tiny_teacher) -> None:
     s = DaflSynthesizer(tiny_teacher)
     assert (s.settings.one_hot, s.settings.entropy, s.settings.activation) == (1, 5, 0.1)
     assert (s.settings.batch, s.settings.latent, s.settings.learning_rate) == (512, 100, 0.2)
-    assert (s.recipe.student_steps, s.recipe.pool, s.recipe.temperature, s.recipe.decay) == (1, 0, 1.0, False)
+    assert (s.recipe.student_steps, s.recipe.pool, s.recipe.temperature, s.recipe.decay) == (1, 0, 1.0, "constant")
 
 
 def test_priors_are_varied_and_in_range() -> None:

@@ -10,13 +10,13 @@ Every answer is kept and learned from many times.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgedafl.distill.generator import SlimGenerator
+from edgedafl.distill.generators import SlimGenerator
 from edgedafl.distill.losses import (
     balanced_classes,
     distillation_loss,
@@ -24,7 +24,7 @@ from edgedafl.distill.losses import (
     one_hot_loss,
 )
 from edgedafl.distill.priors import PriorMixture
-from edgedafl.distill.synthesizer import Batch, GeneratorSynthesizer, Recipe
+from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached
 from edgedafl.teachers.base import Teacher
 
 __all__ = ["BlackBoxSettings", "BlackBoxSynthesizer"]
@@ -51,7 +51,10 @@ class BlackBoxSettings:
         disagreement: Weight of the two students' difference.
         generator_steps: Generator steps per step; they cost no query.
         rival_every: The rival learns from every so-manieth student batch.
-        soft_temperature: Of distillation where scores are known; 1 where only labels are.
+        latent: Length of the code.
+        channels: Width of the generator.
+        learning_rate: Of the generator's Adam.
+        recipe: How the student learns; with labels only, at temperature 1.
     """
 
     batch: int = 256
@@ -66,15 +69,10 @@ class BlackBoxSettings:
     disagreement: float = 1.0
     generator_steps: int = 1
     rival_every: int = 3
-    soft_temperature: float = 4.0
     latent: int = 64
     channels: int = 32
     learning_rate: float = 2e-3
-    student_learning_rate: float = 8e-3
-    student_steps: int = 12
-    student_batch: int = 128
-    pool: int = 200_000
-    ema: float = 0.99
+    recipe: Recipe = Recipe(student_steps=12, student_batch=128, student_rate=8e-3, pool=200_000, weighted=True)
 
 
 class BlackBoxSynthesizer(GeneratorSynthesizer):
@@ -88,31 +86,20 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
         device: torch.device | str = "cpu",
     ) -> None:
         s = self.settings = settings or BlackBoxSettings()
-        self.latent = s.latent
-        self._spec = teacher.spec
-        self._device = device
-        self._rate = s.learning_rate
+        super().__init__(teacher, self._recipe_for(teacher), s.latent, s.learning_rate, device)
         self._limit = teacher.remaining
         self._asked = 0
         self._calls = 0
         self.rival: nn.Module | None = None
         self._saved_rival: tuple[dict[str, Any], dict[str, Any]] | None = None
-        soft = teacher.spec.access != "labels"
-        self.recipe = Recipe(
-            student_steps=s.student_steps,
-            student_batch=s.student_batch,
-            learning_rate=s.student_learning_rate,
-            decay=True,
-            pool=s.pool if self._limit is None else min(s.pool, self._limit),
-            newest=0,
-            newest_until=0.0,
-            temperature=s.soft_temperature if soft else 1.0,
-            ema=s.ema,
-            weighted=True,
-        )
         self.priors = PriorMixture(teacher.spec.input_shape, seed=int(torch.randint(2**31, ())))
-        self._build()
         self._chosen = False
+
+    def _recipe_for(self, teacher: Teacher) -> Recipe:
+        recipe = self.settings.recipe
+        if teacher.remaining is not None:
+            recipe = replace(recipe, pool=min(recipe.pool, teacher.remaining))
+        return replace(recipe, temperature=1.0) if teacher.spec.access == "labels" else recipe
 
     def _choose_families(self, teacher: Teacher) -> Batch:
         """Ask about some images of each family; they are the first that the student learns from."""
@@ -134,10 +121,8 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
         self._asked = rows * families
         return Batch(torch.cat(images), torch.cat(answers), generated=answers[0][:0])
 
-    def _build(self) -> None:
-        s = self.settings
-        self.generator = SlimGenerator.of(self._spec, self._device, latent=s.latent, channels=s.channels)
-        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=self._rate, betas=(0.5, 0.999))
+    def _make(self) -> nn.Module:
+        return SlimGenerator.of(self._spec, latent=self.settings.latent, channels=self.settings.channels)
 
     @property
     def _sample_batch(self) -> int:
@@ -190,11 +175,9 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
             }
             total = s.one_hot * losses["one_hot"] + s.entropy * losses["entropy"]
             total = total + s.disagreement * losses["disagreement"]
-            self.optimizer.zero_grad(set_to_none=True)
-            total.backward(inputs=[*self.generator.parameters()])
-            self.optimizer.step()
+            self._descend(total)
         student.train(was_training)
-        return {name: value.detach() for name, value in losses.items()}
+        return detached(losses)
 
     def observe(self, images: Tensor, logits: Tensor) -> None:
         """Teach the rival from some of the batches that the student learns from."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from edgedafl.distill.augment import Augmentation
+from edgedafl.distill.world import World, synchronized
 from edgedafl.tasks import states
-from edgedafl.teachers.base import Teacher, TeacherSpec
+from edgedafl.teachers.base import Teacher, TeacherSpec, channels_last
 
-__all__ = ["Batch", "GeneratorSynthesizer", "Recipe", "Synthesizer"]
+__all__ = ["Batch", "GeneratorSynthesizer", "Recipe", "Synthesizer", "detached", "evaluating"]
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,10 @@ class Batch:
     generated: Tensor | None = None
 
     @classmethod
-    def nothing(cls, spec: TeacherSpec, device: torch.device | str) -> Batch:
+    def nothing(cls, spec: TeacherSpec, device: torch.device | str, losses: dict[str, Tensor] | None = None) -> Batch:
         """A step that asked the teacher about no image."""
         images = torch.zeros(0, *spec.input_shape, device=device)
-        return cls(images, images.new_zeros(0, spec.num_classes))
+        return cls(images, images.new_zeros(0, spec.num_classes), losses or {})
 
 
 @dataclass(frozen=True)
@@ -45,33 +49,54 @@ class Recipe:
     Attributes:
         student_steps: Student steps per synthesizer step.
         student_batch: Images per student step.
-        learning_rate: Peak rate of the student's Adam.
-        decay: Whether the rate follows a cosine to its floor; constant otherwise.
+        student_rate: Peak rate of the student's optimizer.
+        optimizer: `adam`, or `sgd` with momentum 0.9.
+        weight_decay: Of the optimizer.
+        decay: `cosine` to a floor, `steps` (a tenth from 0.4 of the budget, a hundredth from 0.8),
+            or `constant`.
         pool: Capacity of the replay pool; 0 trains on the fresh batch itself.
+        begin: Images the pool must hold before the student begins.
         newest: Half of a student batch comes from that many newest images.
         newest_until: Progress after which batches are drawn from the whole pool alike: the
             student should end on everything it has seen.
+        loss: `kl`, or `l1` on the raw logits.
         temperature: Of the distillation loss.
         ema: Decay of the averaged student; 0 keeps the last weights.
         weighted: Whether images are drawn by worth (see `worth`) instead of evenly.
+        augment: Whether drawn images are shifted and mirrored, as far as the teacher's classes
+            allow it, and the teacher asked anew about them.
     """
 
     student_steps: int
     student_batch: int
-    learning_rate: float
-    decay: bool
-    pool: int
-    newest: int
-    newest_until: float
-    temperature: float
-    ema: float
+    student_rate: float
+    optimizer: Literal["adam", "sgd"] = "adam"
+    weight_decay: float = 0.0
+    decay: Literal["cosine", "steps", "constant"] = "cosine"
+    pool: int = 100_000
+    begin: int = 0
+    newest: int = 0
+    newest_until: float = 0.0
+    loss: Literal["kl", "l1"] = "kl"
+    temperature: float = 4.0
+    ema: float = 0.99
     weighted: bool = False
+    augment: bool = False
 
 
 class Synthesizer(abc.ABC):
-    """Makes batches; owns whatever it learns to do so."""
+    """Makes batches; owns whatever it learns to do so.
+
+    Attributes:
+        recipe: How the student learns beside it.
+        augmentation: Variations that the teacher takes for the same image; the engine finds them
+            when the recipe asks for it.
+        world: The processes that train together.
+    """
 
     recipe: Recipe
+    augmentation: Augmentation = Augmentation()
+    world: World = World()
 
     @abc.abstractmethod
     def step(self, teacher: Teacher, student: nn.Module, fraction: float) -> Batch:
@@ -82,6 +107,10 @@ class Synthesizer(abc.ABC):
             student: The student as it stands; not changed here.
             fraction: Progress through the budget, in [0, 1].
         """
+
+    def join(self, world: World) -> None:
+        """Train together with other processes; called once, before the first step."""
+        self.world = world
 
     def observe(self, images: Tensor, logits: Tensor) -> None:  # noqa: B027  (most need nothing)
         """See a batch that the student has just learned from."""
@@ -103,19 +132,60 @@ class Synthesizer(abc.ABC):
         """Inverse of `state_dict`."""
 
 
-class GeneratorSynthesizer(Synthesizer):
-    """What synthesizers with one generator and one optimizer share."""
+def detached(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Loss terms for the record, without their graphs."""
+    return {name: value.detach() for name, value in losses.items()}
 
-    generator: nn.Module
-    optimizer: torch.optim.Optimizer
-    latent: int
-    _rate: float
-    _spec: TeacherSpec
-    _device: torch.device | str
+
+class GeneratorSynthesizer(Synthesizer):
+    """What synthesizers with one generator and one optimizer share.
+
+    Args:
+        teacher: For its specification.
+        recipe: How the student learns.
+        latent: Length of the code.
+        rate: Peak rate of the generator.
+        device: Where to train.
+    """
+
+    def __init__(
+        self, teacher: Teacher, recipe: Recipe, latent: int, rate: float, device: torch.device | str = "cpu"
+    ) -> None:
+        self.recipe = recipe
+        self.latent = latent
+        self._spec = teacher.spec
+        self._device = device
+        self._rate = rate
+        self._build()
 
     @abc.abstractmethod
+    def _make(self) -> nn.Module:
+        """A generator with fresh weights."""
+
     def _build(self) -> None:
-        """Create generator and optimizer."""
+        self.generator = synchronized(channels_last(self._make()).to(self._device), self.world)
+        self.world.share(self.generator)
+        self.optimizer = self._optimizer()
+
+    def join(self, world: World) -> None:
+        super().join(world)
+        if world.size > 1:
+            self._build()
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.generator.parameters(), lr=self._rate, betas=(0.5, 0.999))
+
+    def _descend(self, loss: Tensor) -> None:
+        """One step of the generator; nothing but its weights gets a gradient."""
+        parameters = [*self.generator.parameters()]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward(inputs=parameters)
+        self.world.average_gradients(parameters)
+        self._clip(parameters)
+        self.optimizer.step()
+
+    def _clip(self, parameters: list[nn.Parameter]) -> None:
+        """Bound the gradient, in methods that do."""
 
     def _to_model(self, unit: Tensor) -> Tensor:
         """Images in [0, 1] to model space, on the training device."""
@@ -127,8 +197,7 @@ class GeneratorSynthesizer(Synthesizer):
 
     def latents(self, count: int) -> Tensor:
         """Standard normal codes (count, latent) on the generator's device."""
-        device = next(self.generator.parameters()).device
-        return torch.randn(count, self.latent, device=device)
+        return torch.randn(count, self.latent, device=self._device)
 
     @torch.no_grad()
     def sample(self, count: int) -> Tensor:
@@ -159,3 +228,14 @@ class GeneratorSynthesizer(Synthesizer):
         self.generator.load_state_dict(state["generator"])
         self.optimizer.load_state_dict(state["optimizer"])
         self._rate = float(state["rate"])
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[nn.Module]:
+    """The module in evaluation mode, and back in the mode it was in."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield module
+    finally:
+        module.train(was_training)

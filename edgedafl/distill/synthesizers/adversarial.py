@@ -19,17 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from edgedafl.distill.budget import cosine
-from edgedafl.distill.generator import SlimGenerator
+from edgedafl.distill.generators import SlimGenerator
 from edgedafl.distill.losses import (
     activation_loss,
     balanced_classes,
+    batch_norm_loss,
     distillation_loss,
     information_entropy_loss,
     one_hot_loss,
 )
 from edgedafl.distill.priors import PriorMixture
-from edgedafl.distill.synthesizer import Batch, GeneratorSynthesizer, Recipe
-from edgedafl.teachers.base import Teacher
+from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached, evaluating
+from edgedafl.teachers.base import Teacher, TeacherOutput
 
 __all__ = ["AdversarialSettings", "AdversarialSynthesizer"]
 
@@ -43,50 +44,40 @@ class AdversarialSettings:
         entropy: Weight of the information-entropy loss (base 10).
         activation: Weight of the activation loss.
         adversarial: Weight of the disagreement.
+        batch_norm: Weight of the BatchNorm statistics, per layer, where the teacher has them.
         lives: How often the generator begins anew; see the module's text.
         shortest_life: Steps that a generator needs to be worth replacing.
         warm_up: Share of a life before the adversarial term begins.
-        temperature: Of distillation and disagreement: with it the student learns the order of
-            all classes, not only the first.
         latent: Length of the code.
         channels: Width of the generator.
         batch: Images per generator step.
         learning_rate: Of the generator's Adam; decays on a cosine.
-        student_learning_rate: Of the student's Adam.
-        student_steps: Student steps per generator step.
-        student_batch: Images per student step.
-        pool: Images kept.
-        newest: Half of each student batch comes from that many newest images,
-        newest_until: up to this progress; after it all come from the whole pool alike.
-        ema: Decay of the averaged student.
         every: Every so-manieth generated image goes into the pool: a generator under the
             adversarial term makes strange images, and few of them go a long way.
         priors: Procedural images per generator step, beside the generated ones.
         prior_trial: Images per family by which their shares are set.
+        recipe: How the student learns. At temperature 4 it learns the order of all classes, not
+            only the first; the disagreement is taken at the same.
     """
 
     one_hot: float = 1.0
     entropy: float = 5.0
     activation: float = 0.1
     adversarial: float = 4.0
+    batch_norm: float = 0.0
     lives: int = 8
     shortest_life: int = 100
     warm_up: float = 0.3
-    temperature: float = 4.0
     latent: int = 64
     channels: int = 32
     batch: int = 64
     learning_rate: float = 2e-3
-    student_learning_rate: float = 8e-3
-    student_steps: int = 12
-    student_batch: int = 128
-    pool: int = 100_000
-    newest: int = 2_000
-    newest_until: float = 0.6
-    ema: float = 0.99
     every: int = 6
     priors: int = 224
     prior_trial: int = 300
+    recipe: Recipe = Recipe(
+        student_steps=12, student_batch=128, student_rate=8e-3, newest=2000, newest_until=0.6, weighted=True
+    )
 
 
 class AdversarialSynthesizer(GeneratorSynthesizer):
@@ -99,39 +90,20 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         settings: AdversarialSettings | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.settings = settings or AdversarialSettings()
-        self.latent = self.settings.latent
-        self._spec = teacher.spec
-        self._device = device
-        self._rate = self.settings.learning_rate
+        s = self.settings = settings or AdversarialSettings()
+        super().__init__(teacher, s.recipe, s.latent, s.learning_rate, device)
         self._life = 0
         self._age = 0
         # Too few images per class to see the balance in one batch: remember earlier ones.
         empty = self._states(torch.zeros(1, teacher.spec.num_classes, device=device))
-        self._small = self.settings.batch < 10 * empty.shape[-1]
+        self._small = s.batch < 10 * empty.shape[-1]
         self._running = torch.softmax(empty, -1)[0]
-        s = self.settings
-        self.recipe = Recipe(
-            student_steps=s.student_steps,
-            student_batch=s.student_batch,
-            learning_rate=s.student_learning_rate,
-            decay=True,
-            pool=s.pool,
-            newest=s.newest,
-            newest_until=s.newest_until,
-            temperature=s.temperature,
-            ema=s.ema,
-            weighted=True,
-        )
-        seed = int(torch.randint(2**31, ()))
-        self.priors = PriorMixture(teacher.spec.input_shape, seed=seed)
+        self._watched = s.batch_norm > 0 and teacher.spec.batch_norms > 0
+        self.priors = PriorMixture(teacher.spec.input_shape, seed=int(torch.randint(2**31, ())))
         self._tuned = not s.priors
-        self._build()
 
-    def _build(self) -> None:
-        s = self.settings
-        self.generator = SlimGenerator.of(self._spec, self._device, latent=s.latent, channels=s.channels)
-        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=self._rate, betas=(0.5, 0.999))
+    def _make(self) -> nn.Module:
+        return SlimGenerator.of(self._spec, latent=self.settings.latent, channels=self.settings.channels)
 
     @property
     def _sample_batch(self) -> int:
@@ -147,24 +119,32 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate * cosine(local)
         images = self.generator(self.latents(s.batch))
-        answer = teacher(images)
-        logits = self._states(answer.logits)
+        answer = teacher(images, batch_norm=self._watched)
+        losses, total = self._losses(student, images, answer, adversarial=local >= s.warm_up)
+        self._descend(total)
+        return self._with_priors(teacher, Batch(images.detach(), answer.logits.detach(), detached(losses)))
+
+    def _losses(
+        self, student: nn.Module, images: Tensor, answer: TeacherOutput, *, adversarial: bool
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        s, logits = self.settings, self._states(answer.logits)
         losses = {
             "one_hot": one_hot_loss(logits, balanced_classes(logits)),
-            "entropy": information_entropy_loss(logits, self._mean_classes(logits)),
+            "entropy": information_entropy_loss(logits, self._mean_classes(logits), world=self.world),
         }
         total = s.one_hot * losses["one_hot"] + s.entropy * losses["entropy"]
         if answer.features is not None:
             losses["activation"] = activation_loss(answer.features)
             total = total + s.activation * losses["activation"]
-        if local >= s.warm_up and s.adversarial:
-            losses["adversarial"] = -self._disagreement(student, images, logits)
+        if answer.batch_norm:
+            losses["batch_norm"] = batch_norm_loss(answer.batch_norm) / len(answer.batch_norm)
+            total = total + s.batch_norm * losses["batch_norm"]
+        if adversarial and s.adversarial:
+            with evaluating(student):
+                gap = distillation_loss(self._states(student(images)), logits, s.recipe.temperature)
+            losses["adversarial"] = -torch.log1p(gap)
             total = total + s.adversarial * losses["adversarial"]
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        self.optimizer.step()
-        losses = {name: value.detach() for name, value in losses.items()}
-        return self._with_priors(teacher, Batch(images.detach(), answer.logits.detach(), losses))
+        return losses, total
 
     def _with_priors(self, teacher: Teacher, batch: Batch) -> Batch:
         if not self.settings.priors:
@@ -189,14 +169,6 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
                 self._age = 1
                 self._build()
         return place - int(place)
-
-    def _disagreement(self, student: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
-        """log(1 + KL at the distillation temperature), the student in evaluation mode."""
-        was_training = student.training
-        student.eval()
-        loss = distillation_loss(self._states(student(images)), logits, self.settings.temperature)
-        student.train(was_training)
-        return torch.log1p(loss)
 
     def _mean_classes(self, logits: Tensor) -> Tensor | None:
         if not self._small:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from edgedafl.distill.tone import Tone, tone_of
+from edgedafl.distill.generators.tone import Tone, tone_of
 from edgedafl.preprocess import Preprocess
 from edgedafl.teachers.base import TeacherSpec
 
@@ -48,12 +48,9 @@ class SlimGenerator(nn.Module):
         self._tone = tone
 
     @classmethod
-    def of(cls, spec: TeacherSpec, device: torch.device | str, *, latent: int, channels: int) -> SlimGenerator:
-        """A generator for a teacher's images, channels-last, which halves its time on CPUs."""
-        tone = tone_of(spec.preprocess)
-        generator = cls(spec.input_shape, spec.preprocess, tone, latent=latent, channels=channels)
-        moved: SlimGenerator = generator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return moved
+    def of(cls, spec: TeacherSpec, *, latent: int, channels: int) -> SlimGenerator:
+        """A generator for a teacher's images."""
+        return cls(spec.input_shape, spec.preprocess, tone_of(spec.preprocess), latent=latent, channels=channels)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Codes (N, latent) to images (N,C,H,W) in model space; N is at least 4."""

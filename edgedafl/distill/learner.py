@@ -1,0 +1,181 @@
+"""The student's side of the engine: what it is shown, what it is told, and its average."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgedafl.distill.augment import Augmentation, choose_augmentation
+from edgedafl.distill.budget import SCHEDULES
+from edgedafl.distill.compute import Compute
+from edgedafl.distill.ema import EmaStudent
+from edgedafl.distill.losses import distillation_loss
+from edgedafl.distill.pool import Pool
+from edgedafl.distill.synthesizers.base import Batch, Recipe, Synthesizer
+from edgedafl.distill.world import World
+from edgedafl.distill.worth import ImageWorth
+from edgedafl.students import Student, training_format
+from edgedafl.tasks import states
+from edgedafl.teachers.base import Teacher
+
+__all__ = ["Learner"]
+
+# Pictures, calibration and probes still want images where the recipe itself keeps none.
+_LEAST_POOL = 4000
+_AUGMENTATION_ROWS = 400
+
+
+class Learner:
+    """Teaches one student by a synthesizer's recipe.
+
+    Args:
+        student: The student to train.
+        teacher: Asked anew about varied images, where the recipe varies them.
+        synthesizer: Its recipe says how; it sees every batch.
+        world: The processes that train together.
+        compute: How the device is used.
+        pool_memory: Most bytes of the replay pool, over all processes.
+
+    Attributes:
+        pool: The replay pool; this process's part of it.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        teacher: Teacher,
+        synthesizer: Synthesizer,
+        world: World,
+        compute: Compute,
+        pool_memory: int,
+    ) -> None:
+        recipe, spec = synthesizer.recipe, teacher.spec
+        self._teacher, self._synthesizer, self._world, self._compute = teacher, synthesizer, world, compute
+        self._format = training_format(student.module, world.device)
+        self.student: nn.Module = student.module.to(world.device, memory_format=self._format)  # type: ignore[call-overload]
+        self.student.train()
+        world.share(self.student)
+        self._trained = compute.trained(self.student, world)
+        self._optimizer = _optimizer(self.student, recipe)
+        self.ema = EmaStudent(self.student, recipe.ema) if recipe.ema else None
+        self.pool = Pool(
+            capacity_of(recipe, spec.input_shape, spec.num_classes, pool_memory) // world.size,
+            spec.input_shape,
+            spec.num_classes,
+            spec.preprocess,
+            world.device,
+            ImageWorth(spec.task) if recipe.weighted else None,
+        )
+        self._rate_factor = 1.0
+        self._augmented = False
+        self.may_ask = True
+
+    @property
+    def best(self) -> nn.Module:
+        """The student to keep: the average where there is one."""
+        return self.ema.module if self.ema else self.student
+
+    def learn(self, batch: Batch, fraction: float) -> Tensor:
+        """All student steps on one synthesizer step; returns the last loss."""
+        recipe, task = self._synthesizer.recipe, self._teacher.spec.task
+        rate = recipe.student_rate * self._rate_factor * SCHEDULES[recipe.decay](fraction)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        loss = batch.logits.new_zeros(())
+        if recipe.pool and len(self.pool) < max(1, recipe.begin):
+            return loss
+        self._choose_augmentation()
+        for turn in range(recipe.student_steps):
+            images, logits = self._lesson(batch, turn, fraction)
+            images = images.contiguous(memory_format=self._format)
+            with self._compute.autocast():
+                guess = self._trained(images)
+            loss = self._distance(states(guess.float(), task), states(logits, task))
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self._optimizer.step()
+            if self.ema:
+                self.ema.update()
+            self._synthesizer.observe(images, logits)
+        return loss.detach()
+
+    def _lesson(self, batch: Batch, turn: int, fraction: float) -> tuple[Tensor, Tensor]:
+        """Images and the teacher's logits for one student step."""
+        recipe = self._synthesizer.recipe
+        if not recipe.pool:
+            # Fresh images: as many shares as there are, again from the first when they run out.
+            images, logits = batch.images.split(recipe.student_batch), batch.logits.split(recipe.student_batch)
+            return images[turn % len(images)], logits[turn % len(images)]
+        newest = recipe.newest if fraction < recipe.newest_until else 0
+        drawn, answers = self.pool.draw(recipe.student_batch, newest=newest)
+        if self._synthesizer.augmentation == Augmentation() or not self.may_ask:
+            return drawn, answers
+        varied = self._synthesizer.augmentation(drawn)
+        return varied, self._teacher.scores(varied)
+
+    def _distance(self, guess: Tensor, target: Tensor) -> Tensor:
+        recipe = self._synthesizer.recipe
+        if recipe.loss == "l1":
+            return F.l1_loss(guess, target)
+        return distillation_loss(guess, target, recipe.temperature)
+
+    def _choose_augmentation(self) -> None:
+        """Once, when the student begins; only teachers that may be asked freely bear it."""
+        if self._augmented or not self._synthesizer.recipe.augment:
+            return
+        self._augmented = True
+        if self._teacher.max_queries is None:
+            images, logits = self.pool.draw(_AUGMENTATION_ROWS)
+            self._synthesizer.augmentation = choose_augmentation(self._teacher, images, logits)
+
+    def reset(self) -> None:
+        """Back to the last average that is finite, or to zeroed non-finite weights, at a lower rate."""
+        self._rate_factor *= 0.3
+        self._optimizer.state.clear()
+        source = self.best.state_dict()
+        clean = {name: torch.nan_to_num(value) for name, value in source.items()}
+        self.student.load_state_dict(clean)
+        if self.ema:
+            self.ema.module.load_state_dict(clean)
+        self.pool.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the pool."""
+        return {
+            "student": self.student.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "optimizer": self._optimizer.state_dict(),
+            "rate_factor": self._rate_factor,
+            "augmentation": self._synthesizer.augmentation.to_dict() if self._augmented else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.student.load_state_dict(state["student"])
+        if self.ema and state["ema"]:
+            self.ema.load_state_dict(state["ema"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._rate_factor = float(state["rate_factor"])
+        if state["augmentation"] is not None:
+            self._augmented = True
+            self._synthesizer.augmentation = Augmentation(**state["augmentation"])
+
+
+def capacity_of(recipe: Recipe, input_shape: tuple[int, int, int], num_classes: int, memory: int) -> int:
+    """Images that a pool holds within `memory` bytes: pixels, and logits and a weight of four bytes each."""
+    each = math.prod(input_shape) + 4 * num_classes + 4
+    return max(1, min(max(recipe.pool, _LEAST_POOL), memory // each))
+
+
+def _optimizer(student: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """One kernel for all weights where the device has it."""
+    fused = next(student.parameters()).is_cuda
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            student.parameters(), recipe.student_rate, momentum=0.9, weight_decay=recipe.weight_decay, fused=fused
+        )
+    return torch.optim.Adam(student.parameters(), recipe.student_rate, weight_decay=recipe.weight_decay, fused=fused)

@@ -1,0 +1,137 @@
+"""Methods by name, and which of them suits a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from edgedafl.distill.synthesizers import (
+    AdversarialSettings,
+    AdversarialSynthesizer,
+    BlackBoxSettings,
+    BlackBoxSynthesizer,
+    DaflSettings,
+    DaflSynthesizer,
+    DisagreementSynthesizer,
+    FastSettings,
+    FastSynthesizer,
+    InversionSettings,
+    InversionSynthesizer,
+    Synthesizer,
+    dfad,
+    dfq,
+    zskt,
+)
+from edgedafl.distill.zeroth_order import ZerothOrderTeacher
+from edgedafl.errors import UsageError
+from edgedafl.teachers.base import Teacher, TeacherSpec
+
+__all__ = ["METHODS", "Method", "as_asked", "choose_method", "make_synthesizer", "settings_of"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One entry of the registry.
+
+    Attributes:
+        build: Called with a teacher, `settings` and `device`.
+        settings: The settings that suit a teacher.
+        gradient: Whether the teacher must give gradients.
+        batch_norm: Whether it must have BatchNorm statistics.
+        text: One line for users.
+    """
+
+    build: Callable[..., Synthesizer]
+    settings: Callable[[TeacherSpec], Any]
+    text: str
+    gradient: bool = True
+    batch_norm: bool = False
+
+
+METHODS: dict[str, Method] = {
+    "adversarial": Method(
+        AdversarialSynthesizer,
+        lambda spec: AdversarialSettings(),
+        "procedural images and a generator against teacher and student",
+    ),
+    "fast": Method(
+        FastSynthesizer,
+        lambda spec: FastSettings(),
+        "meta-learned generator on BatchNorm statistics (Fast-DFKD)",
+        batch_norm=True,
+    ),
+    "inversion": Method(
+        InversionSynthesizer, lambda spec: InversionSettings(), "trained pixels (DeepInversion)", batch_norm=True
+    ),
+    "dafl": Method(DaflSynthesizer, DaflSettings.of, "DAFL as published"),
+    "dfad": Method(DisagreementSynthesizer, dfad, "data-free adversarial distillation as published"),
+    "zskt": Method(DisagreementSynthesizer, zskt, "zero-shot knowledge transfer, without attention"),
+    "dfq": Method(DisagreementSynthesizer, dfq, "DFQ's generator as published"),
+    "blackbox": Method(
+        BlackBoxSynthesizer,
+        lambda spec: BlackBoxSettings(),
+        "scores or labels only, no query for gradients",
+        gradient=False,
+    ),
+    "zeroth-order": Method(
+        AdversarialSynthesizer, lambda spec: AdversarialSettings(), "gradients estimated from scores", gradient=False
+    ),
+}
+
+
+def choose_method(spec: TeacherSpec, *, gradient: bool) -> str:
+    """What `auto` stands for: the most that the teacher's capabilities allow."""
+    if not gradient:
+        return "blackbox"
+    return "adversarial"
+
+
+def settings_of(method: str, teacher: Teacher) -> tuple[str, Any]:
+    """A method's name (never `auto`) and its settings for a teacher.
+
+    Raises:
+        UsageError: If the method needs what this teacher does not give.
+    """
+    gradient = teacher.spec.access == "gradient" or isinstance(teacher, ZerothOrderTeacher)
+    name = choose_method(teacher.spec, gradient=gradient) if method == "auto" else method
+    entry = METHODS[name]
+    if entry.gradient and not gradient:
+        other = "" if teacher.spec.access == "labels" else ", or zeroth-order for a teacher that is cheap to ask"
+        raise UsageError(
+            f"--method {name} needs the teacher's gradients; this teacher gives {teacher.spec.access} only.",
+            f"Use --method auto{other}.",
+        )
+    if entry.batch_norm and not teacher.spec.batch_norms:
+        raise UsageError(
+            f"--method {name} needs the statistics of BatchNorm layers; {teacher.spec.source} has none left.",
+            "Export the teacher without folding its BatchNorms, or use --method auto.",
+        )
+    return name, entry.settings(teacher.spec)
+
+
+def make_synthesizer(method: str, teacher: Teacher, device: torch.device | str = "cpu") -> tuple[str, Synthesizer]:
+    """The synthesizer of a method name, and the name that `auto` stands for.
+
+    Raises:
+        UsageError: If the method needs what this teacher does not give.
+    """
+    name, settings = settings_of(method, teacher)
+    return name, METHODS[name].build(teacher, settings=settings, device=device)
+
+
+def as_asked(method: str, teacher: Teacher) -> Teacher:
+    """The teacher as a method sees it: with estimated gradients for `zeroth-order`.
+
+    Raises:
+        UsageError: If only labels are known: they do not change under small steps.
+    """
+    if method != "zeroth-order" or teacher.spec.access == "gradient":
+        return teacher
+    if teacher.spec.access == "labels":
+        raise UsageError(
+            "--method zeroth-order needs scores; this teacher gives labels only.", "Use --method blackbox."
+        )
+    return ZerothOrderTeacher(teacher)

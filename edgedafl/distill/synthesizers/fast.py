@@ -1,0 +1,223 @@
+"""For teachers whose BatchNorm statistics can be read: a generator that learns how to learn fast.
+
+After Fast-DFKD (Fang et al., AAAI 2022). A common generator is the start for every batch: a copy
+of it and the codes themselves are trained a few steps until the batch has the statistics, the
+classes and the difficulty asked for; then the common generator moves so that the next batch needs
+fewer steps. All images stay in the pool.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from edgedafl.distill.generators import PublishedGenerator
+from edgedafl.distill.losses import batch_norm_loss, one_hot_loss, shared_disagreement
+from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached, evaluating
+from edgedafl.teachers.base import BatchNormStatistics, Teacher, TeacherSpec
+
+__all__ = ["FastSettings", "FastSynthesizer"]
+
+_BETAS = (0.5, 0.999)
+# Reptile's gradient is the way the weights went; Adam normalises it, so the factor only guards
+# against rounding (the published value).
+_REPTILE = 67.0
+
+
+@dataclass(frozen=True)
+class FastSettings:
+    """The published weights for residual networks; schedules are shares of the budget.
+
+    Attributes:
+        meta: `fomaml` adds up the gradients along the way, `reptile` takes the way itself.
+        inner_steps: Steps per batch.
+        learning_rate: Of the copy; the common generator learns `inner_steps` times as fast.
+        code_rate: Of the codes.
+        batch_norm: Weight of the BatchNorm statistics.
+        momentum: Share of the statistics of earlier batches in that loss.
+        one_hot: Weight of the cross-entropy with the classes drawn for the batch.
+        adversarial: Weight of the student's difference where it agrees on the class.
+        warm_up: Share of the budget before the adversarial term begins.
+        reset: Share of the budget after which the first layer begins anew, for variety.
+        latent: Length of the code.
+        channels: Width of the generator.
+        batch: Images per step.
+        recipe: How the student learns.
+    """
+
+    meta: Literal["fomaml", "reptile"] = "fomaml"
+    inner_steps: int = 5
+    learning_rate: float = 3e-3
+    code_rate: float = 1e-2
+    batch_norm: float = 10.0
+    momentum: float = 0.9
+    one_hot: float = 0.5
+    adversarial: float = 1.33
+    warm_up: float = 0.1
+    reset: float = 0.64
+    latent: int = 256
+    channels: int = 128
+    batch: int = 256
+    recipe: Recipe = Recipe(
+        student_steps=40,
+        student_batch=128,
+        student_rate=0.1,
+        optimizer="sgd",
+        weight_decay=1e-4,
+        pool=60_000,
+        begin=1024,
+        temperature=20.0,
+        augment=True,
+    )
+
+
+class FastSynthesizer(GeneratorSynthesizer):
+    """One batch per step."""
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        *,
+        settings: FastSettings | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        s = self.settings = settings or FastSettings()
+        super().__init__(teacher, s.recipe, s.latent, s.learning_rate, device)
+        self._was_reset = False
+        self._earlier: tuple[tuple[Tensor, Tensor], ...] = ()
+        self._labels = self._states(torch.zeros(1, teacher.spec.num_classes)).shape[1:]
+
+    def _make(self) -> nn.Module:
+        s, spec = self.settings, self._spec
+        return PublishedGenerator(
+            spec.input_shape, s.latent, s.channels, spec.preprocess, "pixels", doublings=_doublings(spec)
+        )
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        rate = self._rate * self.settings.inner_steps
+        return torch.optim.Adam(self.generator.parameters(), lr=rate, betas=_BETAS)
+
+    @property
+    def _sample_batch(self) -> int:
+        return self.settings.batch
+
+    def step(self, teacher: Teacher, student: nn.Module, fraction: float) -> Batch:
+        """Make one batch and move the common generator."""
+        s = self.settings
+        if fraction >= s.reset and not self._was_reset:
+            self._was_reset = True
+            self._reset_first_layer()
+        own = copy.deepcopy(self.generator)
+        codes = self.latents(s.batch).requires_grad_()
+        classes = self._draw_classes()
+        inner = torch.optim.Adam(
+            [{"params": own.parameters(), "lr": self._rate}, {"params": [codes], "lr": s.code_rate}], betas=_BETAS
+        )
+        self.optimizer.zero_grad(set_to_none=False)
+        keep = _Best()
+        for _ in range(s.inner_steps):
+            images = own(codes)
+            losses, total, statistics = self._losses(teacher, student, images, classes, fraction)
+            keep.offer(images.detach(), total.detach())
+            inner.zero_grad(set_to_none=True)
+            total.backward(inputs=[*own.parameters(), codes])
+            if s.meta == "fomaml":
+                self._add_gradients(own)
+            inner.step()
+        if s.meta == "reptile":
+            self._take_way(own)
+        self.world.average_gradients(self.generator.parameters())
+        self.optimizer.step()
+        self._remember(statistics)
+        return Batch(keep.images, teacher.scores(keep.images), detached(losses))
+
+    def _losses(
+        self, teacher: Teacher, student: nn.Module, images: Tensor, classes: Tensor, fraction: float
+    ) -> tuple[dict[str, Tensor], Tensor, tuple[BatchNormStatistics, ...]]:
+        s = self.settings
+        varied = self.augmentation(images)
+        answer = teacher(varied, batch_norm=True)
+        logits = self._states(answer.logits)
+        losses = {
+            "batch_norm": batch_norm_loss(self._blended(answer.batch_norm)),
+            "one_hot": one_hot_loss(logits, classes),
+        }
+        total = s.batch_norm * losses["batch_norm"] + s.one_hot * losses["one_hot"]
+        if fraction >= s.warm_up and s.adversarial:
+            with evaluating(student):
+                losses["adversarial"] = -shared_disagreement(self._states(student(varied)), logits)
+            total = total + s.adversarial * losses["adversarial"]
+        return losses, total, answer.batch_norm
+
+    def _draw_classes(self) -> Tensor:
+        """Classes (N,), or states (N, labels), evenly distributed."""
+        states = self._labels[-1]
+        shape = (self.settings.batch, *self._labels[:-1])
+        return torch.randint(states, shape, device=self._device)
+
+    def _blended(self, statistics: tuple[BatchNormStatistics, ...]) -> tuple[BatchNormStatistics, ...]:
+        """Mixed with those of earlier batches: one batch need not show all of the data by itself."""
+        if not self._earlier:
+            return statistics
+        m = self.settings.momentum
+        return tuple(
+            BatchNormStatistics(
+                (1 - m) * now.mean + m * mean, (1 - m) * now.var + m * var, now.running_mean, now.running_var
+            )
+            for now, (mean, var) in zip(statistics, self._earlier, strict=True)
+        )
+
+    @torch.no_grad()
+    def _remember(self, statistics: tuple[BatchNormStatistics, ...]) -> None:
+        self._earlier = tuple((s.mean.detach(), s.var.detach()) for s in self._blended(statistics))
+
+    @torch.no_grad()
+    def _add_gradients(self, own: nn.Module) -> None:
+        for common, copied in zip(self.generator.parameters(), own.parameters(), strict=True):
+            assert copied.grad is not None
+            common.grad = copied.grad.clone() if common.grad is None else common.grad + copied.grad
+
+    @torch.no_grad()
+    def _take_way(self, own: nn.Module) -> None:
+        for common, copied in zip(self.generator.parameters(), own.parameters(), strict=True):
+            common.grad = _REPTILE * (common - copied)
+
+    @torch.no_grad()
+    def _reset_first_layer(self) -> None:
+        assert isinstance(self.generator, PublishedGenerator)
+        torch.nn.init.normal_(self.generator.linear.weight, 0, 0.02)
+        torch.nn.init.zeros_(self.generator.linear.bias)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "was_reset": self._was_reset, "earlier": [list(pair) for pair in self._earlier]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._was_reset = bool(state["was_reset"])
+        self._earlier = tuple((m.to(self._device), v.to(self._device)) for m, v in state["earlier"])
+
+
+def _doublings(spec: TeacherSpec) -> int:
+    """First maps of about 8x8."""
+    return max(2, round(math.log2(min(spec.input_shape[1:]) / 8)))
+
+
+class _Best:
+    """Keeps the images of the lowest loss, without waiting for the device."""
+
+    def __init__(self) -> None:
+        self.images = torch.zeros(0)
+        self._loss: Tensor | None = None
+
+    def offer(self, images: Tensor, loss: Tensor) -> None:
+        if self._loss is None:
+            self.images, self._loss = images, loss
+            return
+        better = loss < self._loss
+        self.images = torch.where(better, images, self.images)
+        self._loss = torch.where(better, loss, self._loss)
