@@ -71,8 +71,10 @@ class TinyNet(nn.Module):
         return self.fc(self.body(x))
 
 
-def export(module: nn.Module, path: Path, shape: tuple[int, ...] = (1, 16, 16), *, fixed: int | None = None) -> Path:
-    """Export a module to ONNX with a free or a fixed batch."""
+def export(
+    module: nn.Module, path: Path, shape: tuple[int, ...] = (1, 16, 16), *, fixed: int | None = None, fold: bool = True
+) -> Path:
+    """Export a module to ONNX with a free or a fixed batch, BatchNorms folded or kept."""
     import logging
     import warnings
 
@@ -88,6 +90,7 @@ def export(module: nn.Module, path: Path, shape: tuple[int, ...] = (1, 16, 16), 
             output_names=["scores"],
             dynamic_shapes=dynamic,
             external_data=False,
+            optimize=fold,
             verbose=False,
         )
     return path
@@ -101,6 +104,18 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         module.fc.weight.mul_(6)
     return export(module, tmp_path_factory.mktemp("tiny") / "tiny.onnx")
+
+
+@pytest.fixture(scope="session")
+def bn_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher whose BatchNorm statistics can be read."""
+    torch.manual_seed(3)
+    body = (nn.Conv2d(1, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.BatchNorm2d(8))
+    module = nn.Sequential(*body, nn.ReLU(), nn.Flatten(), nn.Linear(128, 3))
+    module.train()
+    for _ in range(50):
+        module(torch.rand(64, 1, 16, 16))
+    return export(module, tmp_path_factory.mktemp("bn") / "bn.onnx", fold=False)
 
 
 @pytest.fixture
