@@ -17,10 +17,11 @@ from edgedafl.distill import join_world
 from edgedafl.distill.preflight import Preflight, check_teacher
 from edgedafl.errors import UsageError
 from edgedafl.gate import GateReport, Measured, check_limits
-from edgedafl.graph.cost import count_macs
+from edgedafl.graph.cost import count_macs, layer_costs
 from edgedafl.graph.facts import GraphFacts, facts_of
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.load import load_onnx
+from edgedafl.latency import estimate_latency
 from edgedafl.report import RunSummary, summarize_run, write_report
 from edgedafl.rundir import RunDirectory
 from edgedafl.stages import (
@@ -45,10 +46,12 @@ __all__ = [
     "Inspection",
     "compress",
     "distill",
+    "estimated_latency",
     "export",
     "gate_model",
     "gate_run",
     "inspect",
+    "measured_of",
     "prepare",
     "profile",
     "quantize",
@@ -205,8 +208,8 @@ def run_target(run: RunDirectory) -> Target:
     return find_target(str(run.read_manifest()["target"]["name"]))
 
 
-def gate_run(run: RunDirectory, limits: GateConfig, source: Path | None) -> GateReport:
-    """Hold a run's artifact against limits."""
+def measured_of(run: RunDirectory) -> Measured:
+    """What a gate or a sweep asks about a run's artifact."""
     manifest = run.read_manifest()
     results = {name: stage["result"] for name, stage in manifest.get("stages", {}).items()}
     precision = results.get("export", {}).get("precision", manifest["precision"])
@@ -214,7 +217,7 @@ def gate_run(run: RunDirectory, limits: GateConfig, source: Path | None) -> Gate
     accuracies = verified.get("accuracy", {})
     accuracy, teacher = accuracies.get(precision), accuracies.get("teacher")
     summary = profiled.get("measured", {}).get("summaries", {}).get(precision)
-    measured = Measured(
+    return Measured(
         size=results.get("export", {}).get("sizes", {}).get(precision),
         parameters=manifest["student"]["parameters"],
         macs=manifest["student"]["macs"],
@@ -224,7 +227,20 @@ def gate_run(run: RunDirectory, limits: GateConfig, source: Path | None) -> Gate
         latency=summary["median"] / 1e9 if summary else None,
         latency_is_estimate=summary is None and "estimate" in profiled,
     )
-    return check_limits(limits, measured, subject=str(run.path), source=source)
+
+
+def estimated_latency(run: RunDirectory) -> float:
+    """Seconds per image that the estimator gives for the run's own target and precision."""
+    manifest = run.read_manifest()
+    student = load_onnx(run.path / "student.onnx").model
+    layers = layer_costs(student, find_image_input(student))
+    precision = manifest["stages"].get("export", {}).get("result", {}).get("precision", manifest["precision"])
+    return estimate_latency(layers, run_target(run), precision).median / 1e9
+
+
+def gate_run(run: RunDirectory, limits: GateConfig, source: Path | None) -> GateReport:
+    """Hold a run's artifact against limits."""
+    return check_limits(limits, measured_of(run), subject=str(run.path), source=source)
 
 
 def gate_model(path: Path, limits: GateConfig, source: Path | None) -> GateReport:

@@ -18,6 +18,7 @@ _COMMANDS = {
     "compress": "From a teacher to a measured, gated bundle for a device.",
     "inspect": "What a model is, and whether it can be a teacher.",
     "distill": "Only teach a student; no data needed.",
+    "search": "Several students, targets and seeds, and the front of the best.",
     "quantize": "A run's student in a target's integer scheme.",
     "export": "A bundle for a target from a run.",
     "verify": "Compare two models, or a run's teacher, student and bundle.",

@@ -6,19 +6,23 @@ import io
 import re
 from typing import Any
 
-__all__ = ["agreement_plot", "bar_plot", "latency_plot"]
+__all__ = ["agreement_plot", "bar_plot", "front_plot", "latency_plot"]
 
 _INK, _ACCENT, _SOFT = "#1f2933", "#2563eb", "#93a4b8"
 
 
-def _figure(width: float, height: float) -> Any:
+def _blank(width: float, height: float) -> Any:
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "edgedafl", "font.size": 9})
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _figure(width: float, height: float) -> Any:
+    figure = _blank(width, height)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -75,4 +79,42 @@ def bar_plot(title: str, unit: str, values: dict[str, float]) -> str:
         axes.text(value, y, f" {value:.3g}", va="center", color=_INK)
     axes.set_xlabel(f"{title}, {unit}")
     axes.set_xlim(0, max(heights) * 1.15)
+    return _svg(figure)
+
+
+def front_plot(trials: list[dict[str, Any]]) -> str:
+    """Agreement against size and against latency; the front joined, one colour per target."""
+    figure = _blank(8, 3.2)
+    sides = figure.subplots(1, 2, sharey=True)
+    colours = dict(zip(dict.fromkeys(t["target"] for t in trials), (_ACCENT, _INK, "#b45309", "#15803d"), strict=False))
+    for axes, key, unit, label in ((sides[0], "size", 1e3, "size, kB"), (sides[1], "latency", 1e-3, "latency, ms")):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xscale("log")
+        axes.set_xlabel(label)
+        for target in dict.fromkeys(t["target"] for t in trials):
+            mine = sorted((t for t in trials if t["target"] == target), key=lambda t: t[key])
+            colour = colours.get(target, _SOFT)
+            axes.scatter(
+                [t[key] / unit for t in mine], [100 * t["agreement"] for t in mine], s=12, color=colour, alpha=0.4
+            )
+            front = [t for t in mine if t["front"]]
+            axes.plot(
+                [t[key] / unit for t in front],
+                [100 * t["agreement"] for t in front],
+                "o-",
+                ms=4,
+                lw=1,
+                color=colour,
+                label=target,
+            )
+            for t in front:
+                axes.annotate(
+                    t["student"].rpartition("/")[2],
+                    (t[key] / unit, 100 * t["agreement"]),
+                    fontsize=6,
+                    xytext=(3, 3),
+                    textcoords="offset points",
+                )
+    sides[0].set_ylabel("synthetic agreement, %")
+    sides[0].legend(fontsize=7, frameon=False)
     return _svg(figure)

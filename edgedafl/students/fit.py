@@ -10,7 +10,7 @@ from edgedafl.students.base import Student
 from edgedafl.students.registry import build_student
 from edgedafl.units import format_bytes, format_duration
 
-__all__ = ["Budget", "Candidate", "fit_student"]
+__all__ = ["Budget", "Candidate", "fit_student", "students_below"]
 
 # Graph structure, scales and names around the weights of an exported int8 student.
 _FILE_OVERHEAD = 12_000
@@ -84,6 +84,22 @@ def fit_student(
     if not modest:
         return min(within, key=lambda c: c.student.spec.parameters)
     return max(modest, key=lambda c: (c.student.spec.parameters, -c.student.spec.macs))
+
+
+def students_below(parameters: int, macs: int, input_shape: tuple[int, int, int], num_classes: int) -> tuple[str, ...]:
+    """Names of all students that `fit_student` would consider and that are smaller than a teacher.
+
+    Args:
+        parameters: Weights of the teacher; 0 where nobody knows.
+        macs: Multiply-accumulates of the teacher per image; 0 where nobody knows.
+        input_shape: (C, H, W).
+        num_classes: K.
+    """
+    if not parameters:
+        parameters, macs = _usual_size(input_shape)
+    ladder = list(_ladder(macs, input_shape, num_classes))
+    smaller = [s.spec.name for s in ladder if s.spec.parameters < parameters]
+    return tuple(smaller or [min(ladder, key=lambda s: s.spec.parameters).spec.name])
 
 
 def _usual_size(input_shape: tuple[int, int, int]) -> tuple[int, int]:
