@@ -10,6 +10,7 @@ from dataclasses import dataclass
 __all__ = ["SCHEDULES", "Budget", "Clock", "cosine"]
 
 FLOOR = 0.01
+_GRACE = 1 / 30
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,17 @@ class Clock:
     def elapsed(self) -> float:
         """Seconds spent so far, over all parts of the run."""
         return self._before + time.monotonic() - self._start
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is used up."""
+        return self.budget.seconds is not None and self.elapsed >= self.budget.seconds
+
+    def overruns(self, seconds: float) -> bool:
+        """Whether something that takes so long would end more than a thirtieth after the time."""
+        if self.budget.seconds is None or not seconds:
+            return False
+        return self.elapsed + seconds > self.budget.seconds * (1 + _GRACE)
 
     def fraction(self, step: int) -> float:
         """Progress in [0, 1]; at 1 the run ends."""

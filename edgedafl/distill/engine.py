@@ -121,6 +121,7 @@ class Distiller:
         self._recoveries: list[str] = []
         self._step = 0
         self._elapsed = 0.0
+        self._longest = 0.0  # seconds of a synthesizer step
 
     @property
     def best(self) -> nn.Module:
@@ -160,16 +161,21 @@ class Distiller:
 
     def _loop(self, clock: Clock, reporter: Reporter) -> None:
         while True:
-            fraction, must_save = self.world.agreed(clock.fraction(self._step), float(reporter.must_save))
+            overruns = clock.overruns(self._longest)
+            fraction, must_save, late = self.world.agreed(
+                clock.fraction(self._step), float(reporter.must_save), float(overruns)
+            )
             if must_save:
                 self._elapsed = clock.elapsed
                 self.save()
                 reporter.saved()
-            if fraction >= 1:
+            if fraction >= 1 or (late and not self.synthesizer.recipe.pool):
                 return
-            with self.compute.autocast():
-                batch = self._synthesize(fraction)
-            loss = self.learner.learn(batch, fraction)
+            started = clock.elapsed
+            # Where the next images would come too late, the student uses the rest of the time.
+            batch = self._nothing if late else self._synthesize(fraction)
+            self._longest = max(self._longest, clock.elapsed - started)
+            loss = self.learner.learn(batch, fraction, lambda: self.world.size == 1 and clock.is_over)
             self._step += 1
             self._add_due_probes(fraction)
             if self._step % _HEALTH_EVERY == 0:
@@ -182,19 +188,23 @@ class Distiller:
         images = recipe.student_steps * recipe.student_batch * self.world.size
         return RunState(self._step, fraction, self.teacher.queries, images)
 
+    @property
+    def _nothing(self) -> Batch:
+        return Batch.nothing(self.teacher.spec, self.world.device)
+
     def _synthesize(self, fraction: float) -> Batch:
         """Fresh images into the pool; none once the query budget is used up."""
-        nothing = Batch.nothing(self.teacher.spec, self.world.device)
         if not self.learner.may_ask:
-            return nothing
+            return self._nothing
         try:
-            batch = self.synthesizer.step(self.teacher, self.learner.student, fraction)
+            with self.compute.autocast():
+                batch = self.synthesizer.step(self.teacher, self.learner.student, fraction)
         except QueryBudgetError:
             if not len(self.learner.pool):
                 raise
             self.learner.may_ask = False
             _log.warning("All %s queries are used; the student goes on with the pool.", self.teacher.max_queries)
-            return nothing
+            return self._nothing
         if len(batch.images):
             self.learner.pool.add(batch.images, batch.logits)
         self._health.watch(batch.logits if batch.generated is None else batch.generated)
@@ -246,6 +256,8 @@ class Distiller:
 
     def _recover(self, symptom: Symptom) -> None:
         if len(self._recoveries) >= _MOST_RECOVERIES:
+            if not symptom.is_grave:
+                return  # said often enough; the rest of the pool is still worth learning from
             raise DistillationError(
                 f"Distillation failed {_MOST_RECOVERIES + 1} times: {symptom.text}.",
                 "The usual cause is a wrong input range: check --input-mean/--input-std or --input-range "

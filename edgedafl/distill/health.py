@@ -1,4 +1,4 @@
-"""Is a distillation still learning anything? Collapse and NaN are seen here."""
+"""Is a distillation still learning anything? NaN, collapse, lost classes and sameness are seen here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ __all__ = ["HealthMonitor", "Symptom"]
 _WINDOW = 2000
 # A healthy generator keeps its classes balanced to 0.9 and more of the maximal entropy.
 _COLLAPSED_BELOW = 0.5
-_PATIENCE = 3
+# A class counts as lost when it gets less than this share of its due.
+_LOST_BELOW = 0.2
+# Images of one class should differ: spread within classes over the spread of all.
+_SAME_BELOW = 0.03
+# How many checks in a row must agree. Generators swing; classes that are hard to make come late.
+_PATIENCE = {"collapse": 3, "sameness": 5, "lost classes": 40}
+# Fewer images per class than this say nothing about a class.
+_LEAST_PER_CLASS = 20
 
 
 @dataclass(frozen=True)
@@ -27,42 +34,48 @@ class Symptom:
     """What is wrong.
 
     Attributes:
-        kind: `nan` or `collapse`.
+        kind: `nan`, `collapse`, `sameness` or `lost classes`.
         text: One sentence with the numbers.
     """
 
     kind: str
     text: str
 
+    @property
+    def is_grave(self) -> bool:
+        """Whether a run that shows it again and again must end."""
+        return self.kind in ("nan", "collapse")
+
 
 class HealthMonitor:
     """Judges the newest images' teacher answers and the student's loss.
 
-    A collapse must be seen several checks in a row: early generators swing through one class
-    at a time and recover by themselves.
+    A symptom must be seen several checks in a row: early generators swing through one class at a
+    time and recover by themselves.
     """
 
     def __init__(self, task: str = SINGLE_LABEL) -> None:
         self._task = task
         self._recent: deque[Tensor] = deque()
         self._rows = 0
-        self._bad = 0
+        self._seen = dict.fromkeys(_PATIENCE, 0)
 
     def forget(self) -> None:
         """Begin anew, after a restart."""
         self._recent.clear()
-        self._rows = self._bad = 0
+        self._rows = 0
+        self._seen = dict.fromkeys(_PATIENCE, 0)
 
     def state_dict(self) -> dict[str, Any]:
         """What was watched."""
-        return {"recent": [*self._recent], "bad": self._bad}
+        return {"recent": [*self._recent], "seen": dict(self._seen)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self.forget()
         for logits in state["recent"]:
             self.watch(logits)
-        self._bad = int(state["bad"])
+        self._seen = {kind: int(count) for kind, count in state["seen"].items()}
 
     def watch(self, logits: Tensor) -> None:
         """Take note of the teacher's logits (N, K) on images that a generator has just made."""
@@ -80,21 +93,54 @@ class HealthMonitor:
         if not len(logits):
             return None
         scores = states(logits, self._task)
-        classes = scores.shape[-1]
-        # Of several labels the most varied counts: one that hardly ever changes is no collapse.
-        labels = scores.argmax(-1).reshape(len(logits), -1).unbind(1)
-        tallies = [torch.bincount(label, minlength=classes).float() for label in labels]
-        share, counts = max(((entropy_share(t / t.sum()), t) for t in tallies), key=lambda pair: pair[0])
-        if share >= _COLLAPSED_BELOW:
-            self._bad = 0
-            return None
-        self._bad += 1
-        if self._bad < _PATIENCE:
-            return None
-        self.forget()
-        top = float(counts.max() / counts.sum())
-        return Symptom(
-            "collapse",
-            f"{top:.0%} of the newest images are of one class "
-            f"(class entropy {share:.2f} of its maximum, expected above {_COLLAPSED_BELOW})",
-        )
+        signs = {"collapse": _collapse(scores), "sameness": _sameness(scores), "lost classes": _lost(scores)}
+        for kind, text in signs.items():
+            self._seen[kind] = self._seen[kind] + 1 if text else 0
+            if self._seen[kind] >= _PATIENCE[kind]:
+                self.forget()
+                return Symptom(kind, text)
+        return None
+
+
+def _tallies(scores: Tensor) -> list[Tensor]:
+    """How often each class is first, per label."""
+    labels = scores.argmax(-1).reshape(len(scores), -1).unbind(1)
+    return [torch.bincount(label, minlength=scores.shape[-1]).float() for label in labels]
+
+
+def _collapse(scores: Tensor) -> str:
+    # Of several labels the most varied counts: one that hardly ever changes is no collapse.
+    share, counts = max(((entropy_share(t / t.sum()), t) for t in _tallies(scores)), key=lambda pair: pair[0])
+    if share >= _COLLAPSED_BELOW:
+        return ""
+    top = float(counts.max() / counts.sum())
+    return (
+        f"{top:.0%} of the newest images are of one class "
+        f"(class entropy {share:.2f} of its maximum, expected above {_COLLAPSED_BELOW})"
+    )
+
+
+def _sameness(scores: Tensor) -> str:
+    if scores.ndim > 2:
+        return ""  # several labels: images of one combination are too few
+    whole = float(scores.std(0).mean())
+    classes = scores.argmax(-1)
+    spreads = [scores[classes == k].std(0).mean() for k in classes.unique() if int((classes == k).sum()) > 1]
+    if not spreads or whole == 0:
+        return ""
+    within = float(torch.stack(spreads).mean()) / whole
+    if within >= _SAME_BELOW:
+        return ""
+    return f"images of one class are all alike (spread {within:.3f} of that of all, expected above {_SAME_BELOW})"
+
+
+def _lost(scores: Tensor) -> str:
+    classes = scores.shape[-1]
+    if scores.ndim > 2 or len(scores) < _LEAST_PER_CLASS * classes or len(scores) < _WINDOW:
+        return ""
+    share = _tallies(scores)[0] / len(scores)
+    lost = (share < _LOST_BELOW / classes).nonzero()[:, 0].tolist()
+    if not lost:
+        return ""
+    named = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
+    return f"{len(lost)} of {classes} classes ({named}) hardly appear in the newest images"

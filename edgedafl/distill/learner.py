@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -79,8 +80,8 @@ class Learner:
         """The student to keep: the average where there is one."""
         return self.ema.module if self.ema else self.student
 
-    def learn(self, batch: Batch, fraction: float) -> Tensor:
-        """All student steps on one synthesizer step; returns the last loss."""
+    def learn(self, batch: Batch, fraction: float, is_over: Callable[[], bool] = lambda: False) -> Tensor:
+        """The student steps on one synthesizer step, until time is over; returns the last loss."""
         recipe, task = self._synthesizer.recipe, self._teacher.spec.task
         rate = recipe.student_rate * self._rate_factor * SCHEDULES[recipe.decay](fraction)
         for group in self._optimizer.param_groups:
@@ -90,6 +91,8 @@ class Learner:
             return loss
         self._choose_augmentation()
         for turn in range(recipe.student_steps):
+            if turn and is_over():
+                break
             images, logits = self._lesson(batch, turn, fraction)
             images = images.contiguous(memory_format=self._format)
             with self._compute.autocast():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from edgedafl.distill import (
 from edgedafl.distill.checkpoint import load_checkpoint, save_checkpoint
 from edgedafl.distill.health import HealthMonitor
 from edgedafl.distill.pool import Pool
+from edgedafl.distill.priors import FAMILIES
 from edgedafl.distill.probes import ProbeSets
 from edgedafl.distill.samples import class_sheet
 from edgedafl.errors import DistillationError, InterruptedRunError, UsageError
@@ -69,8 +71,8 @@ def test_a_student_learns_its_teacher(tiny_onnx: Path) -> None:
 
 
 def distiller_queries(steps: int) -> int:
-    """Six families on trial, fresh and procedural images, and five probe sets of 1,000."""
-    return 6 * 20 + (32 + 16) * steps + 5 * 1000
+    """All families on trial, fresh and procedural images, and five probe sets of 1,000."""
+    return len(FAMILIES) * 20 + (32 + 16) * steps + 5 * 1000
 
 
 def test_the_same_seed_gives_the_same_student(tiny_onnx: Path) -> None:
@@ -135,10 +137,11 @@ def test_what_cannot_be_recovered_stops_with_advice(tiny_onnx: Path) -> None:
 
 def test_health_is_patient_with_swings() -> None:
     monitor = HealthMonitor()
-    collapsed, healthy = torch.eye(3)[[0] * 30] * 9, torch.eye(3)[[0, 1, 2] * 10] * 9
+    noise = torch.randn(2100, 3)
+    collapsed, healthy = torch.eye(3)[[0] * 2100] * 9 + noise, torch.eye(3)[[0, 1, 2] * 700] * 9 + noise
 
     def see(logits: torch.Tensor, loss: float = 1.0):
-        monitor.watch(logits.repeat(70, 1))  # fills the window
+        monitor.watch(logits)  # fills the window
         return monitor.check(loss)
 
     assert see(collapsed) is None
@@ -149,11 +152,42 @@ def test_health_is_patient_with_swings() -> None:
     assert see(healthy, math.nan).kind == "nan"
 
 
-def test_time_budgets_are_kept(tiny_onnx: Path) -> None:
+def test_sameness_and_lost_classes_are_seen_late_and_are_not_grave() -> None:
+    alike = torch.eye(4)[[0, 1, 2, 3] * 550] * 9
+    lacking = torch.eye(4)[[0, 1, 2, 0] * 550] * 9 + torch.randn(2200, 4)
+    for logits, kind, patience, words in ((alike, "sameness", 5, "all alike"), (lacking, "lost classes", 40, "1 of 4")):
+        monitor = HealthMonitor()
+        found = []
+        for _ in range(patience):
+            monitor.watch(logits)
+            found.append(monitor.check(1.0))
+        assert found[:-1] == [None] * (patience - 1)
+        assert found[-1] is not None and found[-1].kind == kind
+        assert words in found[-1].text
+        assert not found[-1].is_grave
+
+
+def test_what_is_not_grave_never_ends_a_run(tiny_onnx: Path) -> None:
+    run = distiller(tiny_onnx, steps=10)
+    for _ in range(30):
+        run._health.watch(torch.eye(3)[[0, 1, 2] * 700] * 9)
+        run.check_health(0.1)
+    assert len(run._recoveries) == 3
+    assert "all alike" in run._recoveries[0]
+
+
+@pytest.mark.parametrize("slow_part", ["nothing", "student", "images"])
+def test_time_budgets_are_kept_within_a_twentieth(tiny_onnx: Path, slow_part: str) -> None:
     run = distiller(tiny_onnx, steps=1)
-    run.budget = Budget(seconds=3.0)
+    run.budget = Budget(seconds=4.0)
+    if slow_part == "images":  # a step of 0.9 s: where it does not fit, the student learns on
+        step = run.synthesizer.step
+        run.synthesizer.step = lambda *a: (time.sleep(0.9), step(*a))[1]  # type: ignore[method-assign]
+    if slow_part == "student":  # 400 student steps in one go: broken off in the middle
+        recipe = dataclasses.replace(run.synthesizer.recipe, student_steps=100_000)
+        run.synthesizer.recipe = recipe
     outcome = run.run()
-    assert 2.9 <= outcome.seconds <= 3.6
+    assert 3.8 <= outcome.seconds <= 4.2
 
 
 def test_published_dafl_runs_in_the_same_engine(tiny_onnx: Path) -> None:

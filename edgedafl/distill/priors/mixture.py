@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from edgedafl.distill.priors.fields import collages, noise_fields
+from edgedafl.distill.priors.figures import composites, profiles
 from edgedafl.distill.priors.strokes import pen_lines
 
 __all__ = ["FAMILIES", "PriorMixture", "information"]
@@ -63,6 +64,8 @@ FAMILIES: dict[str, Family] = {
     "light strokes": _light_strokes,
     "outlined": _outlined,
     "silhouettes": _silhouettes,
+    "profiles": profiles,
+    "composites": composites,
 }
 
 

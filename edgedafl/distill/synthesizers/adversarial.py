@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgedafl.distill.balance import EntropyWeight
 from edgedafl.distill.budget import cosine
 from edgedafl.distill.generators import SlimGenerator
 from edgedafl.distill.losses import (
@@ -41,7 +42,7 @@ class AdversarialSettings:
 
     Attributes:
         one_hot: Weight of the one-hot loss.
-        entropy: Weight of the information-entropy loss (base 10).
+        entropy: First weight of the information-entropy loss (base 10); it sets itself later.
         activation: Weight of the activation loss.
         adversarial: Weight of the disagreement.
         batch_norm: Weight of the BatchNorm statistics, per layer, where the teacher has them.
@@ -98,6 +99,7 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         empty = self._states(torch.zeros(1, teacher.spec.num_classes, device=device))
         self._small = s.batch < 10 * empty.shape[-1]
         self._running = torch.softmax(empty, -1)[0]
+        self._balance = EntropyWeight(s.entropy, empty.shape[-1], device)
         self._watched = s.batch_norm > 0 and teacher.spec.batch_norms > 0
         self.priors = PriorMixture(teacher.spec.input_shape, seed=int(torch.randint(2**31, ())))
         self._tuned = not s.priors
@@ -132,7 +134,8 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
             "one_hot": one_hot_loss(logits, balanced_classes(logits)),
             "entropy": information_entropy_loss(logits, self._mean_classes(logits), world=self.world),
         }
-        total = s.one_hot * losses["one_hot"] + s.entropy * losses["entropy"]
+        balance = self._balance(losses["entropy"], losses["one_hot"])
+        total = s.one_hot * losses["one_hot"] + balance * losses["entropy"]
         if answer.features is not None:
             losses["activation"] = activation_loss(answer.features)
             total = total + s.activation * losses["activation"]
@@ -184,6 +187,7 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
             "life": self._life,
             "age": self._age,
             "running": self._running,
+            "balance": self._balance.state_dict(),
             "priors": self.priors.state_dict(),
             "tuned": self._tuned,
         }
@@ -192,5 +196,6 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         super().load_state_dict(state)
         self._life, self._age = int(state["life"]), int(state["age"])
         self._running = state["running"].to(self._device)
+        self._balance.load_state_dict(state["balance"])
         self.priors.load_state_dict(state["priors"])
         self._tuned = bool(state["tuned"])
