@@ -10,7 +10,9 @@ from torch.nn import functional as F
 from edgedafl.students.resnet import wide_stem_resnet
 
 __all__ = [
+    "DigitNet",
     "FaceNet",
+    "HalfFaceNet",
     "PaddedResNet",
     "WideResNet",
     "hinton_student",
@@ -36,6 +38,40 @@ class FaceNet(nn.Module):
             layers += [nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2)]
         self.body = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(32 * 16, 64), nn.ReLU())
         self.head = nn.Linear(64, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.body(x))
+        return scores
+
+
+class DigitNet(nn.Module):
+    """A common small MNIST network with BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (1, 16, 32, 32)
+        layers: list[nn.Module] = []
+        for a, b in pairwise(widths):
+            layers += [nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2)]
+        self.body = nn.Sequential(*layers, nn.Flatten())
+        self.head = nn.Linear(32 * 9, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.body(x))
+        return scores
+
+
+class HalfFaceNet(nn.Module):
+    """The student of the face attribute: half of `FaceNet`'s channels, without dropout."""
+
+    def __init__(self, input_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__()
+        widths = (input_shape[0], 4, 8, 16, 16)
+        layers: list[nn.Module] = []
+        for a, b in pairwise(widths):
+            layers += [nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2)]
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * 16, 32), nn.ReLU())
+        self.head = nn.Linear(32, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         scores: Tensor = self.head(self.body(x))

@@ -86,18 +86,29 @@ SUITES: dict[str, Suite] = {
         180.0,
         "benchmarks.train_teachers",
     ),
+    "mnist-bn": Suite(
+        _net("DigitNet", (1, 28, 28), TRAINED / "DigitNet.safetensors", **_MNIST),
+        "lenet5-half",
+        "mnist",
+        180.0,
+        "benchmarks.train_teachers",
+    ),
     "fashion-cnn": Suite(
         _file("fashion_cnn/fashion_mnist.onnx", input_range=(0.0, 1.0)), "lenet5", "fashion-mnist", 600.0, "third party"
     ),
     "smiles-face": Suite(
         _net("FaceNet", (1, 64, 64), TRAINED / "FaceNet.safetensors", **_FACES),
-        "resnet8:0.5",
+        f"{_NETS}:HalfFaceNet",
         "smiles",
         600.0,
         "benchmarks.train_teachers",
     ),
     "smiles-folded": Suite(
-        _file(str(TRAINED / "FaceNet.onnx"), **_FACES), "resnet8:0.5", "smiles", 600.0, "benchmarks.train_teachers"
+        _file(str(TRAINED / "FaceNet.onnx"), **_FACES),
+        f"{_NETS}:HalfFaceNet",
+        "smiles",
+        600.0,
+        "benchmarks.train_teachers",
     ),
     "cifar10-nhwc": Suite(
         _file("nhwc_cifar/cifar10_small.onnx", input_range=(0.0, 1.0)), "resnet8", "cifar10", 600.0, "third party"

@@ -67,6 +67,7 @@ _SHAPE = (3, 32, 32)
 RECIPES: dict[str, Recipe] = {
     "FaceNet": Recipe(nets.FaceNet, "smiles", (1, 64, 64), (0.5,), (0.25,), 6, 128, 2e-3, adam=True, flip=True),
     "hinton_teacher": Recipe(nets.hinton_teacher, "mnist", (1, 28, 28), (0.1307,), (0.3081,), 10, 256, 1e-3, adam=True),
+    "DigitNet": Recipe(nets.DigitNet, "mnist", (1, 28, 28), (0.1307,), (0.3081,), 4, 128, 2e-3, adam=True),
     "resnet34_cifar10": Recipe(nets.resnet34_cifar10, "cifar10", _SHAPE, *_CIFAR10, 200, 128, 0.1, crop=4, flip=True),
     "resnet34_cifar100": Recipe(
         nets.resnet34_cifar100, "cifar100", _SHAPE, *_CIFAR100, 200, 128, 0.1, crop=4, flip=True

@@ -17,7 +17,7 @@ from edgedafl.distill import (
     as_asked,
     make_synthesizer,
 )
-from edgedafl.distill.priors import noise_fields
+from edgedafl.distill.priors import FAMILIES, noise_fields
 from edgedafl.distill.zeroth_order import estimated_gradient
 from edgedafl.errors import InterruptedRunError, UnsupportedModelError, UsageError
 from edgedafl.students import build_student
@@ -122,6 +122,6 @@ def test_zeroth_order_is_offered_for_scores_and_paid_in_queries(tiny_onnx: Path)
     synthesizer.step(teacher, student, 0.0)
     s = synthesizer.settings
     assert name == "zeroth-order"
-    assert before < teacher.queries <= before + 6 * s.prior_trial + 2 * s.batch + s.priors
+    assert before < teacher.queries <= before + len(FAMILIES) * s.prior_trial + 2 * s.batch + s.priors
     with pytest.raises(UsageError, match="labels only"):
         as_asked("zeroth-order", teacher_of(tiny_onnx, "labels"))

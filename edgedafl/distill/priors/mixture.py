@@ -23,7 +23,7 @@ Family = Callable[[int, tuple[int, int, int], torch.Generator], Tensor]
 
 # No family is left out: the trial is small, and variety helps. The best get most.
 _LEAST = 0.02
-_SHARPNESS = 6.0
+_SHARPNESS = 3.0
 
 
 def _dark_strokes(count: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:

@@ -29,8 +29,8 @@ from edgedafl.distill.losses import (
     information_entropy_loss,
     one_hot_loss,
 )
-from edgedafl.distill.priors import PriorMixture
 from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached, evaluating
+from edgedafl.distill.synthesizers.companions import Companions
 from edgedafl.teachers.base import Teacher, TeacherOutput
 
 __all__ = ["AdversarialSettings", "AdversarialSynthesizer"]
@@ -101,8 +101,7 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         self._running = torch.softmax(empty, -1)[0]
         self._balance = EntropyWeight(s.entropy, empty.shape[-1], device)
         self._watched = s.batch_norm > 0 and teacher.spec.batch_norms > 0
-        self.priors = PriorMixture(teacher.spec.input_shape, seed=int(torch.randint(2**31, ())))
-        self._tuned = not s.priors
+        self.companions = Companions(teacher.spec, s.priors, s.prior_trial, device)
 
     def _make(self) -> nn.Module:
         return SlimGenerator.of(self._spec, latent=self.settings.latent, channels=self.settings.channels)
@@ -114,9 +113,7 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
     def step(self, teacher: Teacher, student: nn.Module, fraction: float) -> Batch:
         """One generator step; see the module's text."""
         s = self.settings
-        if not self._tuned:
-            self.priors.tune(lambda x: self._states(teacher.scores(self._to_model(x))), s.prior_trial)
-            self._tuned = True
+        self.companions.tune(teacher)
         local = self._begin_life(fraction)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate * cosine(local)
@@ -124,7 +121,8 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         answer = teacher(images, batch_norm=self._watched)
         losses, total = self._losses(student, images, answer, adversarial=local >= s.warm_up)
         self._descend(total)
-        return self._with_priors(teacher, Batch(images.detach(), answer.logits.detach(), detached(losses)))
+        made = Batch(images.detach(), answer.logits.detach(), detached(losses))
+        return self.companions.beside(made, teacher, every=s.every)
 
     def _losses(
         self, student: nn.Module, images: Tensor, answer: TeacherOutput, *, adversarial: bool
@@ -148,15 +146,6 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
             losses["adversarial"] = -torch.log1p(gap)
             total = total + s.adversarial * losses["adversarial"]
         return losses, total
-
-    def _with_priors(self, teacher: Teacher, batch: Batch) -> Batch:
-        if not self.settings.priors:
-            return batch
-        images = self._to_model(self.priors.draw(self.settings.priors))
-        logits = teacher.scores(images)
-        stride = self.settings.every
-        kept, answers = batch.images[::stride], batch.logits[::stride]
-        return Batch(torch.cat([images, kept]), torch.cat([logits, answers]), batch.losses, batch.logits)
 
     def _begin_life(self, fraction: float) -> float:
         """Start a new life when it is due; returns progress through the present cycle.
@@ -188,8 +177,7 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
             "age": self._age,
             "running": self._running,
             "balance": self._balance.state_dict(),
-            "priors": self.priors.state_dict(),
-            "tuned": self._tuned,
+            "companions": self.companions.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -197,5 +185,4 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         self._life, self._age = int(state["life"]), int(state["age"])
         self._running = state["running"].to(self._device)
         self._balance.load_state_dict(state["balance"])
-        self.priors.load_state_dict(state["priors"])
-        self._tuned = bool(state["tuned"])
+        self.companions.load_state_dict(state["companions"])

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from edgedafl.distill.generators import PublishedGenerator
 from edgedafl.distill.losses import batch_norm_loss, one_hot_loss, shared_disagreement
 from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached, evaluating
+from edgedafl.distill.synthesizers.companions import Companions
 from edgedafl.teachers.base import BatchNormStatistics, Teacher, TeacherSpec
 
 __all__ = ["FastSettings", "FastSynthesizer"]
@@ -47,6 +48,8 @@ class FastSettings:
         latent: Length of the code.
         channels: Width of the generator.
         batch: Images per step.
+        priors: Procedural images per step, beside the generated ones.
+        prior_trial: Images per family by which their shares are set.
         recipe: How the student learns.
     """
 
@@ -63,6 +66,8 @@ class FastSettings:
     latent: int = 256
     channels: int = 128
     batch: int = 256
+    priors: int = 0
+    prior_trial: int = 300
     recipe: Recipe = Recipe(
         student_steps=40,
         student_batch=128,
@@ -88,6 +93,7 @@ class FastSynthesizer(GeneratorSynthesizer):
     ) -> None:
         s = self.settings = settings or FastSettings()
         super().__init__(teacher, s.recipe, s.latent, s.learning_rate, device)
+        self.companions = Companions(teacher.spec, s.priors, s.prior_trial, device)
         self._was_reset = False
         self._earlier: tuple[tuple[Tensor, Tensor], ...] = ()
         self._labels = self._states(torch.zeros(1, teacher.spec.num_classes)).shape[1:]
@@ -109,6 +115,7 @@ class FastSynthesizer(GeneratorSynthesizer):
     def step(self, teacher: Teacher, student: nn.Module, fraction: float) -> Batch:
         """Make one batch and move the common generator."""
         s = self.settings
+        self.companions.tune(teacher)
         if fraction >= s.reset and not self._was_reset:
             self._was_reset = True
             self._reset_first_layer()
@@ -134,7 +141,8 @@ class FastSynthesizer(GeneratorSynthesizer):
         self.world.average_gradients(self.generator.parameters())
         self.optimizer.step()
         self._remember(statistics)
-        return Batch(keep.images, teacher.scores(keep.images), detached(losses))
+        made = Batch(keep.images, teacher.scores(keep.images), detached(losses))
+        return self.companions.beside(made, teacher)
 
     def _losses(
         self, teacher: Teacher, student: nn.Module, images: Tensor, classes: Tensor, fraction: float
@@ -194,10 +202,16 @@ class FastSynthesizer(GeneratorSynthesizer):
         torch.nn.init.zeros_(self.generator.linear.bias)
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "was_reset": self._was_reset, "earlier": [list(pair) for pair in self._earlier]}
+        return {
+            **super().state_dict(),
+            "companions": self.companions.state_dict(),
+            "was_reset": self._was_reset,
+            "earlier": [list(pair) for pair in self._earlier],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
+        self.companions.load_state_dict(state["companions"])
         self._was_reset = bool(state["was_reset"])
         self._earlier = tuple((m.to(self._device), v.to(self._device)) for m, v in state["earlier"])
 

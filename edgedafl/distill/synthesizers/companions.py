@@ -1,0 +1,61 @@
+"""Procedural images beside generated ones, of the families that tell most about a teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from edgedafl.distill.priors import PriorMixture
+from edgedafl.distill.synthesizers.base import Batch
+from edgedafl.tasks import states
+from edgedafl.teachers.base import Teacher, TeacherSpec
+
+__all__ = ["Companions"]
+
+
+class Companions:
+    """Draws some procedural images per step.
+
+    Args:
+        spec: Of the teacher.
+        count: Images per step; 0 for none.
+        trial: Images per family by which their shares are set, at the first step.
+        device: Where images are wanted.
+    """
+
+    def __init__(self, spec: TeacherSpec, count: int, trial: int, device: torch.device | str) -> None:
+        self.priors = PriorMixture(spec.input_shape, seed=int(torch.randint(2**31, ())))
+        self._spec, self._count, self._trial, self._device = spec, count, trial, device
+        self._tuned = not count
+
+    def tune(self, teacher: Teacher) -> None:
+        """Set the families' shares, once."""
+        if self._tuned:
+            return
+        self._tuned = True
+        model = self._spec.preprocess.to_model
+        self.priors.tune(
+            lambda unit: states(teacher.scores(model(unit.to(self._device))), self._spec.task), self._trial
+        )
+
+    def beside(self, batch: Batch, teacher: Teacher, *, every: int = 1) -> Batch:
+        """A batch of procedural images and every so-manieth of the generated ones.
+
+        Health is judged by the generated ones alone: procedural images may be unbalanced.
+        """
+        if not self._count:
+            return batch
+        images = self._spec.preprocess.to_model(self.priors.draw(self._count).to(self._device))
+        logits = teacher.scores(images)
+        kept, answers = batch.images[::every], batch.logits[::every]
+        return Batch(torch.cat([images, kept]), torch.cat([logits, answers]), batch.losses, batch.logits)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Shares and random numbers."""
+        return {"mixture": self.priors.state_dict(), "tuned": self._tuned}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.priors.load_state_dict(state["mixture"])
+        self._tuned = bool(state["tuned"])
