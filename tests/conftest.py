@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgedafl.distill.priors import noise_fields
 from edgedafl.teachers import TeacherOptions, load_onnx_teacher
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -114,7 +115,9 @@ def bn_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     module = nn.Sequential(*body, nn.ReLU(), nn.Flatten(), nn.Linear(128, 3))
     module.train()
     for _ in range(50):
-        module(torch.rand(64, 1, 16, 16))
+        module(noise_fields(64, (1, 16, 16), torch.Generator().manual_seed(1)))
+    with torch.no_grad():
+        module[-1].weight.mul_(6)
     return export(module, tmp_path_factory.mktemp("bn") / "bn.onnx", fold=False)
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from edgedafl.errors import UsageError
 from edgedafl.module_cost import module_macs
 from edgedafl.students.base import Student, StudentSpec
+from edgedafl.students.convnet import ConvNet
 from edgedafl.students.lenet import LeNet
 from edgedafl.students.mobilenet import MobileNetV2
 from edgedafl.students.resnet import cifar_resnet, wide_stem_resnet
@@ -24,6 +25,7 @@ _Builder = Callable[[tuple[int, int, int], int, float], nn.Module]
 
 _resnet18 = functools.partial(wide_stem_resnet, blocks=(2, 2, 2, 2))
 ARCHITECTURES: dict[str, _Builder] = {
+    "convnet": ConvNet,
     "lenet5": LeNet,
     "lenet5-half": lambda shape, classes, width: LeNet(shape, classes, 0.5 * width),
     "resnet8": functools.partial(cifar_resnet, depth=8),
