@@ -9,7 +9,6 @@ The student is the average of weights at the end, never chosen by test data.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import statistics
 import time
 from pathlib import Path
@@ -18,7 +17,8 @@ from typing import Any
 import torch
 
 from benchmarks.common import EXAMPLE, print_rows, write_result
-from benchmarks.distill import parse, percent, test_set
+from benchmarks.data import DATASETS
+from benchmarks.distill import changed, percent
 from edgedafl.distill import BlackBoxSettings, BlackBoxSynthesizer, Budget, Distiller, Progress
 from edgedafl.students import build_student
 from edgedafl.teachers import Teacher, TeacherOptions, load_teacher
@@ -36,10 +36,10 @@ def run(access: str, queries: int, seed: int, args: argparse.Namespace) -> dict[
     teacher = teacher_of(access, queries)
     # A second copy judges, so that the judging counts no query.
     judge = teacher_of("scores", 10**9)
-    test = test_set(args.data, "mnist", teacher.spec.input_shape[1])
+    test = DATASETS["mnist"](args.data, "test", teacher.spec.input_shape)
     torch.manual_seed(seed)
     student = build_student("lenet5-half", teacher.spec.input_shape, teacher.spec.num_classes)
-    settings = dataclasses.replace(BlackBoxSettings(), **dict(parse(pair) for pair in args.set))
+    settings = changed(BlackBoxSettings(), args.set)
     synthesizer = BlackBoxSynthesizer(teacher, settings=settings)
     curve: list[tuple[float, int, float]] = []
 

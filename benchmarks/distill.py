@@ -31,7 +31,7 @@ from edgedafl.teachers import Teacher
 CHOICES = ("auto", *METHODS, "noise", "real")
 
 
-def percent(module: torch.nn.Module, teacher: Teacher, test: LabelledData, device: str) -> float:
+def percent(module: torch.nn.Module, teacher: Teacher, test: LabelledData, device: str = "cpu") -> float:
     was_training = module.training
     module.eval()
     spec = teacher.spec

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import EXAMPLE, print_rows, write_result
-from benchmarks.distill import test_set
+from benchmarks.data import DATASETS
 from edgedafl import pipeline
 from edgedafl.config import CompressConfig
 from edgedafl.evaluate import accuracy
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     teacher_size = (EXAMPLE / "teacher.onnx").stat().st_size
-    test = test_set(args.data, "mnist", 32)
+    test = DATASETS["mnist"](args.data, "test", (1, 32, 32))
     result: dict[str, Any] = {"startup_seconds": startup()}
     with tempfile.TemporaryDirectory() as folder:
         run, stages = compressed(Path(folder), args.seconds, args.seed)

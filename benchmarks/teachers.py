@@ -1,40 +1,32 @@
-"""Teachers of every kind: imports, the executor's speed, a binary face attribute, odd shapes.
+"""Teachers of every kind: imports, the executor's speed, odd shapes.
 
     python -m benchmarks.teachers imports speed shapes
-    python -m benchmarks.teachers faces --data ../shared/data --seeds 0 1 2
 
 `imports` exports eleven networks four ways, and again as float16 and in the quantized forms of
-ONNX Runtime, and holds each import against ONNX Runtime. `faces` trains a small teacher of one
-binary attribute (smiling or not) on labelled images and distills it without any.
+ONNX Runtime, and holds each import against ONNX Runtime.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from torch import nn
-from torch.nn import functional as F
 
 from benchmarks.common import print_rows, write_result
 from benchmarks.zoo import EXPORTS, NETS, build, export
-from edgedafl.distill import AdversarialSynthesizer, Budget, Distiller, make_synthesizer
-from edgedafl.evaluate import LabelledData, accuracy
+from edgedafl.distill import AdversarialSynthesizer, Budget, Distiller
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.half import to_half
 from edgedafl.graph.parity import FP16_TOLERANCE, FP32_TOLERANCE, QUANTIZED_TOLERANCE, compare
 from edgedafl.graph.runtime import open_session
-from edgedafl.preprocess import Preprocess
 from edgedafl.students import build_student
 from edgedafl.teachers import TeacherOptions, load_onnx_teacher
 
@@ -165,102 +157,6 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
     return {"rows": rows}
 
 
-class FaceNet(nn.Module):
-    """A small teacher of one attribute of 64x64 grey faces; one logit."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        widths = (1, 8, 16, 32, 32)
-        layers: list[nn.Module] = []
-        for a, b in pairwise(widths):
-            layers += [nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2)]
-        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(32 * 16, 64), nn.ReLU())
-        self.head = nn.Linear(64, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.body(x))
-
-
-def read_faces(path: Path) -> LabelledData:
-    """Grey images and 0 or 1 from a pack of mosaics."""
-    from PIL import Image
-
-    pack = np.load(path)
-    blob, offsets = pack["blob"].tobytes(), pack["offsets"]
-    columns, (height, width) = int(pack["cols"]), (int(t) for t in pack["tile"])
-    pieces = []
-    for start, end in pairwise(offsets):
-        mosaic = np.asarray(Image.open(io.BytesIO(blob[start:end])).convert("L"))
-        rows = mosaic.shape[0] // height
-        pieces.append(mosaic.reshape(rows, height, columns, width).transpose(0, 2, 1, 3).reshape(-1, 1, height, width))
-    labels = np.asarray(pack["labels"]).astype(np.int64).reshape(-1, 1)
-    return LabelledData(np.concatenate(pieces)[: len(labels)].copy(), labels)
-
-
-def train_faces(data: Path, path: Path) -> None:
-    """Train the attribute's teacher and write it as ONNX: the only place that sees labels."""
-    torch.manual_seed(0)
-    train = read_faces(data / "smiles64_train.npz")
-    net, preprocess = FaceNet(), Preprocess.from_mean_std((0.5,), (0.25,), 1)
-    labels = torch.from_numpy(train.labels).float()
-    weight = (1 - labels.mean()) / labels.mean()
-    optimizer = torch.optim.Adam(net.parameters(), 2e-3)
-    epochs, batch = 6, 128
-    steps = epochs * (len(labels) // batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(epochs):
-        order = torch.randperm(len(labels))
-        for start in range(0, len(order) - batch + 1, batch):
-            rows = order[start : start + batch]
-            x = preprocess.from_pixels(torch.from_numpy(train.images[rows.numpy()]))
-            x = x.flip(3) if torch.rand(()) < 0.5 else x
-            loss = F.binary_cross_entropy_with_logits(net(x), labels[rows], pos_weight=weight)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    export(net.eval(), (1, 64, 64), "dynamo", path)
-
-
-def faces(args: argparse.Namespace) -> dict[str, Any]:
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "smile.onnx"
-        train_faces(args.data, path)
-        test = read_faces(args.data / "smiles64_test.npz")
-        for seed in args.seeds:
-            teacher = load_onnx_teacher(path, TeacherOptions(mean=(0.5,), std=(0.25,)))
-            torch.manual_seed(seed)
-            student = build_student(args.student, teacher.spec.input_shape, 1)
-            _, synthesizer = make_synthesizer("auto", teacher)
-            budget = Budget(args.seconds, args.steps)
-            outcome = Distiller(teacher, student, synthesizer, budget=budget).run()
-            score = accuracy(
-                test,
-                teacher.spec.preprocess,
-                lambda x, m=outcome.student: m(torch.from_numpy(x)).detach().numpy(),
-                task=teacher.spec.task,
-            )
-            reference = accuracy(
-                test,
-                teacher.spec.preprocess,
-                lambda x, t=teacher: t.scores(torch.from_numpy(x)).numpy(),
-                task=teacher.spec.task,
-            )
-            rows.append(
-                {
-                    "seed": seed,
-                    "accuracy": 100 * score,
-                    "teacher_accuracy": 100 * reference,
-                    "majority": 100 * max(test.labels.mean(), 1 - test.labels.mean()),
-                    "steps": outcome.steps,
-                    "families": synthesizer.priors.shares,
-                }
-            )
-            print(rows[-1], flush=True)
-    return {"student": args.student, "seconds": args.seconds, "rows": rows}
-
-
 def shapes(args: argparse.Namespace) -> dict[str, Any]:
     """Unusual sizes and class counts, end to end through the engine."""
     rows = []
@@ -283,22 +179,15 @@ def shapes(args: argparse.Namespace) -> dict[str, Any]:
     return {"rows": rows}
 
 
-PARTS = {"imports": imports, "speed": speed, "shapes": shapes, "faces": faces}
+PARTS = {"imports": imports, "speed": speed, "shapes": shapes}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="+", choices=list(PARTS))
-    parser.add_argument("--data", type=Path, help="folder with smiles64_*.npz")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--seconds", type=float, default=180.0)
-    parser.add_argument("--steps", type=int, help="steps instead of seconds, for trials")
-    parser.add_argument("--student", default="lenet5")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-write", action="store_true", help="do not write the result file")
     args = parser.parse_args()
-    if args.steps:
-        args.seconds = None
     torch.set_num_threads(args.threads)
     for part in args.parts:
         result = PARTS[part](args)

@@ -54,7 +54,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "adversarial": Method(
         AdversarialSynthesizer,
-        lambda spec: AdversarialSettings(),
+        AdversarialSettings.of,
         "procedural images and a generator against teacher and student",
     ),
     "fast": Method(
@@ -77,7 +77,7 @@ METHODS: dict[str, Method] = {
         gradient=False,
     ),
     "zeroth-order": Method(
-        AdversarialSynthesizer, lambda spec: AdversarialSettings(), "gradients estimated from scores", gradient=False
+        AdversarialSynthesizer, AdversarialSettings.of, "gradients estimated from scores", gradient=False
     ),
 }
 

@@ -16,7 +16,8 @@ __all__ = ["Budget", "Candidate", "fit_student", "students_below"]
 _FILE_OVERHEAD = 12_000
 _OVERHEAD_SHARE = 0.05
 _WIDTHS = (0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
-_SMALL_TEACHER_MACS = 5_000_000
+_TINY_TEACHER_MACS = 5_000_000
+_SMALL_TEACHER_MACS = 30_000_000
 _LENET_SIDE = 40
 
 
@@ -110,14 +111,18 @@ def _usual_size(input_shape: tuple[int, int, int]) -> tuple[int, int]:
 
 
 def _ladder(teacher_macs: int, input_shape: tuple[int, int, int], num_classes: int) -> Iterator[Student]:
-    """LeNets for LeNet-sized teachers, residual networks for all others."""
-    tiny = 0 < teacher_macs < _SMALL_TEACHER_MACS and 16 <= min(input_shape[1:]) <= 40
+    """LeNets for LeNet-sized teachers, plain networks for small ones, residual networks for all others.
+
+    What is cheap is also taught more in the same time, and looks more like the teacher.
+    """
+    tiny = 0 < teacher_macs < _TINY_TEACHER_MACS and 16 <= min(input_shape[1:]) <= _LENET_SIDE
+    small = 0 < teacher_macs < _SMALL_TEACHER_MACS
     for width in _WIDTHS:
         if tiny:
             name = "lenet5-half" if width == 0.5 else f"lenet5:{width:g}"
             yield build_student(name, input_shape, num_classes)
             continue
-        for architecture in ("resnet8", "resnet20", "resnet18"):
+        for architecture in ("convnet",) if small else ("resnet8", "resnet20", "resnet18"):
             yield build_student(f"{architecture}:{width:g}", input_shape, num_classes)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgedafl.distill import METHODS, Budget, Distiller, make_synthesizer, settings_of
+from edgedafl.distill import METHODS, AdversarialSettings, Budget, Distiller, make_synthesizer, settings_of
 from edgedafl.distill.augment import Augmentation, choose_augmentation
 from edgedafl.distill.balance import EntropyWeight
 from edgedafl.distill.learner import capacity_of
@@ -182,7 +182,7 @@ def test_the_entropy_weight_rises_while_classes_are_missing_and_falls_when_image
 
 
 def test_the_pool_fits_its_memory() -> None:
-    recipe = METHODS["adversarial"].settings(None).recipe
+    recipe = AdversarialSettings().recipe
     assert capacity_of(recipe, (3, 224, 224), 1000, 1 << 30) == (1 << 30) // (3 * 224 * 224 + 4004)
     assert capacity_of(recipe, (1, 28, 28), 10, 2 << 30) == 100_000
 

@@ -31,7 +31,7 @@ from edgedafl.distill.losses import (
 )
 from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached, evaluating
 from edgedafl.distill.synthesizers.companions import Companions
-from edgedafl.teachers.base import Teacher, TeacherOutput
+from edgedafl.teachers.base import Teacher, TeacherOutput, TeacherSpec
 
 __all__ = ["AdversarialSettings", "AdversarialSynthesizer"]
 
@@ -80,6 +80,17 @@ class AdversarialSettings:
         student_steps=12, student_batch=128, student_rate=8e-3, newest=2000, newest_until=0.6, weighted=True
     )
 
+    @classmethod
+    def of(cls, spec: TeacherSpec) -> AdversarialSettings:
+        """The defaults for a teacher.
+
+        BatchNorm statistics keep generated images close to the teacher's data. Then all of them
+        are worth learning from, and fewer procedural ones are needed.
+        """
+        if not spec.batch_norms:
+            return cls()
+        return cls(adversarial=2.0, batch_norm=10.0, batch=128, every=1, priors=96)
+
 
 class AdversarialSynthesizer(GeneratorSynthesizer):
     """One slim generator, trained against the teacher and the student."""
@@ -91,7 +102,7 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         settings: AdversarialSettings | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        s = self.settings = settings or AdversarialSettings()
+        s = self.settings = settings or AdversarialSettings.of(teacher.spec)
         super().__init__(teacher, s.recipe, s.latent, s.learning_rate, device)
         self._life = 0
         self._age = 0
