@@ -38,5 +38,7 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
         f"{student.name}: {student.parameters} parameters, "
         f"synthetic agreement {100 * result['agreement']['generated']:.2f} % (not accuracy)"
     )
+    rate, share = result["images_per_second"], result["share_of_bare_step"]
+    click.echo(f"{rate:,.0f} student images per second, {share:.0%} of the student's bare training step here")
     click.echo(f"Student: {config.output}/student.onnx")
     return 0

@@ -64,6 +64,9 @@ class Distillation:
         seconds: Time spent.
         queries: Rows the teacher answered.
         recoveries: What went wrong on the way and was recovered.
+        images_per_second: Student images per second over the whole run.
+        bare_images_per_second: The same of the student's bare training step on this device: the
+            most there is to reach.
     """
 
     student: nn.Module
@@ -74,6 +77,8 @@ class Distillation:
     seconds: float
     queries: int
     recoveries: tuple[str, ...]
+    images_per_second: float
+    bare_images_per_second: float
 
 
 class Distiller:
@@ -120,6 +125,7 @@ class Distiller:
         self._health = HealthMonitor(spec.task)
         self._recoveries: list[str] = []
         self._step = 0
+        self._shown = 0  # images that the student has learned from
         self._elapsed = 0.0
         self._longest = 0.0  # seconds of a synthesizer step
 
@@ -177,6 +183,7 @@ class Distiller:
             self._longest = max(self._longest, clock.elapsed - started)
             loss = self.learner.learn(batch, fraction, lambda: self.world.size == 1 and clock.is_over)
             self._step += 1
+            self._shown += self.learner.shown * self.world.size
             self._add_due_probes(fraction)
             if self._step % _HEALTH_EVERY == 0:
                 self.check_health(float(loss))
@@ -184,9 +191,7 @@ class Distiller:
                 reporter.report(batch.losses, loss, self._state(fraction))
 
     def _state(self, fraction: float) -> RunState:
-        recipe = self.synthesizer.recipe
-        images = recipe.student_steps * recipe.student_batch * self.world.size
-        return RunState(self._step, fraction, self.teacher.queries, images)
+        return RunState(self._step, fraction, self.teacher.queries, self.learner.shown * self.world.size)
 
     @property
     def _nothing(self) -> Batch:
@@ -223,6 +228,8 @@ class Distiller:
             seconds=self._elapsed,
             queries=self.teacher.queries,
             recoveries=tuple(self._recoveries),
+            images_per_second=self._shown / max(self._elapsed, 1e-9),
+            bare_images_per_second=self.learner.bare_rate() * self.world.size,
         )
 
     def agreement(self) -> Agreement:
@@ -287,6 +294,7 @@ class Distiller:
     def _own_state(self) -> dict[str, Any]:
         return {
             "step": self._step,
+            "shown": self._shown,
             "elapsed": self._elapsed,
             "processes": self.world.size,
             "learner": self.learner.state_dict(),
@@ -301,7 +309,7 @@ class Distiller:
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self._step, self._elapsed = int(state["step"]), float(state["elapsed"])
+        self._step, self._elapsed, self._shown = int(state["step"]), float(state["elapsed"]), int(state["shown"])
         self.learner.load_state_dict(state["learner"])
         self.learner.pool.load_state_dict(pool_part(state["pool"], self.world))
         self.synthesizer.load_state_dict(state["synthesizer"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +31,7 @@ __all__ = ["Learner"]
 # Pictures, calibration and probes still want images where the recipe itself keeps none.
 _LEAST_POOL = 4000
 _AUGMENTATION_ROWS = 400
+_BARE_STEPS = 9
 
 
 class Learner:
@@ -43,6 +47,8 @@ class Learner:
 
     Attributes:
         pool: The replay pool; this process's part of it.
+        may_ask: Whether the teacher may still be asked.
+        shown: Images of the last synthesizer step's student steps.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class Learner:
         self._rate_factor = 1.0
         self._augmented = False
         self.may_ask = True
+        self.shown = 0
 
     @property
     def best(self) -> nn.Module:
@@ -87,6 +94,7 @@ class Learner:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         loss = batch.logits.new_zeros(())
+        self.shown = 0
         if recipe.pool and len(self.pool) < max(1, recipe.begin):
             return loss
         self._choose_augmentation()
@@ -95,6 +103,7 @@ class Learner:
                 break
             images, logits = self._lesson(batch, turn, fraction)
             images = images.contiguous(memory_format=self._format)
+            self.shown += len(images)
             with self._compute.autocast():
                 guess = self._trained(images)
             loss = self._distance(states(guess.float(), task), states(logits, task))
@@ -134,6 +143,33 @@ class Learner:
         if self._teacher.max_queries is None:
             images, logits = self.pool.draw(_AUGMENTATION_ROWS)
             self._synthesizer.augmentation = choose_augmentation(self._teacher, images, logits)
+
+    def bare_rate(self) -> float:
+        """Images per second of forward, backward and optimizer alone, on a copy of the student.
+
+        What the device can do with this student: the measure for a run's own rate. 0 where there
+        are no images to try it with.
+        """
+        recipe, task = self._synthesizer.recipe, self._teacher.spec.task
+        if not len(self.pool):
+            return 0.0
+        rows = torch.arange(recipe.student_batch, device=self._world.device) % len(self.pool)
+        images, logits = self.pool.rows(rows)
+        images = images.contiguous(memory_format=self._format)
+        student = copy.deepcopy(self.student)
+        optimizer = _optimizer(student, recipe)
+        times = []
+        for _ in range(_BARE_STEPS):
+            started = time.perf_counter()
+            with self._compute.autocast():
+                guess = student(images)
+            optimizer.zero_grad(set_to_none=True)
+            distillation_loss(states(guess.float(), task), states(logits, task)).backward()
+            optimizer.step()
+            if self._world.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - started)
+        return recipe.student_batch / statistics.median(times)
 
     def reset(self) -> None:
         """Back to the last average that is finite, or to zeroed non-finite weights, at a lower rate."""

@@ -73,6 +73,8 @@ def distill_stage(
         "queries": outcome.queries,
         "agreement": vars(outcome.agreement),
         "recoveries": list(outcome.recoveries),
+        "images_per_second": outcome.images_per_second,
+        "share_of_bare_step": outcome.images_per_second / max(outcome.bare_images_per_second, 1e-9),
         "warnings": [plan.preflight.warning] if plan.preflight.warning else [],
     }
     run.finish("distill", plan.identity, files, result)

@@ -14,6 +14,7 @@ import tomli_w
 
 from edgedafl import __version__
 from edgedafl.config import CompressConfig
+from edgedafl.distill import as_asked, settings_of
 from edgedafl.distill.preflight import Preflight, check_teacher
 from edgedafl.errors import UsageError
 from edgedafl.latency import estimate_latency
@@ -86,6 +87,7 @@ def prepare(source: str, config: CompressConfig) -> Plan:
     target = find_target(config.target)
     precision = target.precision if config.precision == "auto" else config.precision
     teacher = load_teacher(source, options_of(config))
+    settings_of(config.method, as_asked(config.method, teacher))  # refused before anything is written
     torch.manual_seed(config.seed)
     student = _choose_student(config, teacher, target, precision)
     preflight = check_teacher(teacher)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
 
 from edgedafl.cli.app import _COMMANDS
 from tests.conftest import EXAMPLE, LINEAR, assert_clean_failure, edgedafl, tiny_text
@@ -35,6 +36,13 @@ def test_every_command_has_help_and_json(name: str) -> None:
 def test_help_and_import_do_not_load_torch() -> None:
     code = "import sys, edgedafl; import edgedafl.cli; assert not {'torch', 'onnxruntime', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_a_matter_of_the_environment(tmp_path: Path) -> None:
+    result = edgedafl("compress", TEACHER, "-o", tmp_path / "run", "--accelerator", "cuda")
+    assert_clean_failure(result, 3, "no CUDA device", "--accelerator cpu")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -67,6 +75,12 @@ def test_near_names_are_offered() -> None:
         (["--output-name", "x"], ["no output 'x'"]),
         (["--seed", "-1"], ["seed"]),
         (["--config", "none.toml"], ["cannot be read"]),
+        (["--method", "fastest"], ["method"]),
+        (["--method", "fast"], ["needs the statistics of BatchNorm", "without folding"]),
+        (["--access", "labels", "--method", "adversarial"], ["gives labels only"]),
+        (["--access", "labels", "--method", "zeroth-order"], ["needs scores"]),
+        (["--pool-memory", "10XB"], ["'10XB'"]),
+        (["--accelerator", "tpu"], ["accelerator"]),
     ],
 )
 def test_bad_flags_of_compress(flags: list[str], words: list[str], tmp_path: Path) -> None:

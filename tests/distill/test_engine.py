@@ -68,6 +68,8 @@ def test_a_student_learns_its_teacher(tiny_onnx: Path) -> None:
     assert len(outcome.pool) == 4000
     assert outcome.pool.added == 120 * 48
     assert outcome.queries == distiller_queries(120)
+    assert outcome.images_per_second == pytest.approx(120 * 4 * 64 / outcome.seconds, rel=0.01)
+    assert outcome.bare_images_per_second > outcome.images_per_second
 
 
 def distiller_queries(steps: int) -> int:
