@@ -100,14 +100,14 @@ SUITES: dict[str, Suite] = {
         _net("FaceNet", (1, 64, 64), TRAINED / "FaceNet.safetensors", **_FACES),
         f"{_NETS}:HalfFaceNet",
         "smiles",
-        600.0,
+        300.0,
         "benchmarks.train_teachers",
     ),
     "smiles-folded": Suite(
         _file(str(TRAINED / "FaceNet.onnx"), **_FACES),
         f"{_NETS}:HalfFaceNet",
         "smiles",
-        600.0,
+        300.0,
         "benchmarks.train_teachers",
     ),
     "cifar10-nhwc": Suite(

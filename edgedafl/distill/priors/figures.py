@@ -30,9 +30,7 @@ def profiles(count: int, input_shape: tuple[int, int, int], generator: torch.Gen
     side = torch.where(_uniform(count, 1, generator) < 0.5, 1.0, -1.0)
     gap = gap * torch.sigmoid(side * (rows - edge) / _EDGE)
     body = torch.where(_uniform(count, 1, generator) < 0.5, body * (1 - gap), body)
-    limbs = _limbs(rows, columns, top, count, generator) * (_uniform(count, 1, generator) < 0.5)
-    seam = 1 - 0.8 * (_uniform(count, 1, generator) < 0.3) * torch.sigmoid((0.06 - columns.abs()) / _EDGE)
-    return torch.maximum(body, limbs) * seam * _filling(count, input_shape, generator)
+    return body * _filling(count, input_shape, generator)
 
 
 def composites(count: int, input_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
@@ -62,20 +60,6 @@ def _ellipses(rows: Tensor, columns: Tensor, part: int, count: int, generator: t
     distance = ((x / wide) ** 2 + (y / tall) ** 2).sqrt()
     softness = 0.02 + 0.2 * _uniform(count, 1, generator) ** 2
     return torch.sigmoid((1 - distance) / softness)
-
-
-def _limbs(rows: Tensor, columns: Tensor, top: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """A mirrored pair of bars from the shoulders outwards and down."""
-    x0 = 0.1 + 0.5 * _uniform(count, 1, generator)
-    y0 = top + 0.6 * _uniform(count, 1, generator)
-    angle = 1.5 * _uniform(count, 1, generator)
-    length = 0.4 + 1.2 * _uniform(count, 1, generator)
-    x, y = columns.abs() - x0, rows - y0
-    along = (x * angle.sin() + y * angle.cos()).clamp(min=0)
-    along = torch.minimum(along, length)
-    distance = ((x - along * angle.sin()) ** 2 + (y - along * angle.cos()) ** 2).sqrt()
-    thickness = 0.08 + 0.2 * _uniform(count, 1, generator)
-    return torch.sigmoid((thickness - distance) / _EDGE)
 
 
 def _grid(height: int, width: int) -> tuple[Tensor, Tensor]:
