@@ -30,7 +30,7 @@ __all__ = ["Learner"]
 
 # Pictures, calibration and probes still want images where the recipe itself keeps none.
 _LEAST_POOL = 4000
-_AUGMENTATION_ROWS = 400
+_FIRST_ROWS = 400
 _BARE_STEPS = 9
 
 
@@ -78,7 +78,7 @@ class Learner:
             ImageWorth(spec.task) if recipe.weighted else None,
         )
         self._rate_factor = 1.0
-        self._augmented = False
+        self._begun = False
         self.may_ask = True
         self.shown = 0
 
@@ -136,12 +136,13 @@ class Learner:
         return distillation_loss(guess, target, recipe.temperature)
 
     def _choose_augmentation(self) -> None:
-        """Once, when the student begins; only teachers that may be asked freely bear it."""
-        if self._augmented or not self._synthesizer.recipe.augment:
+        """Once, before the student's first step; only teachers that may be asked freely bear it."""
+        if self._begun:
             return
-        self._augmented = True
-        if self._teacher.max_queries is None:
-            images, logits = self.pool.draw(_AUGMENTATION_ROWS)
+        self._begun = True
+        recipe = self._synthesizer.recipe
+        if recipe.augment and recipe.pool and self._teacher.max_queries is None:
+            images, logits = self.pool.draw(_FIRST_ROWS)
             self._synthesizer.augmentation = choose_augmentation(self._teacher, images, logits)
 
     def bare_rate(self) -> float:
@@ -189,7 +190,8 @@ class Learner:
             "ema": self.ema.state_dict() if self.ema else None,
             "optimizer": self._optimizer.state_dict(),
             "rate_factor": self._rate_factor,
-            "augmentation": self._synthesizer.augmentation.to_dict() if self._augmented else None,
+            "begun": self._begun,
+            "augmentation": self._synthesizer.augmentation.to_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -199,9 +201,8 @@ class Learner:
             self.ema.load_state_dict(state["ema"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._rate_factor = float(state["rate_factor"])
-        if state["augmentation"] is not None:
-            self._augmented = True
-            self._synthesizer.augmentation = Augmentation(**state["augmentation"])
+        self._begun = bool(state["begun"])
+        self._synthesizer.augmentation = Augmentation(**state["augmentation"])
 
 
 def capacity_of(recipe: Recipe, input_shape: tuple[int, int, int], num_classes: int, memory: int) -> int:

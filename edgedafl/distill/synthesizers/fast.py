@@ -66,7 +66,7 @@ class FastSettings:
     latent: int = 256
     channels: int = 128
     batch: int = 256
-    priors: int = 0
+    priors: int = 64
     prior_trial: int = 300
     recipe: Recipe = Recipe(
         student_steps=40,
