@@ -14,6 +14,8 @@ _POINTS = 48
 _HARMONICS = 3
 # Harmonics fall off with this power of their order: pens move in smooth curves.
 _SMOOTHNESS = 1.5
+_LOOPING = 0.35
+_RHYTHM = 3.0
 _CHUNK = 256
 # Most drawings are simple: one line, sometimes two, seldom three.
 _LINES = (0.7, 0.22, 0.08)
@@ -63,7 +65,11 @@ def _path(count: int, generator: torch.Generator) -> Tensor:
 
     order = torch.arange(1, _HARMONICS + 1).float()
     amplitude = torch.randn(count, 2, _HARMONICS, 2, generator=generator)
-    amplitude = amplitude / order.reshape(1, 1, -1, 1) ** _SMOOTHNESS
+    # Some lines loop: each direction has a rhythm of its own, as in a figure of eight.
+    rhythm = torch.softmax(_RHYTHM * torch.randn(count, 2, _HARMONICS, generator=generator), 2)
+    smooth = order**-_SMOOTHNESS
+    scale = torch.where(uniform(1, 1) < _LOOPING, rhythm, smooth.expand_as(rhythm))
+    amplitude = amplitude * scale.unsqueeze(3)
     arc = uniform(1) + (0.25 + 0.75 * uniform(1)) * torch.linspace(0, 1, _POINTS)
     angle = 2 * math.pi * order.reshape(-1, 1, 1) * arc
     waves = torch.stack([angle.cos(), angle.sin()], -1)
