@@ -41,6 +41,8 @@ def command(
     The same command goes on with an interrupted sweep, also from several machines that share the
     folder.
     """
+    if force:
+        raise UsageError("`search` never replaces a sweep.", "Choose another folder with --output, or remove this one.")
     config = merged_config(teacher, flags)
     space = _space(teacher, config, students, targets, seeds)
     if dry_run:

@@ -122,7 +122,7 @@ class Distiller:
         self._checkpoint = checkpoint
         limit = teacher.max_queries
         self._probe_rows = _PROBE_ROWS if limit is None else min(_PROBE_ROWS, limit // _PROBE_SHARE)
-        self._health = HealthMonitor(spec.task)
+        self._health = HealthMonitor(spec.task, labels_only=spec.access == "labels")
         self._recoveries: list[str] = []
         self._step = 0
         self._shown = 0  # images that the student has learned from

@@ -50,12 +50,17 @@ class Symptom:
 class HealthMonitor:
     """Judges the newest images' teacher answers and the student's loss.
 
+    Args:
+        task: See `tasks`.
+        labels_only: The teacher answers labels: equal answers say nothing about equal images.
+
     A symptom must be seen several checks in a row: early generators swing through one class at a
     time and recover by themselves.
     """
 
-    def __init__(self, task: str = SINGLE_LABEL) -> None:
+    def __init__(self, task: str = SINGLE_LABEL, *, labels_only: bool = False) -> None:
         self._task = task
+        self._labels_only = labels_only
         self._recent: deque[Tensor] = deque()
         self._rows = 0
         self._seen = dict.fromkeys(_PATIENCE, 0)
@@ -93,7 +98,11 @@ class HealthMonitor:
         if not len(logits):
             return None
         scores = states(logits, self._task)
-        signs = {"collapse": _collapse(scores), "sameness": _sameness(scores), "lost classes": _lost(scores)}
+        signs = {
+            "collapse": _collapse(scores),
+            "sameness": "" if self._labels_only else _sameness(scores),
+            "lost classes": _lost(scores),
+        }
         for kind, text in signs.items():
             self._seen[kind] = self._seen[kind] + 1 if text else 0
             if self._seen[kind] >= _PATIENCE[kind]:

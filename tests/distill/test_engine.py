@@ -20,6 +20,7 @@ from edgedafl.distill import (
 )
 from edgedafl.distill.checkpoint import load_checkpoint, save_checkpoint
 from edgedafl.distill.health import HealthMonitor
+from edgedafl.distill.methods import choose_method
 from edgedafl.distill.pool import Pool
 from edgedafl.distill.priors import FAMILIES
 from edgedafl.distill.probes import ProbeSets
@@ -169,6 +170,13 @@ def test_sameness_and_lost_classes_are_seen_late_and_are_not_grave() -> None:
         assert not found[-1].is_grave
 
 
+def test_labels_that_are_alike_are_no_symptom() -> None:
+    monitor = HealthMonitor(labels_only=True)
+    for _ in range(10):
+        monitor.watch(torch.eye(4)[[0, 1, 2, 3] * 550] * 9)
+        assert monitor.check(1.0) is None
+
+
 def test_what_is_not_grave_never_ends_a_run(tiny_onnx: Path) -> None:
     run = distiller(tiny_onnx, steps=10)
     for _ in range(30):
@@ -201,8 +209,17 @@ def test_published_dafl_runs_in_the_same_engine(tiny_onnx: Path) -> None:
     assert outcome.student is student.module
 
 
-def test_auto_is_the_adversarial_synthesizer(tiny_onnx: Path) -> None:
+def test_auto_takes_the_most_that_a_teacher_allows(tiny_onnx: Path, bn_onnx: Path) -> None:
     assert make_synthesizer("auto", load_onnx_teacher(tiny_onnx))[0] == "adversarial"
+    small = load_onnx_teacher(bn_onnx)
+    name, synthesizer = make_synthesizer("auto", small)
+    assert (name, small.spec.batch_norms) == ("adversarial", 2)
+    assert isinstance(synthesizer, AdversarialSynthesizer)
+    assert (synthesizer.settings.batch_norm, synthesizer.settings.every) == (10.0, 1)
+    large = dataclasses.replace(small.spec, macs=10**9)
+    assert choose_method(large, gradient=True) == "fast"
+    assert choose_method(dataclasses.replace(large, batch_norms=0), gradient=True) == "adversarial"
+    assert choose_method(large, gradient=False) == "blackbox"
 
 
 def test_the_pool_keeps_the_newest_and_their_answers() -> None:

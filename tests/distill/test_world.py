@@ -42,6 +42,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(tiny_onnx: Path, tmp_pat
     assert moved > 2e-3  # not equal because nothing happened
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_two_processes_goes_on_in_one(tiny_onnx: Path, tmp_path: Path) -> None:
     out = tmp_path / "state"
     first, second = run_together(tiny_onnx, out, "pooled")
@@ -54,6 +55,7 @@ def test_a_checkpoint_of_two_processes_goes_on_in_one(tiny_onnx: Path, tmp_path:
     assert len(alone.pool) == len(state["pool"]["pixels"]) + 8 * (16 + 6)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_one_process_goes_on_in_two(tiny_onnx: Path, tmp_path: Path) -> None:
     out = tmp_path / "state"
     together.pooled(tiny_onnx, World(), out.with_suffix(".checkpoint"), 6).run()

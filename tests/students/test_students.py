@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from edgedafl.errors import UsageError
-from edgedafl.students import ARCHITECTURES, Budget, build_student, fit_student
+from edgedafl.students import ARCHITECTURES, Budget, build_student, fit_student, students_below
 
 TEACHER = {"teacher_parameters": 61_706, "teacher_macs": 416_520, "input_shape": (1, 32, 32), "num_classes": 10}
 
@@ -25,6 +25,22 @@ def test_students_are_chosen_near_a_quarter_of_the_teacher() -> None:
     found = fit_student(**TEACHER, budget=Budget(), bytes_per_weight=1)
     assert found.student.spec.name == "lenet5-half"
     assert found.student.spec.parameters == 15_738
+
+
+def test_small_networks_get_plain_students_at_any_image_size() -> None:
+    found = fit_student(
+        teacher_parameters=900_000, teacher_macs=19_000_000, input_shape=(1, 28, 28), num_classes=10,
+        budget=Budget(), bytes_per_weight=1,
+    )  # fmt: skip
+    assert found.student.spec.architecture == "convnet"
+    assert 100_000 < found.student.spec.parameters <= 1.1 * 900_000 / 4
+
+
+def test_students_below_a_teacher_are_smaller_than_it() -> None:
+    names = students_below(61_706, 416_520, (1, 32, 32), 10)
+    assert names[0] == "lenet5:0.25" and "lenet5-half" in names
+    assert all(build_student(n, (1, 32, 32), 10).spec.parameters < 61_706 for n in names)
+    assert students_below(0, 0, (3, 64, 64), 5)
 
 
 def test_large_teachers_get_residual_students() -> None:
