@@ -20,7 +20,7 @@ from edgedafl.errors import DistillationError, EdgeDaflError, EnvironmentMissing
 from edgedafl.rundir import RunDirectory, digest_of, write_atomic
 from edgedafl.targets import find_target
 
-__all__ = ["Space", "Sweep", "Trial", "pareto_front", "read_sweep", "search"]
+__all__ = ["Space", "Sweep", "Trial", "front_rows", "pareto_front", "read_sweep", "search"]
 
 _STUDY = "edgedafl"
 _JOURNAL = "trials.journal"

@@ -50,12 +50,12 @@ class Symptom:
 class HealthMonitor:
     """Judges the newest images' teacher answers and the student's loss.
 
+    A symptom must be seen several checks in a row: early generators swing through one class at a
+    time and recover by themselves.
+
     Args:
         task: See `tasks`.
         labels_only: The teacher answers labels: equal answers say nothing about equal images.
-
-    A symptom must be seen several checks in a row: early generators swing through one class at a
-    time and recover by themselves.
     """
 
     def __init__(self, task: str = SINGLE_LABEL, *, labels_only: bool = False) -> None:

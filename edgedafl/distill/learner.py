@@ -26,7 +26,7 @@ from edgedafl.students import Student, training_format
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher
 
-__all__ = ["Learner"]
+__all__ = ["Learner", "capacity_of"]
 
 # Pictures, calibration and probes still want images where the recipe itself keeps none.
 _LEAST_POOL = 4000

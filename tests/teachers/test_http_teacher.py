@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -174,7 +175,9 @@ def test_a_server_killed_and_restarted_in_the_middle(tiny_onnx: Path, tmp_path: 
     process = start(tiny_onnx, port, counter)
     teacher = load_http_teacher(f"http://127.0.0.1:{port}/v2/models/net", TeacherOptions(**UNIT, max_queries=3000))
     student = build_student("lenet5-half", (1, 16, 16), 3)
-    settings = BlackBoxSettings(batch=64, channels=8, latent=16, student_steps=2)
+    settings = BlackBoxSettings(
+        batch=64, channels=8, latent=16, recipe=replace(BlackBoxSettings().recipe, student_steps=2)
+    )
     processes = [process]
 
     def kill_once(progress: object) -> None:
@@ -215,7 +218,9 @@ def test_a_server_that_stays_away_costs_nothing_that_was_learned(tiny_onnx: Path
         teacher._connection._patience = 0.5
         torch.manual_seed(0)
         student = build_student("lenet5-half", (1, 16, 16), 3)
-        settings = BlackBoxSettings(batch=64, channels=8, latent=16, student_steps=2)
+        settings = BlackBoxSettings(
+            batch=64, channels=8, latent=16, recipe=replace(BlackBoxSettings().recipe, student_steps=2)
+        )
         synthesizer = BlackBoxSynthesizer(teacher, settings=settings)
         return Distiller(teacher, student, synthesizer, budget=Budget(steps=80), checkpoint=state, observe=observe)
 
