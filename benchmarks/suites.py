@@ -94,7 +94,11 @@ SUITES: dict[str, Suite] = {
         "benchmarks.train_teachers",
     ),
     "fashion-cnn": Suite(
-        _file("fashion_cnn/fashion_mnist.onnx", input_range=(0.0, 1.0)), "convnet", "fashion-mnist", 600.0, "third party"
+        _file("fashion_cnn/fashion_mnist.onnx", input_range=(0.0, 1.0)),
+        "convnet",
+        "fashion-mnist",
+        600.0,
+        "third party",
     ),
     "smiles-face": Suite(
         _net("FaceNet", (1, 64, 64), TRAINED / "FaceNet.safetensors", **_FACES),
