@@ -6,13 +6,16 @@ import datetime
 import json
 import os
 import platform
+import statistics
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 EXAMPLE = ROOT.parent / "examples" / "mnist"
 
-__all__ = ["EXAMPLE", "ROOT", "machine", "print_rows", "write_result"]
+__all__ = ["EXAMPLE", "ROOT", "interleaved", "machine", "print_rows", "write_result"]
 
 
 def machine() -> dict[str, Any]:
@@ -39,6 +42,25 @@ def write_result(name: str, result: dict[str, Any]) -> Path:
     stamped = {"date": datetime.date.today().isoformat(), "machine": machine(), **result}
     path.write_text(json.dumps(stamped, indent=1) + "\n")
     return path
+
+
+def interleaved(
+    calls: list[Callable[[], object]], rounds: int, *, warm_up: int = 2, settle: Callable[[], object] = lambda: None
+) -> list[float]:
+    """Median seconds of each call, taken in turn so that what else the machine does hits all alike.
+
+    `settle` waits for a device before each reading of the clock.
+    """
+    samples: list[list[float]] = [[] for _ in calls]
+    for round_ in range(rounds + warm_up):
+        for call, mine in zip(calls, samples, strict=True):
+            settle()
+            start = time.perf_counter()
+            call()
+            settle()
+            if round_ >= warm_up:
+                mine.append(time.perf_counter() - start)
+    return [statistics.median(mine) for mine in samples]
 
 
 def print_rows(header: list[str], rows: list[list[str]]) -> None:

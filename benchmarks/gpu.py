@@ -6,16 +6,14 @@
 `speed` times the step that a distillation spends nearly all its time in (draw, vary, ask the
 teacher, learn) in several settings of the device, each interleaved with a loop written by hand
 that does nothing but teacher, loss, student and optimizer on images that are already there.
-`check` compares one step of each method on the device with the same step on the CPU. Both run on
-CPUs as well (smaller batches), which is how they are tested where there is no GPU.
+`check` takes one step of each gradient method on the device and looks for NaN. Both run on CPUs as
+well.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,12 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import print_rows, write_result
+from benchmarks.common import interleaved, print_rows, write_result
 from benchmarks.suites import SUITES
-from edgedafl.distill import METHODS, Batch, FastSettings, FastSynthesizer, World, settings_of
+from edgedafl.distill import METHODS, Batch, World, settings_of
 from edgedafl.distill.compute import Compute
 from edgedafl.distill.learner import Learner
 from edgedafl.distill.losses import distillation_loss
+from edgedafl.distill.synthesizers import FastSettings, FastSynthesizer
 from edgedafl.students import build_student
 from edgedafl.teachers import Teacher
 
@@ -57,7 +56,9 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def bare(teacher: Teacher, student: nn.Module, batch: int, compute: Compute, device: str) -> Callable[[], None]:
+def bare(
+    teacher: Teacher, student: nn.Module, batch: int, steps: int, compute: Compute, device: str
+) -> Callable[[], None]:
     """Teacher, loss, student, SGD on one batch that lies there; nothing else."""
     student = copy.deepcopy(student).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     fused = device == "cuda"
@@ -65,16 +66,17 @@ def bare(teacher: Teacher, student: nn.Module, batch: int, compute: Compute, dev
     called: Callable[[Tensor], Tensor] = torch.compile(student) if compute.compiled else student
     images = torch.randn(batch, *teacher.spec.input_shape, device=device).contiguous(memory_format=torch.channels_last)
 
-    def step() -> None:
-        with compute.autocast():
-            logits = teacher.scores(images)
-            guess = called(images)
-        loss = distillation_loss(guess.float(), logits.float(), 20.0)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+    def run() -> None:
+        for _ in range(steps):
+            with compute.autocast():
+                logits = teacher.scores(images)
+                guess = called(images)
+            loss = distillation_loss(guess.float(), logits.float(), 20.0)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
 
-    return step
+    return run
 
 
 def engine(teacher: Teacher, name: str, batch: int, steps: int, compute: Compute, device: str) -> Callable[[], None]:
@@ -90,21 +92,6 @@ def engine(teacher: Teacher, name: str, batch: int, steps: int, compute: Compute
     return lambda: learner.learn(batch_of_none, 0.5) and None
 
 
-def interleaved(calls: list[Callable[[], None]], repeats: list[int], rounds: int, device: str) -> list[float]:
-    """Median seconds of one student step of each call, taken in turn."""
-    samples: list[list[float]] = [[] for _ in calls]
-    for round_ in range(rounds + 1):
-        for call, repeat, mine in zip(calls, repeats, samples, strict=True):
-            synchronize(device)
-            start = time.perf_counter()
-            for _ in range(repeat):
-                call()
-            synchronize(device)
-            if round_:  # the first round compiles and warms up
-                mine.append(time.perf_counter() - start)
-    return [statistics.median(mine) for mine in samples]
-
-
 def speed(args: argparse.Namespace) -> dict[str, Any]:
     suite = SUITES[args.suite]
     rows = []
@@ -116,8 +103,13 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
         name = args.student or suite.student
         student = build_student(name, teacher.spec.input_shape, teacher.spec.num_classes).module
         ours = engine(teacher, name, args.batch, args.steps, compute, args.device)
-        by_hand = bare(teacher, student, args.batch, compute, args.device)
-        mine, theirs = interleaved([ours, by_hand], [1, args.steps], args.rounds, args.device)
+        by_hand = bare(teacher, student, args.batch, args.steps, compute, args.device)
+        mine, theirs = interleaved(
+            [ours, by_hand],
+            args.rounds,
+            warm_up=1,  # compiles
+            settle=lambda: synchronize(args.device),
+        )
         images = args.batch * args.steps
         rows.append(
             {

@@ -9,7 +9,6 @@ with each count asked for, in turn.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -83,7 +82,7 @@ def main() -> None:
     )
     if not args.no_write:
         settings = {k: v for k, v in vars(args).items() if k not in ("data", "worker", "no_write")}
-        write_result("scale", {**settings, "images_per_second": json.loads(json.dumps(rates))})
+        write_result("scale", {**settings, "images_per_second": {str(count): rate for count, rate in rates.items()}})
 
 
 if __name__ == "__main__":

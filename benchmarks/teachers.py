@@ -9,9 +9,7 @@ ONNX Runtime, and holds each import against ONNX Runtime.
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ import numpy as np
 import onnx
 import torch
 
-from benchmarks.common import print_rows, write_result
+from benchmarks.common import interleaved, print_rows, write_result
 from benchmarks.zoo import EXPORTS, NETS, build, export
 from edgedafl.distill import AdversarialSynthesizer, Budget, Distiller
 from edgedafl.graph.executor import OnnxModule
@@ -117,18 +115,6 @@ def imports(args: argparse.Namespace) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def _interleaved(calls: list[Callable[[], object]], rounds: int) -> list[float]:
-    """Median ms of each call, taken in turn so that what else the machine does hits all alike."""
-    samples: list[list[float]] = [[] for _ in calls]
-    for round_ in range(rounds + 2):
-        for call, mine in zip(calls, samples, strict=True):
-            start = time.perf_counter()
-            call()
-            if round_ >= 2:  # two rounds to warm up
-                mine.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(mine) for mine in samples]
-
-
 def _forward_backward(module: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> Callable[[], object]:
     def call() -> None:
         image = x.clone().requires_grad_()
@@ -148,7 +134,7 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
             teacher = load_onnx_teacher(path, TeacherOptions(input_range=(0.0, 1.0)))
             x = torch.rand(128, *shape)
             ours, source = _forward_backward(lambda i, t=teacher: t(i).logits, x), _forward_backward(module, x)
-            mine, theirs = _interleaved([ours, source], rounds=12)
+            mine, theirs = (1e3 * seconds for seconds in interleaved([ours, source], rounds=12))
             rows.append({"net": name, "executor_ms": mine, "source_ms": theirs, "ratio": mine / theirs})
     print_rows(
         ["net, batch 128", "executor, ms", "source module, ms", "ratio"],

@@ -11,7 +11,7 @@ import itertools
 import json
 import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Trial:
         seed: Its seed.
         agreement: Synthetic agreement of the artifact, in [0, 1].
         size: Bytes of the artifact.
-        latency: Seconds per image; estimated for the target, measured where it is this machine.
+        latency: Seconds per image, estimated for the target.
         directory: The run directory.
         front: Whether no other trial for its target is at least as good in all three.
     """
@@ -95,7 +95,7 @@ def pareto_front(trials: Iterable[Trial]) -> list[Trial]:
     latency.
     """
     found = list(trials)
-    return [Trial(**{**asdict(t), "front": not any(_beats(o, t) for o in found)}) for t in found]
+    return [replace(t, front=not any(_beats(o, t) for o in found)) for t in found]
 
 
 def _beats(other: Trial, trial: Trial) -> bool:
@@ -134,7 +134,7 @@ def search(
     """
     for target in space.targets:
         find_target(target)
-    _claim(source, config, space)
+    _claim(source, config)
     study = _study(config.output, seed=config.seed)
     _enqueue(study, space, trials)
     limit = len(space.points()) if trials is None else trials
@@ -195,7 +195,7 @@ def _study(folder: Path, seed: int | None = None) -> Any:
     )
 
 
-def _claim(source: str, config: CompressConfig, space: Space) -> None:
+def _claim(source: str, config: CompressConfig) -> None:
     """Take the folder, or find the same sweep in it."""
     folder = config.output
     shared = config.model_dump(mode="json", exclude={"student", "target", "seed", "output", "threads", "accelerator"})

@@ -69,12 +69,8 @@ def choose_augmentation(teacher: Teacher, images: Tensor, logits: Tensor) -> Aug
     task = teacher.spec.task
     classes = states(logits, task).argmax(-1)
 
-    def bears(variation: Augmentation) -> bool:
-        answers = states(teacher.scores(variation(images)), task).argmax(-1)
+    def bears(varied: Tensor) -> bool:
+        answers = states(teacher.scores(varied), task).argmax(-1)
         return float((answers == classes).float().mean()) >= _KEPT
 
-    mirrored = states(teacher.scores(images.flip(3)), task).argmax(-1)
-    return Augmentation(
-        shift=shift if bears(Augmentation(shift=shift)) else 0,
-        mirror=float((mirrored == classes).float().mean()) >= _KEPT,
-    )
+    return Augmentation(shift=shift if bears(Augmentation(shift=shift)(images)) else 0, mirror=bears(images.flip(3)))

@@ -78,11 +78,6 @@ class World:
         torch.distributed.gather_object(value, found)
         return found or []
 
-    def wait(self) -> None:
-        """Until all are here."""
-        if self.size > 1:
-            torch.distributed.barrier()
-
 
 def join_world(accelerator: str = "auto") -> World:
     """The world of this process: all those that `torchrun` started, or it alone.

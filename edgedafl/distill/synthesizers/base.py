@@ -16,7 +16,7 @@ from edgedafl.distill.world import World, synchronized
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher, TeacherSpec, channels_last
 
-__all__ = ["Batch", "GeneratorSynthesizer", "Recipe", "Synthesizer", "detached", "evaluating"]
+__all__ = ["Batch", "GeneratorSynthesizer", "Recipe", "Synthesizer", "detached", "evaluating", "random_classes"]
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,12 @@ class Synthesizer(abc.ABC):
     @abc.abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
+
+
+def random_classes(spec: TeacherSpec, count: int, device: torch.device | str) -> Tensor:
+    """Classes (count,), or states (count, labels), evenly distributed."""
+    shape = states(torch.zeros(1, spec.num_classes), spec.task).shape[1:]
+    return torch.randint(shape[-1], (count, *shape[:-1]), device=device)
 
 
 def detached(losses: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from edgedafl.distill.generators import PublishedGenerator
 from edgedafl.distill.losses import batch_norm_loss, one_hot_loss, shared_disagreement
-from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached, evaluating
+from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached, evaluating, random_classes
 from edgedafl.distill.synthesizers.companions import Companions
 from edgedafl.teachers.base import BatchNormStatistics, Teacher, TeacherSpec
 
@@ -96,7 +96,6 @@ class FastSynthesizer(GeneratorSynthesizer):
         self.companions = Companions(teacher.spec, s.priors, s.prior_trial, device)
         self._was_reset = False
         self._earlier: tuple[tuple[Tensor, Tensor], ...] = ()
-        self._labels = self._states(torch.zeros(1, teacher.spec.num_classes)).shape[1:]
 
     def _make(self) -> nn.Module:
         s, spec = self.settings, self._spec
@@ -121,7 +120,7 @@ class FastSynthesizer(GeneratorSynthesizer):
             self._reset_first_layer()
         own = copy.deepcopy(self.generator)
         codes = self.latents(s.batch).requires_grad_()
-        classes = self._draw_classes()
+        classes = random_classes(self._spec, s.batch, self._device)
         inner = torch.optim.Adam(
             [{"params": own.parameters(), "lr": self._rate}, {"params": [codes], "lr": s.code_rate}], betas=_BETAS
         )
@@ -161,12 +160,6 @@ class FastSynthesizer(GeneratorSynthesizer):
                 losses["adversarial"] = -shared_disagreement(self._states(student(varied)), logits)
             total = total + s.adversarial * losses["adversarial"]
         return losses, total, answer.batch_norm
-
-    def _draw_classes(self) -> Tensor:
-        """Classes (N,), or states (N, labels), evenly distributed."""
-        states = self._labels[-1]
-        shape = (self.settings.batch, *self._labels[:-1])
-        return torch.randint(states, shape, device=self._device)
 
     def _blended(self, statistics: tuple[BatchNormStatistics, ...]) -> tuple[BatchNormStatistics, ...]:
         """Mixed with those of earlier batches: one batch need not show all of the data by itself."""

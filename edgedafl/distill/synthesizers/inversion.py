@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedafl.distill.losses import batch_norm_loss, jensen_shannon, one_hot_loss, total_variation
-from edgedafl.distill.synthesizers.base import Batch, Recipe, Synthesizer, detached, evaluating
+from edgedafl.distill.synthesizers.base import Batch, Recipe, Synthesizer, detached, evaluating, random_classes
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher
 
@@ -84,8 +84,7 @@ class InversionSynthesizer(Synthesizer):
         noise = torch.randn(s.batch, *spec.input_shape, device=self._device)
         unit = (0.5 + 0.25 * noise).clamp(0, 1)
         self._pixels = spec.preprocess.to_model(unit).requires_grad_()
-        shape = states(torch.zeros(1, spec.num_classes), spec.task).shape[1:]
-        self._classes = torch.randint(shape[-1], (s.batch, *shape[:-1]), device=self._device)
+        self._classes = random_classes(spec, s.batch, self._device)
         self._optimizer = torch.optim.Adam([self._pixels], lr=self._rate, betas=(0.5, 0.9))
         self._done = 0
 
