@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from benchmarks.common import interleaved, print_rows, write_result
 from benchmarks.suites import SUITES
 from edgedafl.distill import METHODS, Batch, World, settings_of
+from edgedafl.distill.augment import Augmentation
 from edgedafl.distill.compute import Compute
 from edgedafl.distill.learner import Learner
 from edgedafl.distill.losses import distillation_loss
@@ -82,8 +83,10 @@ def bare(
 def engine(teacher: Teacher, name: str, batch: int, steps: int, compute: Compute, device: str) -> Callable[[], None]:
     """The engine's own steps on a pool of random images, as the `fast` method takes them."""
     default = FastSettings()
-    recipe = replace(default.recipe, student_batch=batch, student_steps=steps, pool=_ROWS, begin=1, ema=0.99)
+    recipe = replace(default.recipe, student_batch=batch, student_steps=steps, pool=_ROWS, begin=1, augment=False)
     synthesizer = FastSynthesizer(teacher, settings=replace(default, recipe=recipe), device=device)
+    # Set here and not found out: random images need not keep their class, and the step must ask the teacher.
+    synthesizer.augmentation = Augmentation(shift=4, mirror=True)
     student = build_student(name, teacher.spec.input_shape, teacher.spec.num_classes)
     learner = Learner(student, teacher, synthesizer, World(device=torch.device(device)), compute, 1 << 30)
     images = torch.randn(_ROWS, *teacher.spec.input_shape, device=device)
