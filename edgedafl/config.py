@@ -13,6 +13,7 @@ from edgedafl.errors import UsageError
 from edgedafl.units import parse_bytes, parse_duration, parse_share
 
 __all__ = [
+    "DEFAULT_DROP",
     "PRESETS",
     "CompressConfig",
     "GateConfig",
@@ -21,6 +22,9 @@ __all__ = [
     "read_project",
     "validated",
 ]
+
+DEFAULT_DROP = 0.005
+"""Half a point of agreement: what published eight-bit students lose at most."""
 
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
@@ -67,7 +71,8 @@ class CompressConfig(_Strict):
         timeout: Seconds to wait for one answer of a server.
         token_env: Environment variable with a server's bearer token.
         eval: Labelled .npz (images uint8 N,C,H,W; labels), for reporting only.
-        device: Where to profile: `local` or `none`.
+        max_drop: Agreement with the teacher that int8 may lose against fp32.
+        device: Where to profile: `local`, `none`, a named device, `ssh://user@host` or `adb:SERIAL`.
         seed: Of everything random.
         threads: CPU threads of torch; 0 takes all cores.
         accelerator: Where to train: `cpu`, `cuda`; `auto` takes a GPU where there is one.
@@ -103,6 +108,7 @@ class CompressConfig(_Strict):
     timeout: Seconds = 60.0
     token_env: str | None = None
     eval: Path | None = None
+    max_drop: Share = DEFAULT_DROP
     device: str = "local"
     seed: int = Field(default=0, ge=0)
     threads: int = Field(default=0, ge=0)

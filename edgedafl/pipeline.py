@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgedafl.config import CompressConfig, GateConfig
+from edgedafl.config import DEFAULT_DROP, CompressConfig, GateConfig
 from edgedafl.distill import join_world
 from edgedafl.distill.preflight import Preflight, check_teacher
 from edgedafl.errors import UsageError
@@ -21,7 +21,7 @@ from edgedafl.graph.cost import count_macs, layer_costs
 from edgedafl.graph.facts import GraphFacts, facts_of
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.load import load_onnx
-from edgedafl.latency import estimate_latency
+from edgedafl.latency import EMULATED, BenchOptions, estimate_latency
 from edgedafl.report import RunSummary, summarize_run, write_report
 from edgedafl.rundir import RunDirectory
 from edgedafl.stages import (
@@ -33,6 +33,7 @@ from edgedafl.stages import (
     profile_stage,
     quantize_stage,
     record,
+    require_device,
     verify_stage,
 )
 from edgedafl.targets import Target, find_target
@@ -133,6 +134,8 @@ def compress(
             "Start `edgedafl distill` under torchrun, then `edgedafl compress` with the same flags alone.",
         )
     target, precision = plan.target, plan.precision
+    if plan.config.device not in ("local", "none"):
+        require_device(plan.config.device)  # before minutes of training
     with run.locked():
         record(plan, run, force=force, resume=resume)
         notice("distill")
@@ -144,7 +147,15 @@ def compress(
         notice("verify")
         verify_stage(run, target, teacher=plan.teacher, labelled=plan.config.eval)
         notice("profile")
-        profile_stage(run, target, precision, device=plan.config.device, quick=plan.config.quick)
+        profile_stage(
+            run,
+            target,
+            precision,
+            device=plan.config.device,
+            options=BenchOptions(quick=plan.config.quick),
+            max_drop=plan.config.max_drop,
+            notice=notice,
+        )
         notice("report")
         write_report(run)
     return Compression(run, summarize_run(run))
@@ -164,11 +175,11 @@ def distill(plan: Plan, *, resume: bool = False, force: bool = False, observe: O
         return distill_stage(plan, run, world=world, resume=resume, observe=observe)
 
 
-def quantize(run: RunDirectory, *, target: Target, precision: str) -> dict[str, Any]:
-    """The run's student for a target."""
+def quantize(run: RunDirectory, *, target: Target, precision: str, max_drop: float | None = None) -> dict[str, Any]:
+    """The run's student for a target; int8 may lose `max_drop` of agreement against fp32."""
     with run.locked():
         run.read_manifest()
-        return quantize_stage(run, target, precision)
+        return quantize_stage(run, target, precision, max_drop)
 
 
 def export(run: RunDirectory, *, target: Target, precision: str, exporter: str | None = None) -> dict[str, Any]:
@@ -196,11 +207,22 @@ def _teacher_again(manifest: dict[str, Any], config: CompressConfig) -> Any:
     return load_teacher(str(manifest["teacher"]["source"]), options_of(config))
 
 
-def profile(run: RunDirectory, *, target: Target, precision: str, device: str, quick: bool) -> dict[str, Any]:
+def profile(
+    run: RunDirectory,
+    *,
+    target: Target,
+    precision: str,
+    device: str,
+    options: BenchOptions | None = None,
+    notice: Notice = _silent,
+) -> dict[str, Any]:
     """Measure and estimate a run's latency."""
     with run.locked():
-        run.read_manifest()
-        return profile_stage(run, target, precision, device=device, quick=quick)
+        config = run.read_manifest()["config"]
+        drop = config.get("max_drop", DEFAULT_DROP)
+        result = profile_stage(run, target, precision, device=device, options=options, max_drop=drop, notice=notice)
+        write_report(run)
+        return result
 
 
 def run_target(run: RunDirectory) -> Target:
@@ -216,7 +238,8 @@ def measured_of(run: RunDirectory) -> Measured:
     verified, profiled = results.get("verify", {}), results.get("profile", {})
     accuracies = verified.get("accuracy", {})
     accuracy, teacher = accuracies.get(precision), accuracies.get("teacher")
-    summary = profiled.get("measured", {}).get("summaries", {}).get(precision)
+    timed = profiled.get("measured", {})
+    summary = timed.get("summaries", {}).get(precision) if timed.get("kind") != EMULATED else None
     return Measured(
         size=results.get("export", {}).get("sizes", {}).get(precision),
         parameters=manifest["student"]["parameters"],

@@ -23,6 +23,8 @@ _COMMANDS = {
     "export": "A bundle for a target from a run.",
     "verify": "Compare two models, or a run's teacher, student and bundle.",
     "profile": "Measure the latency of a run or a bundle.",
+    "device": "Boards and phones: add, list, check, calibrate.",
+    "bundle": "Look whether a bundle is whole and answers as it should.",
     "report": "Write a run's report again.",
     "diff": "Compare two runs.",
     "gate": "Hold a run or any ONNX file against limits.",

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgedafl.cli.options import common, run_directory
-from edgedafl.cli.render import print_json, print_table
+from edgedafl.cli.render import print_json, print_measurement
 from edgedafl.errors import MeasurementError
 
 __all__ = ["command"]
@@ -16,65 +16,64 @@ __all__ = ["command"]
 
 @click.command("profile")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--device", default="local", show_default=True, help="Where to measure.")
+@click.option(
+    "--device", default="local", show_default=True, help="local, a named device, ssh://user@host:port, adb:SERIAL."
+)
+@click.option("--target", help="Whose bundle of a run; the run's own by default.")
 @click.option("--quick", is_flag=True, help="200 rounds and 3 s instead of 1,024 and 10 s; marked so.")
+@click.option("--mlperf", is_flag=True, help="MLPerf's single-stream rules: one model, 600 s.")
+@click.option("--layers", is_flag=True, help="Time every operator as well.")
 @click.option("--threads", type=int, default=1, show_default=True, help="Threads of a bundle's run.")
-@click.option("--allow-contended", is_flag=True, help="Accept a measurement that was disturbed.")
+@click.option("--cpus", default="", help="Cores to run on, e.g. 4-7.")
+@click.option("--processes", type=int, default=3, show_default=True, help="Over how many the samples are spread.")
+@click.option("--timeout", default="15m", show_default=True, help="Longest wait for a measurement.")
+@click.option("--keep", is_flag=True, help="Leave the bundle on the device.")
+@click.option("--allow-contended", is_flag=True, help="Accept a measurement that was disturbed or throttled.")
 @common
-def command(path: Path, device: str, quick: bool, threads: int, allow_contended: bool, as_json: bool, **_: Any) -> int:
+def command(
+    path: Path, device: str, target: str | None, allow_contended: bool, as_json: bool, quiet: bool, **flags: Any
+) -> int:
     """Measure the latency of a run or of a bundle directory."""
+    from edgedafl.latency import BenchOptions
+    from edgedafl.units import parse_duration
+
+    options = BenchOptions(**{**flags, "timeout": parse_duration(flags["timeout"])})
+
+    def notice(text: str) -> None:
+        if not quiet:
+            click.echo(text, err=True)
+
     if (path / "manifest.json").is_file():
-        result = _bundle(path, device, quick, threads)
+        result = _bundle(path, device, options, notice)
     else:
         run = run_directory(path)
         from edgedafl import pipeline
+        from edgedafl.targets import find_target
 
+        chosen = find_target(target) if target else pipeline.run_target(run)
         precision = str(run.read_manifest()["precision"])
-        target = pipeline.run_target(run)
-        result = pipeline.profile(run, target=target, precision=precision, device=device, quick=quick)
+        result = pipeline.profile(
+            run, target=chosen, precision=precision, device=device, options=options, notice=notice
+        )
     if as_json:
         print_json(result)
     else:
-        _show(result)
+        print_measurement(result)
     if "failed" in result:
-        raise MeasurementError(str(result["failed"]))
-    disturbed = [w for w in result["measured"]["warnings"] if w.startswith("contended")]
+        raise MeasurementError(str(result["failed"]), str(result.get("hint", "")))
+    disturbed = result["measured"]["invalid"]
     if disturbed and not allow_contended:
         raise MeasurementError(
             f"The measurement is not valid: {'; '.join(disturbed)}.",
-            "Stop other work and run again, or accept it with --allow-contended.",
+            "Stop other work, let the device cool and run again, or accept it with --allow-contended.",
         )
     return 0
 
 
-def _bundle(path: Path, device: str, quick: bool, threads: int) -> dict[str, Any]:
+def _bundle(path: Path, device: str, options: Any, notice: Any) -> dict[str, Any]:
     from edgedafl.export import read_bundle
     from edgedafl.stages import profile_bundle
 
     bundle = read_bundle(path)
     result = path.with_name(f"{path.name}.latency.json")
-    return {"measured": profile_bundle(bundle.directory, device, result, quick=quick, threads=threads).to_dict()}
-
-
-def _show(result: dict[str, Any]) -> None:
-    from edgedafl.units import format_duration
-
-    def time(value: float | None, count: int) -> str:
-        return format_duration(value / 1e9) if value is not None else f"n/a (n={count})"
-
-    measured = result.get("measured", {})
-    rows = [
-        [name, *(time(s[k], s["count"]) for k in ("minimum", "median", "p90", "p99")), str(s["count"])]
-        for name, s in measured.get("summaries", {}).items()
-    ]
-    if rows:
-        print_table(["measured", "min", "median", "p90", "p99", "samples"], rows)
-    for precision, gain in measured.get("speed_up", {}).items():
-        if gain is not None:
-            click.echo(f"{precision} is {gain:.2f} times as fast as fp32 (medians, measured in turn)")
-    for warning in measured.get("warnings", []):
-        click.echo(f"Warning: {warning}", err=True)
-    if "estimate" in result:
-        e = result["estimate"]
-        low, mid, high = (format_duration(e[k] / 1e9) for k in ("low", "median", "high"))
-        click.echo(f"{e['device']}: estimate, not measured: {mid} ({low} to {high}, tier {e['tier']})")
+    return {"measured": profile_bundle(bundle.directory, device, result, options, notice).to_dict()}

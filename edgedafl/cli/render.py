@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from edgedafl.distill import Progress
     from edgedafl.report import RunSummary
 
-__all__ = ["RunDisplay", "print_json", "print_summary", "print_table", "run_display"]
+__all__ = ["RunDisplay", "print_json", "print_measurement", "print_summary", "print_table", "run_display"]
+
+_LAYERS_SHOWN = 12
 
 
 def print_json(value: Any) -> None:
@@ -55,6 +57,46 @@ def print_summary(summary: RunSummary, directory: str) -> None:
     for text in summary.advice:
         click.echo(f"Note: {text}")
     click.echo(f"Report: {directory}/report.html")
+
+
+def print_measurement(result: dict[str, Any]) -> None:
+    """What a profile found: measured, estimated, doubts."""
+    from edgedafl.units import format_duration
+
+    def time(value: float | None, count: int) -> str:
+        return format_duration(value / 1e9) if value is not None else f"n/a (n={count})"
+
+    measured = result.get("measured", {})
+    rows = [
+        [name, *(time(s[k], s["count"]) for k in ("minimum", "median", "p90", "p99")), str(s["count"])]
+        for name, s in measured.get("summaries", {}).items()
+    ]
+    if rows:
+        print_table([measured["kind"], "min", "median", "p90", "p99", "samples"], rows)
+    for precision, gain in measured.get("speed_up", {}).items():
+        if gain is not None:
+            click.echo(f"{precision} is {gain:.2f} times as fast as fp32 (medians, measured in turn)")
+    for precision, bound in measured.get("mlperf_p90", {}).items():
+        click.echo(f"MLPerf single-stream, {precision}: 90th percentile {format_duration(bound / 1e9)}")
+    for precision, layers in measured.get("layers", {}).items():
+        rows = [
+            [
+                str(r.get("layer", r["node"])),
+                r["operator"],
+                format_duration(r["ns"] / 1e9),
+                f"{100 * r.get('share', 0):.1f} %",
+            ]
+            for r in layers[:_LAYERS_SHOWN]
+        ]
+        print_table([f"{precision}, slowest layers", "operator", "median", "share"], rows)
+    if result.get("recommendation"):
+        click.echo(result["recommendation"]["text"])
+    for warning in measured.get("warnings", []):
+        click.echo(f"Warning: {warning}", err=True)
+    if "estimate" in result:
+        e = result["estimate"]
+        low, mid, high = (format_duration(e[k] / 1e9) for k in ("low", "median", "high"))
+        click.echo(f"{e['device']}: estimate, not measured: {mid} ({low} to {high}, tier {e['tier']})")
 
 
 class RunDisplay:

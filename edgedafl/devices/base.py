@@ -1,38 +1,71 @@
-"""Where a bundle runs. A device carries files and runs commands; it knows no runtime."""
+"""What a device is: a place that carries files and runs commands. It knows no runtime."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edgedafl.errors import UsageError
+from edgedafl.errors import MeasurementError
 
-__all__ = ["Device", "find_device"]
+__all__ = ["Device", "DeviceLostError", "Outcome"]
+
+
+class DeviceLostError(MeasurementError):
+    """The connection went away; what ran on the device may still be running."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command answered.
+
+    Attributes:
+        code: Its exit status.
+        output: Standard output.
+        errors: Standard error.
+    """
+
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def last_words(self) -> str:
+        """The last line it said, for a message."""
+        said = (self.errors.strip() or self.output.strip()).splitlines()
+        return said[-1] if said else "no reason given"
 
 
 class Device(Protocol):
-    """A place to run a bundle's `bench`."""
+    """A place to run a bundle's `bench`.
+
+    Attributes:
+        name: As the user calls it.
+        python: Command that starts Python there.
+        scratch: Folder for temporary files, in the words of its shell.
+        emulated: Whether its times are no device's times.
+    """
 
     name: str
+    python: str
+    scratch: str
+    emulated: bool
 
-    def run_bundle(self, bundle: Path, arguments: list[str], result: Path, *, timeout: float) -> None:
-        """Push the bundle, run `bench` with `arguments`, pull its latency.json to `result`.
+    def run(self, script: str, *, timeout: float) -> Outcome:
+        """Run a POSIX shell script there.
 
         Raises:
-            MeasurementError: If the device cannot be reached or `bench` fails.
+            DeviceLostError: If the connection went away.
+            MeasurementError: If the device cannot be reached, refuses us, or takes longer than
+                `timeout` seconds.
         """
 
+    def push(self, files: Sequence[Path], folder: str) -> None:
+        """Copy files into an existing folder; raises as `run` does."""
 
-def find_device(name: str) -> Device:
-    """A device by name.
+    def pull(self, file: str, destination: Path) -> None:
+        """Copy one file back; raises as `run` does."""
 
-    Raises:
-        UsageError: If the name is not known.
-    """
-    from edgedafl.devices.local import LocalDevice
-
-    if name == "local":
-        return LocalDevice()
-    raise UsageError(
-        f"There is no device {name!r}.", "Known: local. Copy the bundle to another device and run ./bench there."
-    )
+    def close(self) -> None:
+        """Let go of the connection."""

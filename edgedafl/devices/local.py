@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 import shutil
-import subprocess
 import sys
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+from edgedafl.devices.base import Outcome
+from edgedafl.devices.program import run_program
 from edgedafl.errors import MeasurementError
 
 __all__ = ["LocalDevice"]
 
 
 class LocalDevice:
-    """Runs a bundle in a temporary copy, in a process of its own."""
+    """Runs a bundle in a temporary copy, in a process of its own.
+
+    The same Python interpreter, so that the bundle finds the ONNX Runtime installed here.
+    """
 
     name = "local"
+    scratch = "${TMPDIR:-/tmp}"
+    emulated = False
 
-    def run_bundle(self, bundle: Path, arguments: list[str], result: Path, *, timeout: float) -> None:
-        """See `Device.run_bundle`."""
-        with tempfile.TemporaryDirectory(prefix="edgedafl-") as folder:
-            place = Path(folder) / bundle.name
-            shutil.copytree(bundle, place)
-            bench = place / "bench"
-            # The same interpreter, so that the bundle finds the ONNX Runtime installed here.
-            python = bench.read_bytes().startswith(b"#!/usr/bin/env python3")
-            command = [sys.executable, str(bench)] if python else [str(bench)]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            try:
-                done = subprocess.run(
-                    [*command, *arguments, "--output", str(place / "latency.json")],
-                    capture_output=True, text=True, timeout=timeout, check=False, env=environment,
-                )  # fmt: skip
-            except subprocess.TimeoutExpired as error:
-                raise MeasurementError(f"bench did not end within {timeout:.0f} s on this machine.") from error
-            written = place / "latency.json"
-            if not written.is_file():
-                reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or ["no reason given"]
-                raise MeasurementError(
-                    f"bench failed on this machine (exit {done.returncode}): {reason[0]}",
-                    f"Run {bundle / 'bench'} by hand to see more.",
-                )
-            result.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(written, result)
+    def __init__(self) -> None:
+        self.python = shlex.quote(sys.executable)
+
+    def run(self, script: str, *, timeout: float) -> Outcome:
+        """See `Device.run`."""
+        return run_program(["sh", "-s"], where="This machine", timeout=timeout, given=script)
+
+    def push(self, files: Sequence[Path], folder: str) -> None:
+        """See `Device.push`."""
+        for file in files:
+            shutil.copy(file, folder)
+
+    def pull(self, file: str, destination: Path) -> None:
+        """See `Device.pull`."""
+        try:
+            shutil.copyfile(file, destination)
+        except OSError as error:
+            raise MeasurementError(f"{file!r} cannot be read: {error.strerror}.") from error
+
+    def close(self) -> None:
+        """Nothing to let go of."""

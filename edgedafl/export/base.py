@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -14,11 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 
-from edgedafl.errors import UsageError
 from edgedafl.rundir import write_atomic
 from edgedafl.targets import Target
 
-__all__ = ["Artifacts", "Bundle", "Exporter", "read_bundle", "write_bundle"]
+__all__ = ["SCHEMA", "Artifacts", "Bundle", "Exporter", "write_bundle"]
 
 SCHEMA = 1
 
@@ -35,6 +35,9 @@ class Artifacts:
         inputs: Example images, float32 (N,C,H,W) in model space.
         labels: Class names or indices, in order.
         provenance: Teacher digest, versions, seed.
+        calibration: More images like `inputs`, for runtimes that quantize by themselves.
+        agreements: Synthetic agreement by precision.
+        card: What the model card says of its making, by name.
     """
 
     models: dict[str, onnx.ModelProto]
@@ -43,6 +46,9 @@ class Artifacts:
     preprocess: dict[str, Any]
     inputs: np.ndarray
     provenance: dict[str, Any] = field(default_factory=dict)
+    calibration: np.ndarray = field(default_factory=lambda: np.zeros((0,), np.float32))
+    agreements: dict[str, float] = field(default_factory=dict)
+    card: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,13 @@ class Exporter(Protocol):
 
     def export(self, artifacts: Artifacts, target: Target, directory: Path) -> Bundle:
         """Write the bundle into an empty directory."""
+
+    def answer(self, file: Path, images: np.ndarray) -> np.ndarray:
+        """Scores (N,K) of one of its model files for float32 images (N,C,H,W) in model space.
+
+        Raises:
+            EnvironmentMissingError: If its runtime is not installed here.
+        """
 
 
 def write_bundle(
@@ -109,30 +122,8 @@ def write_bundle(
     return bundle
 
 
-def read_bundle(directory: Path) -> Bundle:
-    """Open a bundle and check every file against its digest.
-
-    Raises:
-        UsageError: If it is no bundle, or a file is missing or changed.
-    """
-    try:
-        manifest = json.loads((directory / "manifest.json").read_text("utf-8"))
-        digests = dict(manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{str(directory)!r} is not a bundle: {error}.", "Give a folder below bundles/.") from error
-    for name, digest in digests.items():
-        file = directory / name
-        if not file.is_file():
-            raise UsageError(f"The bundle {str(directory)!r} lacks {name}.", "Export it again.")
-        if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-            raise UsageError(f"{name} of the bundle {str(directory)!r} was changed.", "Export it again.")
-    return Bundle(directory, manifest)
-
-
 def _archive(directory: Path) -> bytes:
     """A tar.gz whose bytes depend on the contents alone."""
-    import gzip
-
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for file in sorted(directory.iterdir()):

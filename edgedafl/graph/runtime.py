@@ -13,6 +13,8 @@ from edgedafl.errors import UnsupportedModelError
 __all__ = ["open_session", "run_batched"]
 
 _ERRORS_ONLY = 3
+# Models and their shapes are their owner's business.
+ort.disable_telemetry_events()
 
 
 def open_session(

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgedafl.errors import MeasurementError
-from edgedafl.latency.statistics import LatencySummary, ratio_of_medians, summarize
+from edgedafl.latency.statistics import LatencySummary, early_stopping_bound, ratio_of_medians, summarize
+from edgedafl.latency.verdict import CONTENDED, THROTTLED, doubts_of
 
-__all__ = ["Estimate", "LatencyFigure", "Measurement", "read_measurement"]
+__all__ = ["EMULATED", "Estimate", "LatencyFigure", "Measurement", "read_measurement"]
 
-# Above these the machine was not ours alone while measuring.
-OTHER_LOAD_LIMIT = 0.10
-STEAL_LIMIT = 0.01
-DRIFT_LIMIT = 0.05
+EMULATED = "emulated"
+_MLPERF_PERCENTILE = 0.90
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class Measurement:
         raw: The device's `latency.json`.
         summaries: By precision.
         warnings: What makes the figures doubtful.
+        kind: `measured`, or `emulated` where the times say nothing about a device.
     """
 
     device: str
@@ -34,6 +34,19 @@ class Measurement:
     summaries: dict[str, LatencySummary]
     warnings: tuple[str, ...] = ()
     kind: str = "measured"
+
+    @property
+    def invalid(self) -> tuple[str, ...]:
+        """Those of the warnings that forbid to use the figures."""
+        return tuple(w for w in self.warnings if w.startswith((CONTENDED, THROTTLED)))
+
+    @property
+    def mlperf(self) -> dict[str, float]:
+        """90th percentile in nanoseconds that MLPerf's early stopping grants, by precision."""
+        if not self.raw.get("mlperf"):
+            return {}
+        bounds = {n: early_stopping_bound(v, _MLPERF_PERCENTILE) for n, v in self.raw["samples_ns"].items()}
+        return {name: bound for name, bound in bounds.items() if bound is not None}
 
     def speed_up(self, precision: str, reference: str = "fp32") -> float | None:
         """How many times faster a precision is than another of the same run."""
@@ -50,9 +63,13 @@ class Measurement:
             "device": self.device,
             "summaries": {name: s.to_dict() for name, s in self.summaries.items()},
             "warnings": list(self.warnings),
+            "invalid": list(self.invalid),
             **{k: facts[k] for k in ("quick", "batch", "timed", "environment", "checks") if k in facts},
             "warm_up_seconds": facts.get("warm_up_seconds"),
             "seconds": facts.get("seconds"),
+            "processes": facts.get("processes", 1),
+            "layers": facts.get("layers") or {},
+            "mlperf_p90": self.mlperf,
             "speed_up": {p: self.speed_up(p) for p in self.summaries if p != "fp32"},
         }
 
@@ -86,15 +103,6 @@ class Estimate:
 LatencyFigure = Measurement | Estimate
 
 
-@dataclass(frozen=True)
-class _Doubts:
-    found: list[str] = field(default_factory=list)
-
-    def add(self, condition: bool, text: str) -> None:
-        if condition:
-            self.found.append(text)
-
-
 def read_measurement(path: Path, device: str) -> Measurement:
     """Read a device's `latency.json` and judge it.
 
@@ -109,25 +117,5 @@ def read_measurement(path: Path, device: str) -> Measurement:
         raise MeasurementError(f"{str(path)!r} is no latency result: {error}.", "Run the profile again.") from error
     if raw.get("schema") != 1 or not summaries:
         raise MeasurementError(f"{str(path)!r} holds no samples of the known schema.", "Run the profile again.")
-    return Measurement(device, raw, summaries, _judge(raw, summaries))
-
-
-def _judge(raw: dict[str, Any], summaries: dict[str, LatencySummary]) -> tuple[str, ...]:
-    doubts = _Doubts()
-    facts = raw.get("environment", {})
-    other, steal = facts.get("other_load"), facts.get("steal_share")
-    doubts.add(
-        other is not None and other > OTHER_LOAD_LIMIT, f"contended: other processes used {other or 0:.0%} of a core"
-    )
-    doubts.add(
-        steal is not None and steal > STEAL_LIMIT, f"contended: {steal or 0:.1%} of the time was stolen by the host"
-    )
-    for name, summary in summaries.items():
-        moved = abs(summary.drift)
-        doubts.add(moved > DRIFT_LIMIT, f"{name} drifted by {summary.drift:+.1%} from the first to the last third")
-    for name, check in raw.get("checks", {}).items():
-        doubts.add(
-            not check["passed"], f"{name} answers differ from the build machine's ({check['relative_error']:.2g})"
-        )
-    doubts.add(bool(raw.get("quick")), "quick run: fewer samples than the protocol asks for")
-    return tuple(doubts.found)
+    kind = EMULATED if raw.get("kind") == EMULATED else "measured"
+    return Measurement(device, raw, summaries, doubts_of(raw, summaries), kind)

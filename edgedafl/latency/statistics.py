@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LatencySummary", "ratio_of_medians", "summarize"]
+__all__ = ["LatencySummary", "early_stopping_bound", "ratio_of_medians", "summarize"]
 
 # Samples below which a percentile is noise: MLPerf's early-stopping floors for one stream.
 P90_FLOOR = 64
@@ -78,6 +78,22 @@ def summarize(samples: list[int]) -> LatencySummary:
 def ratio_of_medians(slow: list[int], fast: list[int]) -> float:
     """How many times faster `fast` is, from samples that were taken in turn."""
     return float(np.median(slow) / np.median(fast))
+
+
+def early_stopping_bound(samples: list[int], percentile: float, confidence: float = 0.99) -> float | None:
+    """The latency that a percentile stays below with `confidence`: an order statistic.
+
+    As MLPerf's early stopping: of n samples the t slowest may be discarded, where t is the largest
+    number for which at most t of n exceed the percentile with a chance of 1 - confidence.
+
+    Returns:
+        Nanoseconds; None where there are too few samples (64 for 0.9, 662 for 0.99).
+    """
+    count, term, total, allowed = len(samples), percentile ** len(samples), 0.0, -1
+    while total + term <= 1 - confidence:
+        total, allowed = total + term, allowed + 1
+        term *= (count - allowed) / (allowed + 1) * (1 - percentile) / percentile
+    return float(sorted(samples)[count - allowed - 1]) if allowed >= 1 else None
 
 
 def _median_interval(values: np.ndarray) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,9 @@ from edgedafl.rundir import write_atomic
 from edgedafl.tasks import SINGLE_LABEL
 
 __all__ = ["CalibrationSet"]
+
+_TRAINING_IMAGES = 8192
+_TRAINING_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class CalibrationSet:
         probe_classes: The teacher's class for each probe image, (M,).
         preprocess: Map from pixels to model space.
         task: What the classes are of; see `tasks`.
+        training_pixels: uint8 (T,C,H,W), for quantization-aware training; may be empty.
+        training_logits: The teacher's logits for them, float32 (T,K).
     """
 
     pixels: np.ndarray
@@ -34,6 +39,8 @@ class CalibrationSet:
     probe_classes: np.ndarray
     preprocess: Preprocess
     task: str = SINGLE_LABEL
+    training_pixels: np.ndarray = field(default_factory=lambda: np.zeros((0,), np.uint8))
+    training_logits: np.ndarray = field(default_factory=lambda: np.zeros((0,), np.float32))
 
     @classmethod
     def balanced(
@@ -45,22 +52,27 @@ class CalibrationSet:
         probe_pixels: np.ndarray,
         probe_classes: np.ndarray,
         preprocess: Preprocess,
+        logits: np.ndarray | None = None,
         count: int = 256,
         seed: int = 0,
     ) -> CalibrationSet:
         """Draw `count` pool images, as evenly over the teacher's classes as the pool allows.
 
-        With several labels each combination of them is a class.
+        With several labels each combination of them is a class. With the pool's `logits` images
+        to train on are drawn the same way, as many as 32 MiB hold.
         """
-        if classes.ndim > 1:
-            classes = np.unique(classes, axis=0, return_inverse=True)[1].reshape(-1)
-        order = np.random.default_rng(seed).permutation(len(pixels))
-        rank = np.zeros(len(pixels), np.int64)
-        for k in np.unique(classes):
-            members = order[classes[order] == k]
-            rank[members] = np.arange(len(members))
-        chosen = order[np.argsort(rank[order], kind="stable")][:count]
-        return cls(pixels[np.sort(chosen)], probe_pixels, probe_classes, preprocess, task)
+        order = _balanced_order(classes, seed)
+        chosen = np.sort(order[:count])
+        found = cls(pixels[chosen], probe_pixels, probe_classes, preprocess, task)
+        if logits is None:
+            return found
+        fitting = max(1, min(_TRAINING_IMAGES, _TRAINING_BYTES // max(pixels[:1].nbytes, 1)))
+        rows = np.sort(order[:fitting])
+        return replace(found, training_pixels=pixels[rows], training_logits=logits[rows].astype(np.float32))
+
+    def training_batch(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images in model space and the teacher's logits of some training rows."""
+        return _to_model(self.training_pixels[rows], self.preprocess), self.training_logits[rows]
 
     def images(self) -> np.ndarray:
         """Calibration images as float32 in model space."""
@@ -87,6 +99,8 @@ class CalibrationSet:
             probe_pixels=self.probe_pixels,
             probe_classes=self.probe_classes,
             task=np.array(self.task),
+            training_pixels=self.training_pixels,
+            training_logits=self.training_logits,
             low=np.array(self.preprocess.low),
             high=np.array(self.preprocess.high),
         )
@@ -102,12 +116,27 @@ class CalibrationSet:
         try:
             with np.load(path, allow_pickle=False) as data:
                 preprocess = Preprocess(tuple(data["low"].tolist()), tuple(data["high"].tolist()))
-                return cls(data["pixels"], data["probe_pixels"], data["probe_classes"], preprocess, str(data["task"]))
+                main = (data["pixels"], data["probe_pixels"], data["probe_classes"], preprocess, str(data["task"]))
+                if "training_pixels" not in data:
+                    return cls(*main)
+                return cls(*main, data["training_pixels"], data["training_logits"])
         except (OSError, ValueError, KeyError) as error:
             raise UsageError(
                 f"{str(path)!r} is not a calibration set: {error}.",
                 "Give the calibration.npz of a run directory.",
             ) from error
+
+
+def _balanced_order(classes: np.ndarray, seed: int) -> np.ndarray:
+    """Rows in an order whose every beginning is as even over the classes as they allow."""
+    if classes.ndim > 1:
+        classes = np.unique(classes, axis=0, return_inverse=True)[1].reshape(-1)
+    order = np.random.default_rng(seed).permutation(len(classes))
+    rank = np.zeros(len(classes), np.int64)
+    for k in np.unique(classes):
+        members = order[classes[order] == k]
+        rank[members] = np.arange(len(members))
+    return np.asarray(order[np.argsort(rank[order], kind="stable")])
 
 
 def _to_model(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:

@@ -6,8 +6,7 @@ import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,79 +20,104 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from edgedafl.graph.edit import clamp_ir, fix_batch, strip_metadata
+from edgedafl.graph.edit import clamp_ir, strip_metadata
 from edgedafl.graph.half import to_half
-from edgedafl.graph.runtime import open_session, run_batched
-from edgedafl.quantize.calibration import CalibrationSet
+from edgedafl.quantize.ranges import least_error_ranges
 from edgedafl.targets import QuantizationScheme
-from edgedafl.tasks import agreement, predictions
 
-__all__ = ["METHODS", "Quantized", "quantize_model"]
+__all__ = ["METHODS", "quantize_graph", "weighted_nodes"]
 
-METHODS = {
+_CALIBRATORS = {
     "min-max": CalibrationMethod.MinMax,
     "percentile": CalibrationMethod.Percentile,
     "entropy": CalibrationMethod.Entropy,
 }
+METHODS = (*_CALIBRATORS, "mse")
+"""Names of the calibration methods."""
+
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 _WEIGHTED = ["Conv", "Gemm", "MatMul"]
-# What the CPU runtimes fuse beside the weighted layers.
-_BETWEEN = ["Add", "GlobalAveragePool", "AveragePool", "MaxPool", "Concat"]
+# What the CPU runtimes fuse beside the weighted layers. With the activations among them a layer's
+# integers span what is left after the activation, and no pair stands between the two.
+_BETWEEN = ["Relu", "Clip", "Add", "GlobalAveragePool", "AveragePool", "MaxPool", "Concat"]
+_LEVELS = 256
 
 
-@dataclass(frozen=True)
-class Quantized:
-    """An int8 model and how it was chosen.
-
-    Attributes:
-        model: The graph, batch 1.
-        method: Calibration method.
-        agreement: Top-1 agreement with the teacher on the probes, in [0, 1].
-        float_agreement: The same of the float model.
-        tried: Agreement of every method tried.
-        calibration: Digest of the calibration set.
-    """
-
-    model: onnx.ModelProto
-    method: str
-    agreement: float
-    float_agreement: float
-    tried: dict[str, float]
-    calibration: str
+def weighted_nodes(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes that carry weights, in graph order."""
+    return [node.name for node in model.graph.node if node.op_type in _WEIGHTED]
 
 
-def quantize_model(model: onnx.ModelProto, scheme: QuantizationScheme, calibration: CalibrationSet) -> Quantized:
-    """Quantize by every calibration method and keep the one that agrees best on the probes.
+def quantize_graph(
+    model: onnx.ModelProto,
+    scheme: QuantizationScheme,
+    images: np.ndarray,
+    method: str,
+    *,
+    exclude: Sequence[str] = (),
+    trainable: bool = False,
+) -> onnx.ModelProto:
+    """Put Q/DQ pairs where the scheme wants them.
 
     Args:
-        model: The float32 student with a free batch.
+        model: Float32 graph at batch 1.
         scheme: The target's integer scheme.
-        calibration: Generated images.
+        images: float32 (N,C,H,W) in model space, to collect activation ranges from.
+        method: One of METHODS.
+        exclude: Weighted nodes that stay float.
+        trainable: Leave weights and biases float, weights behind a Q/DQ pair, all in float32.
     """
-    images, classes = calibration.probe_images(), calibration.probe_classes
-    fixed = fix_batch(model, 1)
-    reference = _scores(fixed, images)
-    collected = calibration.images()
-    results: dict[str, tuple[float, float, onnx.ModelProto]] = {}
-    for method in METHODS:
-        candidate = _quantize(fixed, scheme, method, collected)
-        scores = _scores(candidate, images)
-        same = agreement(predictions(scores, calibration.task), classes)
-        results[method] = (same, -float(np.abs(scores - reference).mean()), candidate)
-    best = max(results, key=lambda name: results[name][:2])
-    share, _, chosen = results[best]
-    return Quantized(
-        model=chosen,
-        method=best,
-        agreement=share,
-        float_agreement=agreement(predictions(reference, calibration.task), classes),
-        tried={name: value[0] for name, value in results.items()},
-        calibration=calibration.digest,
-    )
+    options: dict[str, Any] = {
+        "ActivationSymmetric": scheme.symmetric_activations,
+        "WeightSymmetric": True,
+        "QuantizeBias": scheme.quantize_bias and not trainable,
+        "AddQDQPairToWeight": trainable,
+    }
+    operators = [*_WEIGHTED, *_BETWEEN] if scheme.outputs else list(_WEIGHTED)
+    if not scheme.outputs:
+        # TensorRT adds residuals in the float type of the remainder; quantized sums cost it reformats.
+        options["DedicatedQDQPair"] = True
+        options["OpTypesToExcludeOutputQuantization"] = [*_WEIGHTED, *_BETWEEN]
+    if method not in _CALIBRATORS:
+        ranges = least_error_ranges(model, images, levels=_LEVELS, symmetric=scheme.symmetric_activations)
+        options["TensorQuantOverrides"] = {
+            name: [{"rmin": np.float32(found.low), "rmax": np.float32(found.high)}] for name, found in ranges.items()
+        }
+        images = images[:1]
+    quantized = _run_quantizer(model, scheme, images, method, operators, options, list(exclude))
+    if scheme.remainder == "float16" and not trainable:
+        quantized = to_half(quantized)
+    strip_metadata(quantized)
+    clamp_ir(quantized, model.ir_version)
+    return quantized
 
 
-def _scores(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
-    return run_batched(open_session(model), images, batch=1)
+def _run_quantizer(
+    model: onnx.ModelProto,
+    scheme: QuantizationScheme,
+    images: np.ndarray,
+    method: str,
+    operators: list[str],
+    options: dict[str, Any],
+    exclude: list[str],
+) -> onnx.ModelProto:
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        source, result = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+        onnx.save(model, source)
+        quantize_static(
+            source,
+            result,
+            _Reader(model.graph.input[0].name, images),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=operators,
+            nodes_to_exclude=exclude,
+            per_channel=scheme.per_channel,
+            activation_type=_TYPES[scheme.activations],
+            weight_type=_TYPES[scheme.weights],
+            calibrate_method=_CALIBRATORS.get(method, CalibrationMethod.MinMax),
+            extra_options=options,
+        )
+        return onnx.load(result)
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -104,42 +128,6 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._rows, None)
-
-
-def _quantize(model: onnx.ModelProto, scheme: QuantizationScheme, method: str, images: np.ndarray) -> onnx.ModelProto:
-    options: dict[str, Any] = {
-        "ActivationSymmetric": scheme.symmetric_activations,
-        "WeightSymmetric": True,
-        "QuantizeBias": scheme.quantize_bias,
-    }
-    # TensorRT adds residuals in the float type of the remainder; quantized sums cost it reformats.
-    operators = list(_WEIGHTED)
-    if scheme.outputs:
-        operators = [*_WEIGHTED, *_BETWEEN]
-    else:
-        options["DedicatedQDQPair"] = True
-        options["OpTypesToExcludeOutputQuantization"] = [*_WEIGHTED, *_BETWEEN, "Relu", "Clip"]
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        source, result = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        onnx.save(model, source)
-        quantize_static(
-            source,
-            result,
-            _Reader(model.graph.input[0].name, images),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=operators,
-            per_channel=scheme.per_channel,
-            activation_type=_TYPES[scheme.activations],
-            weight_type=_TYPES[scheme.weights],
-            calibrate_method=METHODS[method],
-            extra_options=options,
-        )
-        quantized = onnx.load(result)
-    if scheme.remainder == "float16":
-        quantized = to_half(quantized)
-    strip_metadata(quantized)
-    clamp_ir(quantized, model.ir_version)
-    return quantized
 
 
 @contextlib.contextmanager

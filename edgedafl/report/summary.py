@@ -139,7 +139,12 @@ def _facts(manifest: dict[str, Any], results: dict[str, Any]) -> list[tuple[str,
         shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in distill["agreement"]["sets"].items())
         facts.append(("Synthetic agreement", shares))
     if quantize.get("method"):
-        facts.append(("Quantization", f"{quantize['method']} calibration on generated images"))
+        facts.append(
+            (
+                "Quantization",
+                f"{quantize['method']} calibration on generated images, {100 * quantize.get('coverage', 0):.1f} % of the MACs in integers",
+            )
+        )
     if estimate:
         low, mid, high = (format_duration(estimate[k] / 1e9) for k in ("low", "median", "high"))
         facts.append(
@@ -152,7 +157,7 @@ def _facts(manifest: dict[str, Any], results: dict[str, Any]) -> list[tuple[str,
         environment = measured["environment"]
         facts.append(
             (
-                "Measured on",
+                "Emulated on (no device's times)" if measured["kind"] == "emulated" else "Measured on",
                 f"{environment.get('cpu') or environment.get('board')}, {environment['runtime']}, {environment['threads']} thread(s), batch 1",
             )
         )
@@ -190,7 +195,30 @@ def _advice(results: dict[str, Any]) -> list[str]:
     profile = results.get("profile", {})
     advice += profile.get("measured", {}).get("warnings", [])
     if profile.get("recommendation"):
-        advice.append(profile["recommendation"])
+        advice.append(profile["recommendation"]["text"])
+    if profile.get("failed"):
+        advice.append(f"The latency was not measured: {profile['failed']}")
+    return [*advice, *_integer_advice(results.get("quantize", {}))]
+
+
+def _integer_advice(quantize: dict[str, Any]) -> list[str]:
+    """What accuracy control did, and what it could not."""
+    advice = list(quantize.get("advice", []))
+    if quantize.get("trained"):
+        advice.append(
+            "The int8 weights were trained under rounding on generated images: calibration alone lost too much."
+        )
+    kept = quantize.get("kept_float", [])
+    if kept:
+        names = ", ".join(row["layer"] for row in kept)
+        advice.append(
+            f"{len(kept)} layers stay float so that int8 loses at most {100 * quantize['max_drop']:.2f} points "
+            f"of agreement: {names}; {100 * quantize['coverage']:.1f} % of the MACs run in integers."
+        )
+    if quantize.get("holds") is False:
+        advice.append(
+            f"int8 loses more than the allowed {100 * quantize['max_drop']:.2f} points of agreement: use fp32 or fp16."
+        )
     return advice
 
 

@@ -3,13 +3,14 @@
 from edgedafl.stages.distill import assist, distill_stage
 from edgedafl.stages.export import export_stage
 from edgedafl.stages.prepare import Plan, options_of, prepare, record
-from edgedafl.stages.profile import profile_bundle, profile_stage
+from edgedafl.stages.profile import profile_bundle, profile_stage, require_device
 from edgedafl.stages.quantize import quantize_stage
-from edgedafl.stages.verify import compare_models, verify_stage
+from edgedafl.stages.verify import check_answers, compare_models, verify_stage
 
 __all__ = [
     "Plan",
     "assist",
+    "check_answers",
     "compare_models",
     "distill_stage",
     "export_stage",
@@ -19,5 +20,6 @@ __all__ = [
     "profile_stage",
     "quantize_stage",
     "record",
+    "require_device",
     "verify_stage",
 ]

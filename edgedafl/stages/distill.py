@@ -137,6 +137,7 @@ def _write(outcome: Distillation, plan: Plan, run: RunDirectory) -> list[Path]:
     CalibrationSet.balanced(
         pixels.numpy(),
         predictions(logits.numpy(), spec.task),
+        logits=logits.float().numpy(),
         task=spec.task,
         probe_pixels=probe_pixels,
         probe_classes=probe_classes,

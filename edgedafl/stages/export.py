@@ -19,6 +19,7 @@ from edgedafl.targets import Target
 __all__ = ["artifacts_of", "bundle_dir", "export_stage"]
 
 _EXAMPLES = 16
+_CALIBRATION = 128
 
 
 def bundle_dir(run: RunDirectory, target: Target) -> Path:
@@ -54,7 +55,34 @@ def artifacts_of(run: RunDirectory, target: Target, precision: str) -> Artifacts
             "versions": manifest["versions"],
             "calibration": calibration.digest,
         },
+        calibration=calibration.images()[:_CALIBRATION].astype(np.float32),
+        agreements=_result(manifest, stage_name("quantize", run, target)).get("agreements", {}),
+        card=_card(manifest, _result(manifest, stage_name("quantize", run, target))),
     )
+
+
+def _result(manifest: dict[str, Any], stage: str) -> dict[str, Any]:
+    result: dict[str, Any] = manifest.get("stages", {}).get(stage, {}).get("result", {})
+    return result
+
+
+def _card(manifest: dict[str, Any], quantize: dict[str, Any]) -> dict[str, str]:
+    student, distill = manifest["student"], _result(manifest, "distill")
+    card = {
+        "Student": f"{student['name']}, {student['parameters']:,} weights, {student['macs']:,} MACs per image, "
+        f"{student['num_classes']} classes ({manifest['teacher']['task']})",
+    }
+    if distill:
+        card["Distillation"] = (
+            f"{distill['method']}, {distill['steps']} steps, {distill['queries']:,} images shown to the teacher"
+        )
+    if "method" in quantize:
+        trained = ", weights trained under rounding" if quantize["trained"] else ""
+        card["Quantization"] = (
+            f"{quantize['method']} calibration on generated images{trained}, "
+            f"{100 * quantize['coverage']:.1f} % of the MACs in integers"
+        )
+    return card
 
 
 def export_stage(run: RunDirectory, target: Target, precision: str, exporter: str | None = None) -> dict[str, Any]:

@@ -1,32 +1,38 @@
-"""Stage: latency, measured on this host and estimated for a target that is not attached."""
+"""Stage: latency, measured where a device is at hand and estimated where none is."""
 
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgedafl.devices import find_device
+from edgedafl.devices import find_device, look_up, run_bundle
 from edgedafl.errors import MeasurementError
 from edgedafl.export import find_exporter
 from edgedafl.graph.cost import layer_costs
 from edgedafl.graph.image_input import find_image_input
+from edgedafl.graph.layer_names import layer_names, name_layers
 from edgedafl.graph.load import load_onnx, sha256_of
-from edgedafl.latency import Measurement, estimate_latency, read_measurement
+from edgedafl.latency import EMULATED, BenchOptions, Measurement, estimate_latency, read_measurement
+from edgedafl.quantize import within_drop
 from edgedafl.rundir import RunDirectory, digest_of
 from edgedafl.stages.distill import STUDENT
-from edgedafl.stages.export import artifacts_of
+from edgedafl.stages.export import artifacts_of, bundle_dir, export_stage
 from edgedafl.stages.quantize import quantize_stage, stage_name
 from edgedafl.targets import Target, find_target
 
-__all__ = ["host_target", "profile_bundle", "profile_stage"]
+__all__ = ["host_target", "profile_bundle", "profile_path", "profile_stage", "require_device"]
 
-_BENCH_SECONDS = 900
 # int8 has to win by this much before it is called the faster one.
 _WORTH_IT = 1.05
+_HERE = ("local", "none")
+_GREETING_SECONDS = 30.0
+Notice = Callable[[str], None]
 
 
 def host_target() -> Target:
@@ -34,37 +40,93 @@ def host_target() -> Target:
     return find_target("rpi5" if platform.machine() in ("aarch64", "arm64") else "x86-64-vnni")
 
 
-def profile_bundle(bundle: Path, device: str, result: Path, *, quick: bool, threads: int = 1) -> Measurement:
+def profile_path(run: RunDirectory, device: str) -> Path:
+    """Where a device's samples lie."""
+    return run.path / "profile" / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', device).strip('-')}.json"
+
+
+def require_device(device: str) -> None:
+    """See that a device answers.
+
+    Raises:
+        UsageError: If there is none of that name.
+        MeasurementError: If it cannot be reached.
+    """
+    place = find_device(device)
+    try:
+        place.run("true", timeout=_GREETING_SECONDS)
+    finally:
+        place.close()
+
+
+def profile_bundle(
+    bundle: Path, device: str, result: Path, options: BenchOptions | None = None, notice: Notice = lambda _: None
+) -> Measurement:
     """Run a bundle's `bench` on a device and read what it measured.
 
     Raises:
         MeasurementError: If the device or the measurement fails.
     """
-    arguments = ["--threads", str(threads), *(["--quick"] if quick else [])]
-    find_device(device).run_bundle(bundle, arguments, result, timeout=_BENCH_SECONDS)
-    return read_measurement(result, device)
+    asked = options or BenchOptions()
+    place = find_device(device)
+    try:
+        run_bundle(place, bundle, asked.arguments(), result, timeout=asked.timeout, keep=asked.keep, notice=notice)
+    finally:
+        place.close()
+    found = read_measurement(result, device)
+    return replace(found, kind=EMULATED) if place.emulated else found
 
 
-def profile_stage(run: RunDirectory, target: Target, precision: str, *, device: str, quick: bool) -> dict[str, Any]:
-    """Measure the CPU artifact here; estimate the target. Returns the stage's result.
+def profile_stage(
+    run: RunDirectory,
+    target: Target,
+    precision: str,
+    *,
+    device: str,
+    options: BenchOptions | None = None,
+    max_drop: float | None = None,
+    notice: Notice = lambda _: None,
+) -> dict[str, Any]:
+    """Measure where asked, estimate the target where it is not attached. Returns the stage's result.
 
     A failed measurement costs the run nothing else: it is recorded as such.
+
+    Args:
+        run: A run with a bundle for `target`.
+        target: The target.
+        precision: The artifact's.
+        device: `local` measures the CPU artifact on this machine, `none` nothing; any other device
+            gets the target's own bundle.
+        options: Of the measurement.
+        max_drop: Loss of agreement that a recommended precision may have.
+        notice: Called with what happens on the device.
     """
     result: dict[str, Any] = {}
     host = host_target()
     student = load_onnx(run.path / STUDENT).model
-    if target.name != host.name:
+    if device in _HERE and target.name != host.name:
         layers = layer_costs(student, find_image_input(student))
         result["estimate"] = estimate_latency(layers, target, precision).to_dict()
-    if device != "none":
-        result |= _measure(run, host, precision, device=device, quick=quick)
+    if device == "local":
+        result |= _measure_here(run, host, precision, options, notice)
+    elif device != "none":
+        look_up(device)
+        export_stage(run, target, precision)
+        result |= _measure(run, bundle_dir(run, target), device, options, notice)
+    if "measured" in result:
+        names = layer_names(student)
+        rows = result["measured"]["layers"]
+        result["measured"]["layers"] = {kind: name_layers(found, names) for kind, found in rows.items()}
+        result["recommendation"] = _recommend(run, target if device != "local" else host, result["measured"], max_drop)
     name = stage_name("profile", run, target)
-    files = [run.path / "profile" / f"{device}.json"]
+    files = [path for path in [profile_path(run, device)] if path.is_file()]
     run.finish(name, digest_of(sha256_of(run.path / STUDENT)), files, result)
     return result
 
 
-def _measure(run: RunDirectory, host: Target, precision: str, *, device: str, quick: bool) -> dict[str, Any]:
+def _measure_here(
+    run: RunDirectory, host: Target, precision: str, options: BenchOptions | None, notice: Notice
+) -> dict[str, Any]:
     # On CPUs float16 is emulated: the CPU artifact beside an fp16 target is fp32 against int8.
     kind = "fp32" if precision == "fp32" else "int8"
     quantize_stage(run, host, kind)
@@ -72,21 +134,44 @@ def _measure(run: RunDirectory, host: Target, precision: str, *, device: str, qu
     folder = Path(tempfile.mkdtemp(prefix="edgedafl-profile-"))
     try:
         bundle = find_exporter("onnx").export(artifacts, host, folder / "bundle")
-        measurement = profile_bundle(bundle.directory, device, run.path / "profile" / f"{device}.json", quick=quick)
-    except MeasurementError as error:
-        return {"failed": error.message}
+        return _measure(run, bundle.directory, "local", options, notice)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return {"measured": measurement.to_dict(), "recommendation": _recommend(measurement)}
 
 
-def _recommend(measurement: Measurement) -> str:
-    gain = measurement.speed_up("int8")
-    if gain is None:
-        return ""
-    if gain >= _WORTH_IT:
-        return f"On this host the int8 artifact is {gain:.2f} times as fast as fp32 (medians, measured in turn)."
-    return (
-        f"On this host int8 gains nothing over fp32 ({gain:.2f} times as fast, measured in turn): "
-        "fp32 is the better artifact here unless size matters more."
-    )
+def _measure(
+    run: RunDirectory, bundle: Path, device: str, options: BenchOptions | None, notice: Notice
+) -> dict[str, Any]:
+    try:
+        found = profile_bundle(bundle, device, profile_path(run, device), options, notice)
+    except MeasurementError as error:
+        return {"failed": error.message, "hint": error.hint}
+    return {"measured": found.to_dict()}
+
+
+def _recommend(
+    run: RunDirectory, target: Target, measured: dict[str, Any], max_drop: float | None
+) -> dict[str, str | float]:
+    """The fastest precision that keeps the agreement, by what was measured."""
+    if measured["kind"] == EMULATED:
+        return {}
+    medians = {kind: summary["median"] for kind, summary in measured["summaries"].items()}
+    stage = run.stage(stage_name("quantize", run, target))
+    agreement = stage.result.get("agreements", {}) if stage else {}
+    kept = {kind: ns for kind, ns in medians.items() if within_drop(agreement, kind, max_drop)}
+    if not kept:
+        return {}
+    widest = next(kind for kind in ("fp32", "fp16", "int8") if kind in kept)
+    fastest = min(kept, key=lambda kind: kept[kind])
+    gain = kept[widest] / kept[fastest]
+    where = "this host" if measured["device"] == "local" else measured["device"]
+    dropped = ", ".join(sorted(set(medians) - set(kept)))
+    beside = f" {dropped} loses more agreement than allowed." if dropped else ""
+    if fastest == widest or gain < _WORTH_IT:
+        rest = ", ".join(f"{kind} {kept[widest] / ns:.2f} times" for kind, ns in kept.items() if kind != widest)
+        text = (
+            f"On {where} {widest} is the better artifact ({rest} as fast, measured in turn) unless size matters more."
+        )
+        return {"precision": widest, "text": text + beside if rest else f"On {where}: {widest}.{beside}"}
+    text = f"On {where} the {fastest} artifact is {gain:.2f} times as fast as {widest} (medians, measured in turn)."
+    return {"precision": fastest, "gain": gain, "text": text + beside}

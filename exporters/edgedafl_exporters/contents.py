@@ -1,31 +1,69 @@
-"""What all bundles share: model bytes, example inputs and outputs, manifest entries, README."""
+"""What all bundles share: model bytes, example inputs and outputs, manifest entries, `bench`."""
 
 from __future__ import annotations
 
 import io
-import string
+import zipfile
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgedafl import __version__
-from edgedafl.export import Artifacts
+from edgedafl.devices import facts_script
+from edgedafl.export import Artifacts, Bundle, write_bundle
 from edgedafl.graph.edit import model_bytes
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.targets import Target
+from edgedafl_exporters.documents import bill_of_materials, model_card, readme
 
-__all__ = [
-    "base_entries",
-    "expected_io",
-    "expected_outputs",
-    "model_files",
-    "readme",
-    "template",
-]
+__all__ = ["TOLERANCES", "answer_with_onnxruntime", "compose", "expected_outputs", "model_files", "template"]
 
 # A float32 graph may differ by rounding; an integer one by two steps of its last quantizer.
 TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2, "int8": 5e-2}
+
+
+def compose(
+    artifacts: Artifacts,
+    target: Target,
+    directory: Path,
+    *,
+    exporter: str,
+    variants: dict[str, str],
+    files: dict[str, bytes],
+    outputs: dict[str, np.ndarray],
+    bench: str = "bench_cpu.py",
+    readme_name: str = "README_cpu.md",
+    changes: dict[str, Any] | None = None,
+    executable: tuple[str, ...] = ("bench",),
+) -> Bundle:
+    """Write a bundle: an exporter's own files, and beside them what every bundle carries.
+
+    Args:
+        artifacts: What there is to ship.
+        target: For what.
+        directory: Where to.
+        exporter: Name of the exporter.
+        variants: File of each precision.
+        files: The exporter's files by name.
+        outputs: Expected scores of `artifacts.inputs` by precision.
+        bench: Template of `bench`.
+        readme_name: Template of the README.
+        changes: Manifest entries that differ from the target's.
+        executable: Names that get the x bit.
+    """
+    entries = {**_entries(artifacts, target, exporter, variants), **(changes or {})}
+    common = {
+        "expected_io.npz": _expected_io(artifacts, outputs),
+        "bench": template(bench).encode(),
+        "facts.sh": facts_script().encode(),
+        "README.md": readme(template(readme_name), entries, target),
+        "model-card.md": model_card(entries, artifacts, target),
+    }
+    merged = {**files, **common}
+    merged["sbom.cdx.json"] = bill_of_materials(entries, merged)
+    return write_bundle(directory, merged, entries, executable=executable)
 
 
 def expected_outputs(artifacts: Artifacts) -> dict[str, np.ndarray]:
@@ -36,7 +74,22 @@ def expected_outputs(artifacts: Artifacts) -> dict[str, np.ndarray]:
     }
 
 
-def expected_io(artifacts: Artifacts, outputs: dict[str, np.ndarray]) -> bytes:
+def answer_with_onnxruntime(file: Path, images: np.ndarray) -> np.ndarray:
+    """Scores of a shipped .onnx or .ort file for float32 images (N,C,H,W) in model space."""
+    return run_batched(open_session(file), images, batch=1)
+
+
+def model_files(artifacts: Artifacts, variants: dict[str, str]) -> dict[str, bytes]:
+    """The .onnx files of a bundle; `variants` maps a precision to its file."""
+    return {variants[precision]: model_bytes(model) for precision, model in artifacts.models.items()}
+
+
+def template(name: str) -> str:
+    """A text file of the templates folder."""
+    return resources.files("edgedafl_exporters.templates").joinpath(name).read_text("utf-8")
+
+
+def _expected_io(artifacts: Artifacts, outputs: dict[str, np.ndarray]) -> bytes:
     """The .npz that `bench` checks against: `image`, and one array of logits per precision."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {"image": artifacts.inputs, **outputs}
@@ -46,8 +99,6 @@ def expected_io(artifacts: Artifacts, outputs: dict[str, np.ndarray]) -> bytes:
 
 def _stable_zip(blob: bytes) -> bytes:
     """Rewrite a zip with fixed times: the same run gives the same bytes."""
-    import zipfile
-
     result = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(blob)) as old, zipfile.ZipFile(result, "w") as new:
         for item in sorted(old.namelist()):
@@ -57,8 +108,7 @@ def _stable_zip(blob: bytes) -> bytes:
     return result.getvalue()
 
 
-def base_entries(artifacts: Artifacts, target: Target, *, exporter: str, variants: dict[str, str]) -> dict[str, Any]:
-    """Manifest entries; `variants` maps a precision to its file."""
+def _entries(artifacts: Artifacts, target: Target, exporter: str, variants: dict[str, str]) -> dict[str, Any]:
     model = artifacts.models[artifacts.primary]
     opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     return {
@@ -78,31 +128,3 @@ def base_entries(artifacts: Artifacts, target: Target, *, exporter: str, variant
         "ir_version": model.ir_version,
         "provenance": artifacts.provenance,
     }
-
-
-def template(name: str) -> str:
-    """A text file of the templates folder."""
-    return resources.files("edgedafl_exporters.templates").joinpath(name).read_text("utf-8")
-
-
-def readme(name: str, entries: dict[str, Any], target: Target) -> bytes:
-    """Fill a README template."""
-    preprocess = entries["preprocess"]
-    values = {
-        "student": entries["student"],
-        "title": target.title,
-        "primary": entries["primary"],
-        "precision": entries["precision"],
-        "runtime_range": entries["runtime_range"],
-        "shape": "x".join(str(side) for side in entries["input"]["shape"]),
-        "scale": ", ".join(f"{v:.8g}" for v in preprocess["scale"]),
-        "offset": ", ".join(f"{v:.8g}" for v in preprocess["offset"]),
-        "power_hint": target.power_hint,
-        "notes": target.notes,
-    }
-    return string.Template(template(name)).substitute(values).encode()
-
-
-def model_files(artifacts: Artifacts, variants: dict[str, str]) -> dict[str, bytes]:
-    """The .onnx files of a bundle; `variants` maps a precision to its file."""
-    return {variants[precision]: model_bytes(model) for precision, model in artifacts.models.items()}

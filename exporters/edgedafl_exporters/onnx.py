@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgedafl.export import Artifacts, Bundle, write_bundle
+import numpy as np
+
+from edgedafl.export import Artifacts, Bundle
 from edgedafl.targets import Target
-from edgedafl_exporters.contents import (
-    base_entries,
-    expected_io,
-    expected_outputs,
-    model_files,
-    readme,
-    template,
-)
+from edgedafl_exporters.contents import answer_with_onnxruntime, compose, expected_outputs, model_files
 
 __all__ = ["OnnxExporter"]
 
@@ -26,9 +21,17 @@ class OnnxExporter:
     def export(self, artifacts: Artifacts, target: Target, directory: Path) -> Bundle:
         """Write the bundle."""
         variants = {precision: f"model.{precision}.onnx" for precision in artifacts.models}
-        files = model_files(artifacts, variants)
-        entries = base_entries(artifacts, target, exporter=self.name, variants=variants)
-        files["expected_io.npz"] = expected_io(artifacts, expected_outputs(artifacts))
-        files["bench"] = template("bench_ort.py").encode()
-        files["README.md"] = readme("README_ort.md", entries, target)
-        return write_bundle(directory, files, entries, executable=("bench",))
+        return compose(
+            artifacts,
+            target,
+            directory,
+            exporter=self.name,
+            variants=variants,
+            files=model_files(artifacts, variants),
+            outputs=expected_outputs(artifacts),
+            changes={"runtime": "onnxruntime"},
+        )
+
+    def answer(self, file: Path, images: np.ndarray) -> np.ndarray:
+        """Scores of a shipped file."""
+        return answer_with_onnxruntime(file, images)

@@ -8,19 +8,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from edgedafl.errors import EnvironmentMissingError
-from edgedafl.export import Artifacts, Bundle, write_bundle
+from edgedafl.export import Artifacts, Bundle
 from edgedafl.graph.edit import model_bytes
 from edgedafl.targets import Target
-from edgedafl_exporters.contents import (
-    base_entries,
-    expected_io,
-    expected_outputs,
-    readme,
-    template,
-)
+from edgedafl_exporters.contents import answer_with_onnxruntime, compose, expected_outputs
 
 __all__ = ["OrtExporter"]
 
@@ -43,12 +38,20 @@ class OrtExporter:
         files = _convert(artifacts.models, _PLATFORMS[target.architecture])
         source = f"model.{artifacts.primary}.onnx"
         files[source] = model_bytes(artifacts.models[artifacts.primary])
-        entries = base_entries(artifacts, target, exporter=self.name, variants=variants)
-        entries["source"] = source
-        files["expected_io.npz"] = expected_io(artifacts, expected_outputs(artifacts))
-        files["bench"] = template("bench_ort.py").encode()
-        files["README.md"] = readme("README_ort.md", entries, target)
-        return write_bundle(directory, files, entries, executable=("bench",))
+        return compose(
+            artifacts,
+            target,
+            directory,
+            exporter=self.name,
+            variants=variants,
+            files=files,
+            outputs=expected_outputs(artifacts),
+            changes={"runtime": "onnxruntime", "source": source},
+        )
+
+    def answer(self, file: Path, images: np.ndarray) -> np.ndarray:
+        """Scores of a shipped file."""
+        return answer_with_onnxruntime(file, images)
 
 
 def _convert(models: dict[str, onnx.ModelProto], platform: str) -> dict[str, bytes]:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedafl.export import Artifacts, Bundle, write_bundle
+from edgedafl.export import Artifacts, Bundle
 from edgedafl.targets import Target
 from edgedafl_exporters.contents import (
-    base_entries,
-    expected_io,
+    TOLERANCES,
+    answer_with_onnxruntime,
+    compose,
     expected_outputs,
     model_files,
-    readme,
     template,
 )
 
@@ -35,16 +35,26 @@ class TensorRtExporter:
     def export(self, artifacts: Artifacts, target: Target, directory: Path) -> Bundle:
         """Write the bundle."""
         variants = {precision: f"model.{precision}.onnx" for precision in artifacts.models}
-        files = model_files(artifacts, variants)
-        entries = base_entries(artifacts, target, exporter=self.name, variants=variants)
         outputs = expected_outputs(artifacts)
-        files["expected_io.npz"] = expected_io(artifacts, outputs)
-        files |= _raw_examples(artifacts, outputs)
-        files["variants.txt"] = _table(entries).encode()
+        files = {**model_files(artifacts, variants), **_raw_examples(artifacts, outputs)}
+        files["variants.txt"] = _table(artifacts, variants).encode()
         files["build.sh"] = template("build_trt.sh").encode()
-        files["bench"] = template("bench_trt.sh").encode()
-        files["README.md"] = readme("README_trt.md", entries, target)
-        return write_bundle(directory, files, entries, executable=("bench", "build.sh"))
+        return compose(
+            artifacts,
+            target,
+            directory,
+            exporter=self.name,
+            variants=variants,
+            files=files,
+            outputs=outputs,
+            bench="bench_trt.sh",
+            readme_name="README_trt.md",
+            executable=("bench", "build.sh"),
+        )
+
+    def answer(self, file: Path, images: np.ndarray) -> np.ndarray:
+        """Scores of a shipped file, from ONNX Runtime: engines exist on devices only."""
+        return answer_with_onnxruntime(file, images)
 
 
 def _raw_examples(artifacts: Artifacts, outputs: dict[str, np.ndarray]) -> dict[str, bytes]:
@@ -58,9 +68,7 @@ def _raw_examples(artifacts: Artifacts, outputs: dict[str, np.ndarray]) -> dict[
     return files
 
 
-def _table(entries: dict[str, object]) -> str:
+def _table(artifacts: Artifacts, variants: dict[str, str]) -> str:
     """Precision, file, tolerance and input name, for a shell that cannot read JSON."""
-    name = entries["input"]["name"]  # type: ignore[index]
-    rows = entries["variants"]
-    assert isinstance(rows, list)
-    return "".join(f"{r['precision']} {r['file']} {r['tolerance']} {name}\n" for r in rows)
+    name = artifacts.models[artifacts.primary].graph.input[0].name
+    return "".join(f"{precision} {file} {TOLERANCES[precision]} {name}\n" for precision, file in variants.items())

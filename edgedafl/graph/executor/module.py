@@ -102,6 +102,22 @@ class OnnxModule(nn.Module):
             self.register_buffer(buffer, torch.tensor(array.astype(np.float32)).to(self.dtype))
             self._buffer_of[tensor.name] = buffer
 
+    def make_trainable(self, names: Iterable[str]) -> dict[str, nn.Parameter]:
+        """Turn initializers into parameters; names that the module does not hold as tensors are left out.
+
+        Returns:
+            The parameters by initializer name.
+        """
+        found = {}
+        for name in names:
+            key = self._buffer_of.get(name)
+            if key is not None:
+                value = getattr(self, key)
+                delattr(self, key)
+                found[name] = nn.Parameter(value)
+                self.register_parameter(key, found[name])
+        return found
+
     def _plan(self, nodes: Sequence[onnx.NodeProto], *, release: bool = True) -> list[_Step]:
         last_use: dict[str, int] = {}
         for index, node in enumerate(nodes):

@@ -1,0 +1,81 @@
+"""How much of an integer model really runs in integers, once its runtime has fused it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnxruntime as ort
+
+from edgedafl.graph.cost import layer_costs
+from edgedafl.graph.image_input import find_image_input
+
+__all__ = ["Coverage", "integer_coverage"]
+
+_INTEGER = {
+    "QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "ConvIntegerToFloat",
+    "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearConvTranspose",
+}  # fmt: skip
+# By default x86 builds leave int8 activations in float; ARM builds fuse them.
+_ARM_TRANSFORM = ("session.qdqisint8allowed", "1")
+_ERRORS_ONLY = 3
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Weighted layers by the arithmetic they run in.
+
+    Attributes:
+        share: Multiply-accumulates in integers, over all, in [0, 1].
+        integer: Names of the layers that run in integers.
+        floating: Names of the others.
+    """
+
+    share: float
+    integer: tuple[str, ...]
+    floating: tuple[str, ...]
+
+
+def integer_coverage(model: onnx.ModelProto, *, runtime: str, architecture: str) -> Coverage:
+    """Count what runs in integers.
+
+    Args:
+        model: A quantized graph with static shapes.
+        runtime: `onnxruntime`: its own optimizer is asked, as it would act on `architecture`.
+            `tensorrt`: a layer counts whose data and weights both come out of DequantizeLinear,
+            which is the pattern its builder turns into integer kernels.
+        architecture: `aarch64` or `x86_64`.
+    """
+    image = find_image_input(model)
+    layers = layer_costs(model, image)
+    names = _fused_by_onnxruntime(model, architecture) if runtime == "onnxruntime" else _dequantized(model)
+    integer = [layer for layer in layers if layer.name in names]
+    total = sum(layer.macs for layer in layers)
+    share = sum(layer.macs for layer in integer) / total if total else 0.0
+    floating = tuple(layer.name for layer in layers if layer not in integer)
+    return Coverage(share, tuple(layer.name for layer in integer), floating)
+
+
+def _fused_by_onnxruntime(model: onnx.ModelProto, architecture: str) -> set[str]:
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    if architecture == "aarch64":
+        options.add_session_config_entry(*_ARM_TRANSFORM)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "optimized.onnx"
+        options.optimized_model_filepath = str(path)
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        optimized = onnx.load(path)
+    # Nodes that its optimizer moves get a suffix to their name.
+    return {node.name.split("_token_")[0] for node in optimized.graph.node if node.op_type in _INTEGER}
+
+
+def _dequantized(model: onnx.ModelProto) -> set[str]:
+    results = {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    return {
+        node.name
+        for node in model.graph.node
+        if len(node.input) > 1 and node.input[0] in results and node.input[1] in results
+    }

@@ -1,0 +1,50 @@
+"""Which layer of the student a node of its graph came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import onnx
+
+__all__ = ["layer_names", "name_layers"]
+
+
+def layer_names(model: onnx.ModelProto) -> dict[str, str]:
+    """Names of nodes and of their outputs to layer names, e.g. `node_Conv_139` to `blocks.0.conv1`.
+
+    A weighted node is named after its weights; one without weights after the last weighted node
+    above it and its own operator, e.g. `blocks.0.conv2 + Add`.
+    """
+    weights = {tensor.name for tensor in model.graph.initializer}
+    names: dict[str, str] = {}
+    above: dict[str, str] = {}
+    for node in model.graph.node:
+        own = next((name for name in node.input if name in weights and name.endswith(".weight")), "")
+        layer = own.removesuffix(".weight") or next((above[name] for name in node.input if name in above), "")
+        names[node.name] = layer if own or not layer else f"{layer} + {node.op_type}"
+        for output in node.output:
+            above[output] = layer
+            names[output] = names[node.name]
+    return {node: layer for node, layer in names.items() if layer}
+
+
+def name_layers(rows: Iterable[dict[str, Any]], names: dict[str, str]) -> list[dict[str, Any]]:
+    """Rows of a profiler (`node`, `operator`, `ns`) with their `layer` and `share`, slowest first.
+
+    Runtimes fuse nodes and give them names of their own; what cannot be traced back keeps the
+    runtime's name.
+    """
+    listed = list(rows)
+    total = sum(row["ns"] for row in listed) or 1
+    found = [{**row, "layer": _trace(row["node"], names), "share": row["ns"] / total} for row in listed]
+    return sorted(found, key=lambda row: -row["ns"])
+
+
+def _trace(node: str, names: dict[str, str]) -> str:
+    """By exact name, else by the longest known name within it (TensorRT joins names with ` + `)."""
+    plain = node.split("_token_", maxsplit=1)[0]
+    if plain in names:
+        return names[plain]
+    inside = [name for name in names if name in plain]
+    return names[max(inside, key=len)] if inside else node

@@ -1,0 +1,112 @@
+"""From a float student to the integer one that loses least, within an allowed drop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import onnx
+
+from edgedafl.graph.edit import fix_batch
+from edgedafl.quantize.calibration import CalibrationSet
+from edgedafl.quantize.control import KeptLayer, keep_worst_layers
+from edgedafl.quantize.fidelity import Fidelity, Judge
+from edgedafl.quantize.ptq import METHODS, quantize_graph
+from edgedafl.quantize.qat import train_quantized
+from edgedafl.targets import QuantizationScheme
+
+__all__ = ["Quantized", "quantize_model"]
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """An int8 model and how it was come by.
+
+    Attributes:
+        model: The graph, batch 1.
+        method: Calibration method.
+        fidelity: Agreement with the teacher and distance from the float scores, on the probes.
+        float_agreement: The float model's agreement, in [0, 1].
+        tried: Agreement of everything tried, by name.
+        trained: Whether its weights went through quantization-aware training.
+        kept: Layers that stay float, worst first.
+        holds: Whether the allowed drop holds; True where none was given.
+        calibration: Digest of the calibration set.
+    """
+
+    model: onnx.ModelProto
+    method: str
+    fidelity: Fidelity
+    float_agreement: float
+    tried: dict[str, float]
+    trained: bool = False
+    kept: tuple[KeptLayer, ...] = ()
+    holds: bool = True
+    calibration: str = ""
+
+    @property
+    def agreement(self) -> float:
+        """Of the int8 model, in [0, 1]."""
+        return self.fidelity.agreement
+
+
+def quantize_model(
+    model: onnx.ModelProto,
+    scheme: QuantizationScheme,
+    calibration: CalibrationSet,
+    *,
+    max_drop: float | None = None,
+) -> Quantized:
+    """Quantize by every calibration method and keep the one that agrees best on the probes.
+
+    Where the best loses more than `max_drop`, its weights are trained under rounding; where that
+    does not hold either, the worst layers stay float.
+
+    Args:
+        model: The float32 student with a free batch.
+        scheme: The target's integer scheme.
+        calibration: Generated images.
+        max_drop: Agreement that may be lost against the float model, in [0, 1]; None for any.
+    """
+    fixed = fix_batch(model, 1)
+    judge = Judge(fixed, calibration)
+    images = calibration.images()
+    best = _best_method(fixed, scheme, calibration, judge)
+
+    def holds(fidelity: Fidelity) -> bool:
+        return max_drop is None or judge.reference - fidelity.agreement <= max_drop + 1e-9
+
+    if holds(best.fidelity):
+        return best
+    source = fixed
+    if len(calibration.training_pixels):
+        trained = train_quantized(fixed, scheme, calibration, best.method)
+        candidate = quantize_graph(trained, scheme, images, best.method)
+        fidelity = judge.of(candidate)
+        tried = {**best.tried, f"{best.method}, trained": fidelity.agreement}
+        best = replace(best, tried=tried)
+        if fidelity.rank > best.fidelity.rank:
+            best, source = replace(best, model=candidate, fidelity=fidelity, trained=True), trained
+        if holds(best.fidelity):
+            return best
+    mixed = keep_worst_layers(source, scheme, images, best.method, judge, holds)
+    tried = {**best.tried, f"{best.method}, {len(mixed.kept)} layers float": mixed.fidelity.agreement}
+    if not mixed.holds:  # not even the float weights hold: integers are not to blame
+        return replace(best, tried=tried, holds=False)
+    return replace(best, model=mixed.model, fidelity=mixed.fidelity, tried=tried, kept=mixed.kept)
+
+
+def _best_method(
+    model: onnx.ModelProto, scheme: QuantizationScheme, calibration: CalibrationSet, judge: Judge
+) -> Quantized:
+    images = calibration.images()
+    candidates = {method: quantize_graph(model, scheme, images, method) for method in METHODS}
+    found = {method: judge.of(candidate) for method, candidate in candidates.items()}
+    best = max(found, key=lambda method: found[method].rank)
+    return Quantized(
+        model=candidates[best],
+        method=best,
+        fidelity=found[best],
+        float_agreement=judge.reference,
+        tried={method: fidelity.agreement for method, fidelity in found.items()},
+        calibration=calibration.digest,
+    )

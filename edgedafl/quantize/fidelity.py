@@ -1,0 +1,65 @@
+"""How near a model stays to the teacher and to its own float form, on probes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from edgedafl.graph.runtime import open_session, run_batched
+from edgedafl.quantize.calibration import CalibrationSet
+from edgedafl.tasks import agreement, predictions
+
+__all__ = ["Fidelity", "Judge", "within_drop"]
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Of one model.
+
+    Attributes:
+        agreement: Share of equal predictions with the teacher, in [0, 1].
+        distance: Mean absolute difference of its scores from the float model's.
+    """
+
+    agreement: float
+    distance: float
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Larger is better."""
+        return self.agreement, -self.distance
+
+
+class Judge:
+    """Compares models with a float one on the probes of a calibration set.
+
+    Args:
+        reference: The float model at batch 1.
+        calibration: Whose probes.
+    """
+
+    def __init__(self, reference: onnx.ModelProto, calibration: CalibrationSet) -> None:
+        self._images, self._classes = calibration.probe_images(), calibration.probe_classes
+        self._task = calibration.task
+        self._scores = self._answer(reference)
+        self.reference = agreement(predictions(self._scores, self._task), self._classes)
+
+    def of(self, model: onnx.ModelProto) -> Fidelity:
+        """Judge a model at batch 1."""
+        scores = self._answer(model)
+        same = agreement(predictions(scores, self._task), self._classes)
+        return Fidelity(same, float(np.abs(scores - self._scores).mean()))
+
+    def _answer(self, model: onnx.ModelProto) -> np.ndarray:
+        return run_batched(open_session(model), self._images, batch=1)
+
+
+def within_drop(agreements: Mapping[str, float], precision: str, max_drop: float | None) -> bool:
+    """Whether a precision loses no more agreement against fp32 than allowed; unknown ones do not."""
+    if max_drop is None or precision not in agreements or "fp32" not in agreements:
+        return True
+    # A thousandth of a point is rounding.
+    return agreements["fp32"] - agreements[precision] <= max_drop + 1e-5

@@ -1,0 +1,108 @@
+"""Data-free quantization-aware training: weights that know they will be rounded.
+
+The student runs with its Q/DQ pairs in place, rounding passed straight through, and learns from
+the teacher's scores on generated images. What comes out are float weights for the same graph;
+quantizing them again is left to the usual way.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor
+
+from edgedafl.graph.executor import OnnxModule
+from edgedafl.quantize.calibration import CalibrationSet
+from edgedafl.quantize.ptq import quantize_graph
+from edgedafl.targets import QuantizationScheme
+from edgedafl.tasks import states
+
+__all__ = ["train_quantized"]
+
+_SECONDS = 60.0
+_STEPS = 400
+_BATCH = 64
+_RATE = 3e-4
+_TEMPERATURE = 4.0
+
+
+def train_quantized(
+    model: onnx.ModelProto,
+    scheme: QuantizationScheme,
+    calibration: CalibrationSet,
+    method: str,
+    *,
+    steps: int = _STEPS,
+    seconds: float = _SECONDS,
+    seed: int = 0,
+) -> onnx.ModelProto:
+    """The float graph with weights trained under the scheme's rounding.
+
+    Args:
+        model: Float32 graph at batch 1.
+        scheme: The target's integer scheme.
+        calibration: With the images to train on and the teacher's logits for them.
+        method: Calibration method of the ranges.
+        steps: Most steps.
+        seconds: Most seconds.
+        seed: Of the order of images.
+
+    Raises:
+        ValueError: If the calibration set holds no images to train on.
+    """
+    if not len(calibration.training_pixels):
+        raise ValueError("no images to train on")
+    frozen = quantize_graph(model, scheme, calibration.images(), method, trainable=True)
+    module = OnnxModule(_free_batch(frozen))
+    names = [t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
+    weights = module.make_trainable(names)
+    optimizer = torch.optim.Adam(weights.values(), lr=_RATE)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + math.cos(math.pi * k / steps)))
+    random = np.random.default_rng(seed)
+    start = time.monotonic()
+    for _ in range(steps):
+        rows = random.choice(len(calibration.training_pixels), _BATCH)
+        images, wanted = calibration.training_batch(rows)
+        loss = _loss(module(torch.from_numpy(images)), torch.from_numpy(wanted), calibration.task)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if time.monotonic() - start > seconds:
+            break
+    return _with_weights(model, {name: value.detach().numpy() for name, value in weights.items()})
+
+
+def _loss(student: Tensor, teacher: Tensor, task: str) -> Tensor:
+    soft = torch.log_softmax(states(student.reshape(len(teacher), -1), task) / _TEMPERATURE, -1)
+    wanted = torch.softmax(states(teacher, task) / _TEMPERATURE, -1)
+    return torch.nn.functional.kl_div(soft, wanted, reduction="sum") * _TEMPERATURE**2 / len(teacher)
+
+
+def _free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Constant shapes of batch 1 inside reshapes become free, so that batches can be trained on."""
+    free = onnx.ModelProto()
+    free.CopyFrom(model)
+    shapes = {node.input[1] for node in free.graph.node if node.op_type == "Reshape"}
+    for tensor in free.graph.initializer:
+        if tensor.name in shapes:
+            sides = onnx.numpy_helper.to_array(tensor).copy()
+            if sides.size > 1 and sides[0] == 1 and -1 not in sides[1:]:
+                sides[0] = -1
+            elif sides.size > 1 and sides[0] == 1:
+                sides[0] = 0  # as the input has it
+            tensor.CopyFrom(onnx.numpy_helper.from_array(sides, tensor.name))
+    return free
+
+
+def _with_weights(model: onnx.ModelProto, weights: dict[str, np.ndarray]) -> onnx.ModelProto:
+    trained = onnx.ModelProto()
+    trained.CopyFrom(model)
+    for tensor in trained.graph.initializer:
+        if tensor.name in weights:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(weights[tensor.name], tensor.name))
+    return trained
