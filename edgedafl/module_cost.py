@@ -7,20 +7,30 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["ModuleLayer", "module_layers", "module_macs"]
+
+_POOLS = {"max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d"}
+_JOINS = {"add", "add_", "mul", "mul_", "cat"}
 
 
 @dataclass(frozen=True)
 class ModuleLayer:
-    """One weighted layer: `kind` and sizes as in `graph.cost.LayerCost`."""
+    """One layer: `kind` and sizes as in `graph.cost.LayerCost`."""
 
-    name: str
     kind: str
     macs: int
     weights: int
-    elements: int
+    inputs: int
+    outputs: int
+    channels: tuple[int, int]
+
+    @property
+    def elements(self) -> int:
+        """Elements read and written per image."""
+        return self.inputs + self.outputs
 
 
 def module_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
@@ -29,40 +39,71 @@ def module_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
 
 
 def module_layers(module: nn.Module, input_shape: tuple[int, int, int]) -> list[ModuleLayer]:
-    """Run one blank image and record every convolution and linear layer."""
-    rows: list[ModuleLayer] = []
-    handles = []
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            handles.append(layer.register_forward_hook(_recorder(name, rows)))
+    """Run one blank image and record every operation that takes time of its own.
+
+    Operations are recorded where torch dispatches them, so functional forms count as modules do.
+    """
     was_training = module.training
     device = next(module.parameters()).device
+    recorder = _Recorder()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), recorder:
             module.eval()(torch.zeros(1, *input_shape, device=device))
     finally:
         module.train(was_training)
-        for handle in handles:
-            handle.remove()
-    return rows
+    return recorder.rows
 
 
-def _recorder(name: str, rows: list[ModuleLayer]) -> Any:
-    def record(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        elements = inputs[0].numel() + output.numel()
-        weights = layer.weight.numel()
-        if isinstance(layer, nn.Linear):
-            rows.append(ModuleLayer(name, "linear", weights, weights, elements))
-            return
-        macs = int(weights) * math.prod(output.shape[2:])
-        rows.append(ModuleLayer(name, _kind(layer), macs, weights, elements))
+class _Recorder(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.rows: list[ModuleLayer] = []
 
-    return record
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        row = _row(function.overloadpacket.__name__, args, result)
+        if row is not None:
+            self.rows.append(row)
+        return result
 
 
-def _kind(layer: Any) -> str:
-    if layer.groups > 1 and layer.groups == layer.in_channels:
-        return "depthwise"
-    if layer.kernel_size == (1, 1):
+def _row(name: str, args: Any, result: Any) -> ModuleLayer | None:
+    output = result[0] if isinstance(result, tuple) else result
+    if not isinstance(output, Tensor):
+        return None
+    if name == "convolution":
+        return _convolution(args, output)
+    if name in ("addmm", "mm"):
+        data, weight = args[-2:]
+        return _linear(data, weight.numel(), output)
+    if output.ndim != 4:
+        return None
+    if name in _POOLS or (name == "mean" and args[0].ndim == 4):
+        return _between("pool", [args[0]], output)
+    images = [a for a in (args[0] if name == "cat" else args[:2]) if isinstance(a, Tensor) and a.ndim == 4]
+    return _between("add", images, output) if name in _JOINS and len(images) > 1 else None
+
+
+def _convolution(args: Any, output: Tensor) -> ModuleLayer:
+    data, weight, stride, groups = args[0], args[1], args[3], args[8]
+    macs = weight.numel() * math.prod(output.shape[2:])
+    kind = _kind(tuple(weight.shape[2:]), tuple(stride), groups, data.shape[1])
+    return ModuleLayer(kind, macs, weight.numel(), data.numel(), output.numel(), (data.shape[1], output.shape[1]))
+
+
+def _linear(data: Tensor, weights: int, output: Tensor) -> ModuleLayer:
+    macs = weights * math.prod(output.shape[:-1])
+    return ModuleLayer("linear", macs, weights, data.numel(), output.numel(), (data.shape[-1], output.shape[-1]))
+
+
+def _between(kind: str, images: list[Tensor], output: Tensor) -> ModuleLayer:
+    inputs = sum(image.numel() for image in images)
+    return ModuleLayer(kind, 0, 0, inputs, output.numel(), (images[0].shape[1], output.shape[1]))
+
+
+def _kind(kernel: tuple[int, ...], stride: tuple[int, ...], groups: int, channels: int) -> str:
+    if groups > 1:
+        return "depthwise" if groups == channels else "grouped"
+    if set(kernel) == {1}:
         return "pointwise"
-    return "conv3x3" if layer.kernel_size == (3, 3) and layer.stride == (1, 1) else "conv"
+    return "conv3x3" if kernel == (3, 3) and set(stride) == {1} else "conv"

@@ -21,14 +21,17 @@ from edgedafl.graph.cost import count_macs, layer_costs
 from edgedafl.graph.facts import GraphFacts, facts_of
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.load import load_onnx
-from edgedafl.latency import EMULATED, BenchOptions, estimate_latency
+from edgedafl.latency import EMULATED, BenchOptions, DeviceModel, estimate_latency
 from edgedafl.report import RunSummary, summarize_run, write_report
 from edgedafl.rundir import RunDirectory
 from edgedafl.stages import (
     Plan,
     assist,
+    calibrate_device,
+    calibration_of,
     distill_stage,
     export_stage,
+    keep_calibration,
     prepare,
     profile_stage,
     quantize_stage,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Compression",
     "Inspection",
+    "calibrate",
     "compress",
     "distill",
     "estimated_latency",
@@ -52,6 +56,7 @@ __all__ = [
     "gate_model",
     "gate_run",
     "inspect",
+    "keep_calibration",
     "measured_of",
     "prepare",
     "profile",
@@ -225,6 +230,11 @@ def profile(
         return result
 
 
+def calibrate(device: str, *, target: str | None = None, threads: int = 1, notice: Notice = _silent) -> DeviceModel:
+    """A device's own latency model, from small networks that are measured on it."""
+    return calibrate_device(device, target=target, threads=threads, notice=notice)
+
+
 def run_target(run: RunDirectory) -> Target:
     """The target a run was made for."""
     return find_target(str(run.read_manifest()["target"]["name"]))
@@ -258,7 +268,9 @@ def estimated_latency(run: RunDirectory) -> float:
     student = load_onnx(run.path / "student.onnx").model
     layers = layer_costs(student, find_image_input(student))
     precision = manifest["stages"].get("export", {}).get("result", {}).get("precision", manifest["precision"])
-    return estimate_latency(layers, run_target(run), precision).median / 1e9
+    target = run_target(run)
+    model = calibration_of(str(manifest["config"].get("device", "local")), target)
+    return estimate_latency(layers, target, precision, model).median / 1e9
 
 
 def gate_run(run: RunDirectory, limits: GateConfig, source: Path | None) -> GateReport:

@@ -27,14 +27,19 @@ def read_bundle(directory: Path) -> Bundle:
     Raises:
         UsageError: If it is no bundle, or a file is missing, changed or not listed.
     """
-    manifest = _manifest(directory)
-    where = f"the bundle {str(directory)!r}"
-    for name, digest in manifest["files"].items():
-        file = directory / name
+    return _read(directory, str(directory))
+
+
+def _read(directory: Path, name: str) -> Bundle:
+    """`name` is what the user called it."""
+    manifest = _manifest(directory, name)
+    where = f"the bundle {name!r}"
+    for listed, digest in manifest["files"].items():
+        file = directory / listed
         if not file.is_file() or file.is_symlink():
-            raise UsageError(f"{name} is missing in {where}.", "Export it again.")
+            raise UsageError(f"{listed} is missing in {where}.", "Export it again.")
         if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-            raise UsageError(f"{name} of {where} was changed.", "Export it again.")
+            raise UsageError(f"{listed} of {where} was changed.", "Export it again.")
     return Bundle(directory, manifest)
 
 
@@ -52,36 +57,34 @@ def opened_bundle(path: Path) -> Iterator[Bundle]:
         return
     with tempfile.TemporaryDirectory(prefix="edgedafl-bundle-") as folder:
         inner = _unpack(path, Path(folder))
-        bundle = read_bundle(inner)
+        bundle = _read(inner, str(path))
         extra = {p.name for p in inner.iterdir()} - {*bundle.manifest["files"], "manifest.json"}
         if extra:
             raise UsageError(f"{str(path)!r} holds {sorted(extra)[0]!r}, which its manifest does not list.")
         yield bundle
 
 
-def _manifest(directory: Path) -> dict[str, Any]:
+def _manifest(directory: Path, where: str) -> dict[str, Any]:
     remedy = "Give a folder below bundles/, or its .tar.gz."
     try:
         manifest: dict[str, Any] = json.loads((directory / "manifest.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{str(directory)!r} is not a bundle: {error}.", remedy) from error
+        raise UsageError(f"{where!r} is not a bundle: {error}.", remedy) from error
     lacking = [key for key in _NEEDED if not isinstance(manifest, dict) or key not in manifest]
     if lacking or not isinstance(manifest["files"], dict):
-        raise UsageError(
-            f"{str(directory)!r} is not a bundle: its manifest lacks {', '.join(lacking) or 'files'}.", remedy
-        )
+        raise UsageError(f"{where!r} is not a bundle: its manifest lacks {', '.join(lacking) or 'files'}.", remedy)
     if manifest.get("schema") != SCHEMA:
         raise UsageError(
-            f"The bundle {str(directory)!r} is of schema {manifest.get('schema')!r}; this version reads {SCHEMA}.",
+            f"The bundle {where!r} is of schema {manifest.get('schema')!r}; this version reads {SCHEMA}.",
             "Export it again, or install the version that wrote it.",
         )
     names = [*manifest["files"], *(v.get("file", "") for v in manifest["variants"]), manifest["primary"]]
     for name in names:
         if not name or "/" in name or "\\" in name or name.startswith("."):
-            raise UsageError(f"The bundle {str(directory)!r} names the file {name!r}, which leads outside itself.")
+            raise UsageError(f"The bundle {where!r} names the file {name!r}, which leads outside itself.")
     unlisted = set(names) - set(manifest["files"])
     if unlisted:
-        raise UsageError(f"The manifest of {str(directory)!r} has no digest of {sorted(unlisted)[0]!r}.")
+        raise UsageError(f"The manifest of {where!r} has no digest of {sorted(unlisted)[0]!r}.")
     return manifest
 
 

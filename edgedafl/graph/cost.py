@@ -17,23 +17,39 @@ _LARGEST_CONSTANT = 1024
 _PRODUCTS = {"Gemm", "MatMul", "FusedMatMul", "QGemm", "QLinearMatMul", "MatMulInteger"}
 
 
+_BETWEEN = {
+    "MaxPool": "pool", "AveragePool": "pool", "GlobalAveragePool": "pool", "GlobalMaxPool": "pool", "Add": "add",
+    "Sum": "add", "Concat": "add", "Mul": "add", "QLinearAdd": "add",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class LayerCost:
-    """One weighted layer.
+    """One layer that takes time of its own; activations are fused into the layer before them.
 
     Attributes:
         name: Node name.
-        kind: `conv3x3`, `conv`, `pointwise`, `depthwise` or `linear`.
+        kind: `conv3x3`, `conv`, `pointwise`, `depthwise`, `grouped` or `linear`; `pool` and `add`
+            have no multiply-accumulates.
         macs: Multiply-accumulates per image.
         weights: Count of weights.
-        elements: Elements read and written per image.
+        inputs: Elements read per image.
+        outputs: Elements written per image.
+        channels: Channels in and out; features of a linear layer.
     """
 
     name: str
     kind: str
     macs: int
     weights: int
-    elements: int
+    inputs: int
+    outputs: int
+    channels: tuple[int, int]
+
+    @property
+    def elements(self) -> int:
+        """Elements read and written per image."""
+        return self.inputs + self.outputs
 
 
 def count_macs(model: onnx.ModelProto, image: ImageInput) -> int:
@@ -42,13 +58,27 @@ def count_macs(model: onnx.ModelProto, image: ImageInput) -> int:
 
 
 def layer_costs(model: onnx.ModelProto, image: ImageInput) -> list[LayerCost]:
-    """Cost of every weighted layer, from inferred shapes at batch 1."""
+    """Cost of every layer, from inferred shapes at batch 1."""
     shapes = _infer_shapes(model, image)
     rows = []
     for node in model.graph.node:
         if node.op_type in _CONVS | _PRODUCTS:
             rows.append(_layer(node, shapes))
+        elif node.op_type in _BETWEEN:
+            rows.append(_between(node, shapes))
     return [row for row in rows if row is not None]
+
+
+def _between(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> LayerCost | None:
+    """A pooling or an addition of images; additions of constants and of vectors are fused."""
+    given = [shapes[name] for name in node.input if len(shapes.get(name, ())) == 4]
+    output = shapes.get(node.output[0], ())
+    kind = _BETWEEN[node.op_type]
+    if len(output) != 4 or not given or (kind == "add" and len(given) < 2):
+        return None
+    inputs = sum(math.prod(shape) for shape in given)
+    name = node.name or node.output[0]
+    return LayerCost(name, kind, 0, 0, inputs, math.prod(output), (given[0][1], output[1]))
 
 
 def _infer_shapes(model: onnx.ModelProto, image: ImageInput) -> dict[str, tuple[int, ...]]:
@@ -98,16 +128,17 @@ def _layer(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> LayerCos
     if weight is None or output is None or len(weight) < 2:
         return None
     count = math.prod(weight)
-    elements = (math.prod(data) if data else 0) + math.prod(output)
+    read, written = math.prod(data) if data else 0, math.prod(output)
     name = node.name or node.output[0]
     if node.op_type in _PRODUCTS:
         inner = data[-1] if data else weight[0]
         rows = 1 if output[0] > 1 and len(output) == 2 else math.prod(output[:-1])
-        return LayerCost(name, "linear", rows * inner * output[-1], count, elements)
+        return LayerCost(name, "linear", rows * inner * output[-1], count, read, written, (inner, output[-1]))
     pixels = math.prod(output[2:])
     if node.op_type == "ConvTranspose":
         pixels = math.prod(data[2:]) if data else pixels
-    return LayerCost(name, _conv_kind(node, weight), count * pixels, count, elements)
+    channels = (data[1] if data else weight[1], output[1])
+    return LayerCost(name, _conv_kind(node, weight), count * pixels, count, read, written, channels)
 
 
 def _conv_kind(node: onnx.NodeProto, weight: tuple[int, ...]) -> str:
@@ -115,6 +146,8 @@ def _conv_kind(node: onnx.NodeProto, weight: tuple[int, ...]) -> str:
     strides = next((list(a.ints) for a in node.attribute if a.name == "strides"), [1])
     if group > 1 and weight[1] == 1:
         return "depthwise"
+    if group > 1:
+        return "grouped"
     if math.prod(weight[2:]) == 1:
         return "pointwise"
     return "conv3x3" if tuple(weight[2:]) == (3, 3) and set(strides) == {1} else "conv"

@@ -49,7 +49,7 @@ def integer_coverage(model: onnx.ModelProto, *, runtime: str, architecture: str)
         architecture: `aarch64` or `x86_64`.
     """
     image = find_image_input(model)
-    layers = layer_costs(model, image)
+    layers = [layer for layer in layer_costs(model, image) if layer.macs]
     names = _fused_by_onnxruntime(model, architecture) if runtime == "onnxruntime" else _dequantized(model)
     integer = [layer for layer in layers if layer.name in names]
     total = sum(layer.macs for layer in layers)

@@ -1,6 +1,7 @@
 """Latency: measured by protocol, or estimated and marked as such."""
 
 from edgedafl.latency.estimate import estimate_latency
+from edgedafl.latency.estimator import DeviceFit, DeviceModel, Measured, fit_model
 from edgedafl.latency.figure import EMULATED, Estimate, LatencyFigure, Measurement, read_measurement
 from edgedafl.latency.protocol import BenchOptions
 from edgedafl.latency.statistics import LatencySummary, early_stopping_bound, ratio_of_medians, summarize
@@ -8,12 +9,16 @@ from edgedafl.latency.statistics import LatencySummary, early_stopping_bound, ra
 __all__ = [
     "EMULATED",
     "BenchOptions",
+    "DeviceFit",
+    "DeviceModel",
     "Estimate",
     "LatencyFigure",
     "LatencySummary",
+    "Measured",
     "Measurement",
     "early_stopping_bound",
     "estimate_latency",
+    "fit_model",
     "ratio_of_medians",
     "read_measurement",
     "summarize",

@@ -1,90 +1,89 @@
 """Latency of a student on a target that is not attached.
 
-A sum over layers: multiply-accumulates over a share of peak, bytes over bandwidth, and a constant
-per layer. The shares are per core family and layer kind, from published measurements; a plain
-roofline with shares of 1 would be two to three times too fast on every device. All estimates of
-today's targets rest on rows of other runtimes or boards, so they are tier D: the truth lies
-within the factor `band` in nine of ten cases, at best.
+Two sources, the nearer one wins: a device's own model, fitted to small networks that were measured
+on it (`device calibrate`, tier A), else published rows of the target's chip or of its kin. Every
+estimate says which, and carries the factor within which the truth lies in nine of ten cases.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from functools import cache
-from importlib import resources
-from typing import Any, Protocol
+import functools
+from collections.abc import Sequence
+from typing import Any
 
+from edgedafl.errors import UsageError
+from edgedafl.latency.estimator import (
+    CostedLayer,
+    DeviceModel,
+    Place,
+    Published,
+    Row,
+    find_place,
+    packaged_rows,
+    work_of,
+)
 from edgedafl.latency.figure import Estimate
 from edgedafl.targets import Target
 
-__all__ = ["CostedLayer", "estimate_latency"]
+__all__ = ["estimate_latency"]
 
-_BYTES = {"int8": 1, "fp16": 2, "fp32": 4}
-
-
-class CostedLayer(Protocol):
-    """Sizes of one layer; both the torch and the ONNX counters give these."""
-
-    @property
-    def kind(self) -> str:
-        """Layer kind."""
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates."""
-
-    @property
-    def weights(self) -> int:
-        """Count of weights."""
-
-    @property
-    def elements(self) -> int:
-        """Elements read and written."""
+# Runtimes as published tables name them.
+_RUNTIMES = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT", "executorch": "XNNPACK"}
 
 
-@cache
-def _families() -> dict[str, Any]:
-    text = resources.files("edgedafl.latency.data").joinpath("families.json").read_text("utf-8")
-    data: dict[str, Any] = json.loads(text)
-    return data
+def estimate_latency(
+    layers: Sequence[CostedLayer], target: Target, precision: str, model: DeviceModel | None = None
+) -> Estimate:
+    """Estimate one image's latency at batch 1 with one thread (CPU) or one stream (GPU).
+
+    Args:
+        layers: The student's, by either counter.
+        target: The target.
+        precision: `fp32`, `fp16` or `int8`.
+        model: Of the very device, where it was calibrated.
+
+    Raises:
+        UsageError: If nothing known is near enough.
+    """
+    if model is not None and precision in model.fits:
+        found = model.predict(layers, precision)
+        return _estimate(model.device, found.seconds, found.band, found.tier, found.basis)
+    place = _place(target, precision)
+    runtime = _RUNTIMES[target.runtime]
+    known = _rows_of_kin(place, runtime, precision)
+    own = [row for row in known if row.place.name == place.name]
+    prediction = _published().predict(work_of(layers), place, precision, runtime, own=own, kin=known)
+    return _estimate(target.name, prediction.seconds, prediction.band, prediction.tier, prediction.basis)
 
 
-def estimate_latency(layers: Iterable[CostedLayer], target: Target, precision: str) -> Estimate:
-    """Estimate one image's latency at batch 1 with one thread (CPU) or one stream (GPU)."""
-    device = target.device
-    rows = list(layers)
-    seconds = _gpu(rows, device, precision) if device["kind"] == "gpu" else _cpu(rows, device, precision)
-    nanoseconds, band = seconds * 1e9, float(device["band"])
-    return Estimate(
-        device=target.name,
-        median=nanoseconds,
-        low=nanoseconds / band,
-        high=nanoseconds * band,
-        tier=str(device["tier"]),
-        basis=str(device["source"]),
+def _estimate(device: str, seconds: float, band: float, tier: str, basis: str) -> Estimate:
+    nanoseconds = seconds * 1e9
+    return Estimate(device, nanoseconds, nanoseconds / band, nanoseconds * band, tier, basis)
+
+
+@functools.cache
+def _published() -> Published:
+    return Published(packaged_rows())
+
+
+def _rows_of_kin(place: Place, runtime: str, precision: str) -> list[Row]:
+    return [
+        row
+        for row in packaged_rows()
+        if (row.runtime, row.precision) == (runtime, precision)
+        and (row.place.chip, row.place.threads) == (place.chip, place.threads)
+    ]
+
+
+def _place(target: Target, precision: str) -> Place:
+    facts: dict[str, Any] = target.device
+    if "chip" in facts:
+        place = find_place(facts["chip"], precision=precision, backend=facts.get("kind", "cpu"))
+        if place is None:
+            raise UsageError(f"{target.title} does not run {precision}.", "Choose another precision or target.")
+        return place
+    factor = {"fp32": 1, "fp16": 1, "int8": 2}[precision]
+    peak = facts["clock_ghz"] * 1e9 * facts["lanes"] * factor
+    return Place(
+        target.name, target.name, facts["family"], peak, facts["bandwidth_gb_s"] * 1e9, facts["clock_ghz"], 1, True
     )
-
-
-def _gpu(rows: list[CostedLayer], device: dict[str, Any], precision: str) -> float:
-    """Small batches on GPUs are bound by launches: a floor per layer, plus work at low efficiency."""
-    peak = device["int8_tops"] if precision == "int8" else device["fp16_tflops"]
-    rate = peak * 1e12 / 2 * device["efficiency"]
-    total = 0.0
-    for row in rows:
-        moved = (row.weights + row.elements) * _BYTES[precision]
-        total += max(row.macs / rate, moved / (device["bandwidth_gb_s"] * 1e9))
-        total += device["layer_overhead_us"] * 1e-6
-    return total
-
-
-def _cpu(rows: list[CostedLayer], device: dict[str, Any], precision: str) -> float:
-    family = _families()[device["family"]]
-    shares = family["share_of_peak"]["int8" if precision == "int8" else "float"]
-    macs_per_second = device["clock_ghz"] * 1e9 * device["lanes"]
-    total = 0.0
-    for row in rows:
-        total += row.macs / (macs_per_second * shares.get(row.kind, shares["conv"]))
-        total += (row.weights + row.elements) * _BYTES[precision] / (device["bandwidth_gb_s"] * 1e9)
-        total += family["layer_us"] * 1e-6 / device["clock_ghz"]
-    return total

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from edgedafl.errors import MeasurementError
-from edgedafl.latency.statistics import LatencySummary, early_stopping_bound, ratio_of_medians, summarize
+from edgedafl.latency.statistics import (
+    LatencySummary,
+    early_stopping_bound,
+    medians_of_parts,
+    ratio_of_medians,
+    summarize,
+)
 from edgedafl.latency.verdict import CONTENDED, THROTTLED, doubts_of
 
 __all__ = ["EMULATED", "Estimate", "LatencyFigure", "Measurement", "read_measurement"]
@@ -34,6 +40,11 @@ class Measurement:
     summaries: dict[str, LatencySummary]
     warnings: tuple[str, ...] = ()
     kind: str = "measured"
+
+    @property
+    def steadiest(self) -> dict[str, float]:
+        """Lowest median of the processes or passes in nanoseconds: disturbance only ever adds."""
+        return {name: min(medians_of_parts(self.raw, name)) for name in self.summaries}
 
     @property
     def invalid(self) -> tuple[str, ...]:

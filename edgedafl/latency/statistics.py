@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LatencySummary", "early_stopping_bound", "ratio_of_medians", "summarize"]
+__all__ = ["LatencySummary", "early_stopping_bound", "medians_of_parts", "ratio_of_medians", "summarize"]
 
 # Samples below which a percentile is noise: MLPerf's early-stopping floors for one stream.
 P90_FLOOR = 64
@@ -73,6 +73,14 @@ def summarize(samples: list[int]) -> LatencySummary:
         median_high=high,
         drift=drift,
     )
+
+
+def medians_of_parts(raw: dict[str, Any], name: str) -> list[float]:
+    """Medians in nanoseconds of the processes or passes that a device's `latency.json` tells apart."""
+    samples, lengths = raw["samples_ns"][name], raw.get("process_samples", {}).get(name, [])
+    if not lengths or sum(lengths) != len(samples):
+        return [float(np.median(samples))]
+    return [float(np.median(part)) for part in np.split(np.asarray(samples), np.cumsum(lengths)[:-1])]
 
 
 def ratio_of_medians(slow: list[int], fast: list[int]) -> float:

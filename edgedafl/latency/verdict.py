@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from edgedafl.latency.statistics import LatencySummary
+from edgedafl.latency.statistics import LatencySummary, medians_of_parts
 
 __all__ = ["CONTENDED", "THROTTLED", "doubts_of"]
 
@@ -77,11 +77,5 @@ def _throttling(raw: dict[str, Any], facts: dict[str, Any]) -> Iterator[str]:
 
 def _process_spread(raw: dict[str, Any], name: str) -> float | None:
     """Largest over smallest median of the processes, minus 1."""
-    import numpy as np
-
-    lengths = raw.get("process_samples", {}).get(name, [])
-    if len(lengths) < 2 or sum(lengths) != len(raw["samples_ns"][name]):
-        return None
-    ends = np.cumsum(lengths)[:-1]
-    medians = [float(np.median(part)) for part in np.split(np.asarray(raw["samples_ns"][name]), ends)]
-    return max(medians) / min(medians) - 1
+    medians = medians_of_parts(raw, name)
+    return max(medians) / min(medians) - 1 if len(medians) > 1 else None

@@ -26,8 +26,10 @@ __all__ = ["train_quantized"]
 _SECONDS = 60.0
 _STEPS = 400
 _BATCH = 64
-_RATE = 3e-4
-_TEMPERATURE = 4.0
+_RATE = 0.04  # integer steps
+_TEMPERATURE = 2.0
+_LARGEST_INTEGER = 127
+_SMALLEST_STEP = 1e-12
 
 
 def train_quantized(
@@ -60,21 +62,39 @@ def train_quantized(
     module = OnnxModule(_free_batch(frozen))
     names = [t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
     weights = module.make_trainable(names)
-    optimizer = torch.optim.Adam(weights.values(), lr=_RATE)
+    # Weights move in units of their own integer step, channel by channel: layers and channels of
+    # any scale learn alike.
+    units = {name: _integer_step(value.detach()) for name, value in weights.items()}
+    starts = {name: value.detach().clone() for name, value in weights.items()}
+    moves = {name: torch.zeros_like(value, requires_grad=True) for name, value in weights.items()}
+    optimizer = torch.optim.Adam(moves.values(), lr=_RATE)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + math.cos(math.pi * k / steps)))
     random = np.random.default_rng(seed)
     start = time.monotonic()
     for _ in range(steps):
         rows = random.choice(len(calibration.training_pixels), _BATCH)
         images, wanted = calibration.training_batch(rows)
+        with torch.no_grad():
+            for name, value in weights.items():
+                value.copy_(starts[name] + units[name] * moves[name])
+                value.grad = None
         loss = _loss(module(torch.from_numpy(images)), torch.from_numpy(wanted), calibration.task)
-        optimizer.zero_grad()
         loss.backward()
+        for name, value in weights.items():
+            moves[name].grad = None if value.grad is None else value.grad * units[name]
         optimizer.step()
         schedule.step()
         if time.monotonic() - start > seconds:
             break
-    return _with_weights(model, {name: value.detach().numpy() for name, value in weights.items()})
+    trained = {name: (starts[name] + units[name] * moves[name]).detach() for name in weights}
+    return _with_weights(model, {name: value.numpy() for name, value in trained.items()})
+
+
+def _integer_step(weight: Tensor) -> Tensor:
+    """What one integer of a weight stands for, per output channel; of a bias per vector."""
+    flat = weight.abs().reshape(len(weight), -1) if weight.ndim > 1 else weight.abs().reshape(1, -1)
+    step = flat.amax(1) / _LARGEST_INTEGER
+    return step.reshape(-1, *[1] * (weight.ndim - 1)).clamp_min(_SMALLEST_STEP)
 
 
 def _loss(student: Tensor, teacher: Tensor, task: str) -> Tensor:

@@ -1,5 +1,7 @@
 """The stages of a run; each reads and writes files of one run directory."""
 
+from edgedafl.stages.calibrate import calibrate_device
+from edgedafl.stages.calibrations import calibration_of, keep_calibration
 from edgedafl.stages.distill import assist, distill_stage
 from edgedafl.stages.export import export_stage
 from edgedafl.stages.prepare import Plan, options_of, prepare, record
@@ -10,10 +12,13 @@ from edgedafl.stages.verify import check_answers, compare_models, verify_stage
 __all__ = [
     "Plan",
     "assist",
+    "calibrate_device",
+    "calibration_of",
     "check_answers",
     "compare_models",
     "distill_stage",
     "export_stage",
+    "keep_calibration",
     "options_of",
     "prepare",
     "profile_bundle",

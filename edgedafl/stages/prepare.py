@@ -19,6 +19,7 @@ from edgedafl.distill.preflight import Preflight, check_teacher
 from edgedafl.errors import UsageError
 from edgedafl.latency import estimate_latency
 from edgedafl.rundir import RunDirectory, digest_of, write_atomic
+from edgedafl.stages.calibrations import calibration_of
 from edgedafl.students import Budget, Student, build_student, fit_student, module_layers
 from edgedafl.targets import Target, find_target
 from edgedafl.teachers import Teacher, TeacherOptions, load_teacher
@@ -111,9 +112,11 @@ def _choose_student(config: CompressConfig, teacher: Teacher, target: Target, pr
     if config.student != "auto":
         return build_student(config.student, spec.input_shape, spec.num_classes)
 
+    model = calibration_of(config.device, target)
+
     def latency_of(student: Student) -> float:
         layers = module_layers(student.module, spec.input_shape)
-        return estimate_latency(layers, target, precision).median / 1e9
+        return estimate_latency(layers, target, precision, model).median / 1e9
 
     candidate = fit_student(
         teacher_parameters=spec.parameters,

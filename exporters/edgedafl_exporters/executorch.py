@@ -7,11 +7,12 @@ generated calibration images, not from the ONNX one.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,16 @@ from edgedafl_exporters.contents import compose
 
 __all__ = ["ExecuTorchExporter"]
 
+_LOG = logging.getLogger(__name__)
 _SECONDS = 900
 _RANGE = ">=1.0"
 _PRECISIONS = ("fp32", "int8")
+
+
+@dataclass(frozen=True)
+class _Made:
+    blob: bytes
+    scores: np.ndarray
 
 
 class ExecuTorchExporter:
@@ -35,16 +43,18 @@ class ExecuTorchExporter:
     name = "executorch"
 
     def export(self, artifacts: Artifacts, target: Target, directory: Path) -> Bundle:
-        """Write the bundle."""
-        wanted = [p for p in _PRECISIONS if p == "fp32" or p in artifacts.models]
+        """Write the bundle.
+
+        Where XNNPACK cannot take the int8 form of some layer, the bundle holds fp32 alone and its
+        manifest says why.
+        """
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
             (place / "float.onnx").write_bytes(model_bytes(artifacts.models["fp32"]))
             np.save(place / "calibration.npy", artifacts.calibration)
-            _child("build", folder, *wanted)
-            variants = {precision: f"model.{precision}.pte" for precision in wanted}
-            files = {name: (place / name).read_bytes() for name in variants.values()}
-            outputs = {p: self.answer(place / name, artifacts.inputs) for p, name in variants.items()}
+            made, omitted = self._build(place, artifacts)
+        variants = {precision: f"model.{precision}.pte" for precision in made}
+        primary = artifacts.primary if artifacts.primary in made else "fp32"
         own = {
             **artifacts.card,
             "Quantization": f"XNNPACK's quantizer on {len(artifacts.calibration)} generated images",
@@ -56,15 +66,34 @@ class ExecuTorchExporter:
             directory,
             exporter=self.name,
             variants=variants,
-            files=files,
-            outputs=outputs,
+            files={variants[precision]: model.blob for precision, model in made.items()},
+            outputs={precision: model.scores for precision, model in made.items()},
             changes={
                 "runtime": "executorch",
                 "runtime_range": _RANGE,
-                "precision": artifacts.primary if artifacts.primary in variants else "fp32",
-                "primary": variants.get(artifacts.primary, variants["fp32"]),
+                "precision": primary,
+                "primary": variants[primary],
+                "omitted": omitted,
             },
         )
+
+    def _build(self, place: Path, artifacts: Artifacts) -> tuple[dict[str, _Made], dict[str, str]]:
+        """Models by precision, and why a precision is not among them."""
+        made: dict[str, _Made] = {}
+        omitted: dict[str, str] = {}
+        for precision in _PRECISIONS:
+            if precision != "fp32" and precision not in artifacts.models:
+                continue
+            file = place / f"model.{precision}.pte"
+            try:
+                _child("build", str(place), precision)
+                made[precision] = _Made(file.read_bytes(), self.answer(file, artifacts.inputs))
+            except EnvironmentMissingError as error:
+                if precision == "fp32":
+                    raise
+                _LOG.warning("%s is left out of the bundle. %s", precision, error.message)
+                omitted[precision] = error.message
+        return made, omitted
 
     def answer(self, file: Path, images: np.ndarray) -> np.ndarray:
         """Scores of a shipped file, from ExecuTorch's own runtime."""

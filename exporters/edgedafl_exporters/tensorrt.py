@@ -14,12 +14,12 @@ import numpy as np
 from edgedafl.export import Artifacts, Bundle
 from edgedafl.targets import Target
 from edgedafl_exporters.contents import (
-    TOLERANCES,
     answer_with_onnxruntime,
     compose,
     expected_outputs,
     model_files,
     template,
+    tolerance_of,
 )
 
 __all__ = ["TensorRtExporter"]
@@ -71,4 +71,4 @@ def _raw_examples(artifacts: Artifacts, outputs: dict[str, np.ndarray]) -> dict[
 def _table(artifacts: Artifacts, variants: dict[str, str]) -> str:
     """Precision, file, tolerance and input name, for a shell that cannot read JSON."""
     name = artifacts.models[artifacts.primary].graph.input[0].name
-    return "".join(f"{precision} {file} {TOLERANCES[precision]} {name}\n" for precision, file in variants.items())
+    return "".join(f"{precision} {file} {tolerance_of(precision)} {name}\n" for precision, file in variants.items())

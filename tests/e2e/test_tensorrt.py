@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from edgedafl.export import student_to_onnx
+from edgedafl.graph.edit import fix_batch
+from edgedafl.graph.half import to_half
+from edgedafl.latency import read_measurement
 from edgedafl.preprocess import Preprocess
-from edgedafl.quantize import CalibrationSet, quantize_model
+from edgedafl.quantize import CalibrationSet, quantize_graph
 from edgedafl.stages.quantize import for_target
-from edgedafl.students import build_student
+from edgedafl.students import ARCHITECTURES, build_student
 from edgedafl.targets import find_target
 from tests.conftest import edgedafl
 
@@ -49,6 +52,13 @@ print(plan.nbytes)
 """
 
 
+# Every architecture there is; a new one is built too.
+STUDENTS = {
+    name: (1, 32, 32) if name.startswith("lenet") else (3, 32, 32) for name in ARCHITECTURES if name != "resnet18"
+} | {"resnet18:0.25": (3, 32, 32), "convnet:0.5": (3, 64, 64)}
+PRECISIONS = ("int8", "fp16")
+
+
 def has_rtx() -> bool:
     return any(importlib.util.find_spec(name) for name in ("tensorrt_rtx", "tensorrt_rtx_bindings"))
 
@@ -61,22 +71,25 @@ def jetson_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     target = find_target("jetson")
     random = np.random.default_rng(0)
     models = {}
-    for name, shape in {"lenet5-half": (1, 32, 32), "resnet8": (3, 32, 32), "mobilenetv2:0.25": (3, 32, 32)}.items():
+    for name, shape in STUDENTS.items():
         student = student_to_onnx(build_student(name, shape, 10).module, shape)
         pixels = random.integers(0, 256, (32, *shape), dtype=np.uint8)
         calibration = CalibrationSet(pixels, pixels, np.zeros(32, np.int64), Preprocess.from_range(0, 1, shape[0]))
-        model = quantize_model(for_target(student, target), target.scheme, calibration).model
-        models[name] = folder / f"{name.replace(':', '-')}.onnx"
-        models[name].write_bytes(model.SerializeToString())
+        ready = fix_batch(for_target(student, target), 1)
+        graphs = {"int8": quantize_graph(ready, target.scheme, calibration.images(), "min-max"), "fp16": to_half(ready)}
+        for precision, model in graphs.items():
+            models[f"{name}.{precision}"] = folder / f"{name.replace(':', '-')}.{precision}.onnx"
+            models[f"{name}.{precision}"].write_bytes(model.SerializeToString())
     return models
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not has_rtx(), reason="TensorRT-RTX is not installed (tensorrt-rtx-cu13-libs and -bindings)")
-@pytest.mark.parametrize("name", ["lenet5-half", "resnet8", "mobilenetv2:0.25"])
-def test_tensorrt_rtx_builds_the_jetson_model(name: str, jetson_models: dict[str, Path]) -> None:
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", list(STUDENTS))
+def test_tensorrt_rtx_builds_the_jetson_model(name: str, precision: str, jetson_models: dict[str, Path]) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", BUILD, str(jetson_models[name])],
+        [sys.executable, "-c", BUILD, str(jetson_models[f"{name}.{precision}"])],
         capture_output=True,
         text=True,
         timeout=300,
@@ -144,7 +157,11 @@ def test_scripts_drive_trtexec_without_precision_flags(version: str, bundle: Pat
     assert done.returncode == 0, done.stderr
     found = json.loads((place / "latency.json").read_text())
     assert set(found["samples_ns"]) == {"fp16", "int8"}
-    assert [len(v) for v in found["samples_ns"].values()] == [700, 700]
+    assert [len(v) for v in found["samples_ns"].values()] == [2100, 2100]
+    assert found["process_samples"] == {"fp16": [700, 700, 700], "int8": [700, 700, 700]}
+    assert found["environment"]["facts"]["machine"]
+    measured = read_measurement(place / "latency.json", "orin")
+    assert measured.summaries["int8"].minimum == 120_000
     assert min(found["samples_ns"]["int8"]) == 120_000
     assert all(check["passed"] and check["relative_error"] == 0 for check in found["checks"].values())
     calls = (place / "calls.log").read_text()

@@ -33,6 +33,8 @@ import time
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.environ.get("SYSROOT", "")  # before every path that tells of the machine
 LAYER_ROUNDS = 50
+LEAST_ROUNDS = 5  # of a network that is measured alone, however slow it is
+PASSES = 3
 
 
 def read_text(path):
@@ -214,6 +216,24 @@ def measure(calls, count, seconds):
     return samples, time.perf_counter() - start, seen
 
 
+def measure_alone(calls, seconds):
+    """One model after the other, each warm and by itself, all of them several times over.
+
+    For many small networks: what disturbs the machine for a while disturbs one pass only.
+    """
+    samples = {name: [] for name in calls}
+    lengths = {name: [] for name in calls}
+    seen, start = [], time.perf_counter()
+    for _ in range(PASSES):
+        for name, call in calls.items():
+            warm_up({name: call}, seconds / PASSES / 2)
+            taken = measure({name: call}, LEAST_ROUNDS, seconds / PASSES)[0][name]
+            samples[name] += taken
+            lengths[name].append(len(taken))
+        seen.append(dict(watch(), seconds=round(time.perf_counter() - start, 3)))
+    return samples, lengths, time.perf_counter() - start, seen
+
+
 def work(args, manifest):
     """One process's share: open, check, warm up, measure."""
     import numpy as np
@@ -225,13 +245,18 @@ def work(args, manifest):
     checks = check_outputs(np, models, manifest, examples)
     image = examples["image"][:1].copy()
     calls = {name: (lambda model=model: model(image)) for name, model in models.items()}
-    warm = warm_up(calls, args.warm_up)
+    warm = 0.0 if args.blocks else warm_up(calls, args.warm_up)
     before, own = cpu_times(), time.process_time()
-    samples, spent, seen = measure(calls, args.count, args.seconds)
+    if args.blocks:
+        samples, lengths, spent, seen = measure_alone(calls, args.blocks)
+    else:
+        samples, spent, seen = measure(calls, args.count, args.seconds)
+        lengths = {name: [len(values)] for name, values in samples.items()}
     result = {
         "runtime": version_of(manifest["runtime"]),
         "checks": checks,
         "samples_ns": samples,
+        "lengths": lengths,
         "warm_up_seconds": warm,
         "seconds": spent,
         "watch": seen,
@@ -288,10 +313,11 @@ def time_layers(args, manifest):
 
 
 def merge(parts, facts, args, manifest):
-    samples = {}
+    samples, lengths = {}, {}
     for part in parts:
         for name, values in part["samples_ns"].items():
-            samples.setdefault(name, []).append(values)
+            samples.setdefault(name, []).extend(values)
+            lengths.setdefault(name, []).extend(part["lengths"][name])
     loads = [(p.get("other_load"), p.get("steal_share")) for p in parts if "other_load" in p]
     if loads:
         facts["other_load"] = max(load for load, _ in loads)
@@ -315,8 +341,8 @@ def merge(parts, facts, args, manifest):
             for name in parts[0]["checks"]
         },
         "processes": len(parts),
-        "process_samples": {name: [len(v) for v in values] for name, values in samples.items()},
-        "samples_ns": {name: [ns for values in lists for ns in values] for name, lists in samples.items()},
+        "process_samples": lengths,
+        "samples_ns": samples,
         "files": {v["precision"]: manifest["files"][v["file"]] for v in manifest["variants"]},
     }
 
@@ -335,13 +361,14 @@ def arguments():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--mlperf", action="store_true")
     parser.add_argument("--layers", action="store_true")
+    parser.add_argument("--blocks", type=float, default=0.0, help=argparse.SUPPRESS)
     parser.add_argument("--output", default="latency.json")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     count, seconds, args.warm_up = (1024, 10.0, 2.0) if not args.quick else (200, 3.0, 0.5)
     if args.mlperf:
         seconds = 600.0
-    if args.quick or args.mlperf or args.processes < 1:
+    if args.quick or args.mlperf or args.blocks or args.processes < 1:
         args.processes = 1
     args.count, args.seconds = -(-count // args.processes), seconds / args.processes
     if args.cpus and hasattr(os, "sched_setaffinity"):

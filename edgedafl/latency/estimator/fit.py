@@ -1,0 +1,122 @@
+"""Fitting: a prior for a core family, and one device's own coefficients near it.
+
+Time is a sum of non-negative coefficients times what each kind of work takes at peak. A family's
+coefficients are fitted to the logarithm of all its rows; a device's own rows then move them by
+non-negative least squares on relative errors, with a ridge to the family's: without it a kind of
+layer that the rows do not show would cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Observation", "Prior", "fit_device", "fit_prior", "nonnegative_least_squares"]
+
+# Where a family's fit begins, and whither it is pulled where rows say nothing: coefficients by
+# kind of work, the exponent of the thread count, the exponent of dot products.
+_START = np.r_[np.log([0.6, 1.5, 1.5, 3.0, 3.0, 1.5, 1.0, 0.3]), 0.2, -0.4]
+_DAMPING = 1e-2
+_STEPS = 30
+# Rows further off than this count by their distance only: published tables hold slips.
+_HUBER = 0.3
+_PULL = {"fp32": 7e-4, "fp16": 7e-4, "int8": 1.3e-4}
+_DEVICE_RIDGE = 0.3
+_SWEEPS = 300
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One measured network.
+
+    Attributes:
+        row: Seconds at peak by kind of work.
+        seconds: What was measured.
+        threads: Cores used.
+        dot: Whether int8 ran on dot-product instructions.
+        chip: The chip, which fits weigh equally whatever number of rows it has.
+    """
+
+    row: np.ndarray
+    seconds: float
+    threads: int
+    dot: bool
+    chip: str
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Coefficients of a core family.
+
+    Attributes:
+        logarithms: Of the coefficients by kind of work, then exponents of threads and dot products.
+    """
+
+    logarithms: np.ndarray
+
+    def coefficients(self, threads: int, dot: bool) -> np.ndarray:
+        """By kind of work, for so many threads."""
+        scale = np.exp(self.logarithms[-2] * np.log(threads) + self.logarithms[-1] * dot)
+        return np.asarray(np.exp(self.logarithms[:-2]) * scale)
+
+    def seconds(self, row: np.ndarray, threads: int, dot: bool) -> float:
+        """The estimate for one network."""
+        return float(row @ self.coefficients(threads, dot))
+
+
+def fit_prior(rows: Sequence[Observation], precision: str) -> Prior:
+    """Fit a family by damped Gauss-Newton steps on logarithms.
+
+    Raises:
+        ValueError: If there are no rows.
+    """
+    if not rows:
+        raise ValueError("no rows")
+    design = np.array([r.row for r in rows])
+    target = np.log([r.seconds for r in rows])
+    extra = np.array([[np.log(r.threads), float(r.dot)] for r in rows])
+    counts = Counter(r.chip for r in rows)
+    weight = np.array([counts[r.chip] ** -0.5 for r in rows])
+    weight /= weight.mean()
+    kinds, theta = design.shape[1], _START.copy()
+    pull = _PULL[precision] * len(rows)
+    for _ in range(_STEPS):
+        parts = design * np.exp(theta[:kinds])
+        total = parts.sum(1)
+        residual = np.log(total) + extra @ theta[kinds:] - target
+        jacobian = np.c_[parts / total[:, None], extra]
+        trust = weight * np.minimum(1, _HUBER / np.maximum(np.abs(residual), 1e-9))
+        curvature = jacobian.T @ (jacobian * trust[:, None]) + (pull + _DAMPING) * np.eye(len(theta))
+        gradient = jacobian.T @ (trust * residual) + pull * (theta - _START)
+        theta = theta - np.linalg.solve(curvature, gradient)
+    return Prior(theta)
+
+
+def fit_device(rows: Sequence[Observation], prior: Prior) -> np.ndarray:
+    """One device's coefficients: the prior scaled to its rows, then moved towards them.
+
+    Args:
+        rows: Of one device, runtime, precision and count of threads; may be a single one.
+        prior: Of its core family.
+    """
+    first = rows[0]
+    base = prior.coefficients(first.threads, first.dot)
+    ratios = [np.log(r.seconds / float(r.row @ base)) for r in rows]
+    base = np.maximum(base * np.exp(np.median(ratios)), 1e-12)
+    relative = np.array([r.row / r.seconds for r in rows]) * base
+    ridge = np.sqrt(_DEVICE_RIDGE) * np.eye(len(base))
+    target = np.r_[np.ones(len(rows)), np.sqrt(_DEVICE_RIDGE) * np.ones(len(base))]
+    return np.asarray(base * nonnegative_least_squares(np.vstack([relative, ridge]), target))
+
+
+def nonnegative_least_squares(matrix: np.ndarray, target: np.ndarray, sweeps: int = _SWEEPS) -> np.ndarray:
+    """Minimise |matrix x - target| over x >= 0 by coordinate descent; columns must not be zero."""
+    gram, moment = matrix.T @ matrix, matrix.T @ target
+    x = np.ones(matrix.shape[1])
+    for _ in range(sweeps):
+        for j in range(len(x)):
+            x[j] = max(0.0, x[j] - (gram[j] @ x - moment[j]) / gram[j, j])
+    return x

@@ -1,0 +1,172 @@
+"""Estimates from published rows: how good one can be depends on how near the rows are.
+
+Tiers: A, fifteen or more rows of the very device, runtime and precision; B, one to fourteen of
+them; C, rows of the same runtime on chips of the same core family; D, anything further away:
+another runtime, another GPU generation. Runtimes differ by a factor of two on one chip, so they are
+never pooled.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+
+from edgedafl.errors import UsageError
+from edgedafl.latency.estimator.chips import GPU, Place
+from edgedafl.latency.estimator.fit import Prior, fit_device, fit_prior
+from edgedafl.latency.estimator.rows import Row
+from edgedafl.latency.estimator.work import seconds_at_peak
+
+__all__ = ["Prediction", "Published", "band_of"]
+
+_ENOUGH_FOR_A = 15
+# A family's prior needs as many rows, from as many chips, before it says something of another chip.
+_PRIOR_ROWS, _PRIOR_CHIPS = 20, 2
+_BASE_RUNTIME = {GPU: "TensorRT"}
+_USUAL_RUNTIME = "ncnn"  # the one with rows of all core families
+_WIDEST = 3.0
+# A kind of layer with this share of the multiply-accumulates must occur in the rows it rests on.
+_UNSEEN_SHARE = 0.2
+_MACS = 5
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An estimate and how far to trust it.
+
+    Attributes:
+        seconds: Per image.
+        band: The truth lies within this factor in nine of ten cases.
+        tier: A to D.
+        basis: What it rests on.
+    """
+
+    seconds: float
+    band: float
+    tier: str
+    basis: str
+
+
+@functools.cache
+def _bands() -> dict[str, float]:
+    text = resources.files("edgedafl.latency.data").joinpath("bands.json").read_text("utf-8")
+    found: dict[str, float] = json.loads(text)["bands"]
+    return found
+
+
+def band_of(family: str, precision: str, tier: str) -> float:
+    """The factor measured by leaving out chip and network; the widest where none was measured."""
+    measured = _bands().get(f"{family} {precision} {tier}", _WIDEST)
+    return max(measured, _WIDEST) if tier == "D" else measured
+
+
+class Published:
+    """A collection of rows that estimates rest on.
+
+    Args:
+        rows: Published measurements.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+        self._priors: dict[tuple[str, str, str, str, str], Prior | None] = {}
+
+    def predict(
+        self,
+        work: np.ndarray,
+        place: Place,
+        precision: str,
+        runtime: str,
+        *,
+        own: Sequence[Row] = (),
+        kin: Sequence[Row] = (),
+        leave_out: tuple[str, str] = ("", ""),
+    ) -> Prediction:
+        """Estimate one network.
+
+        Args:
+            work: Sums of the network.
+            place: Where it will run.
+            precision: `fp32`, `fp16` or `int8`.
+            runtime: As published tables name it.
+            own: Rows of the very device, runtime and precision.
+            kin: Rows of sister chips instead, where there are none of its own.
+            leave_out: Chip and architecture whose rows the prior must not see; for hold-outs.
+
+        Raises:
+            UsageError: If nothing published is near enough.
+        """
+        row = seconds_at_peak(work, place, precision)
+        base = _BASE_RUNTIME.get(place.family, runtime)
+        prior, tier = self._prior(base, place.family, precision, leave_out), "C"
+        factor, rests_on = 1.0, base
+        if prior is None:
+            tier, rests_on = "D", _USUAL_RUNTIME
+            found = (self._prior(_USUAL_RUNTIME, place.family, p, leave_out) for p in (precision, "fp32", "fp16"))
+            prior = next((p for p in found if p is not None), None)
+            if prior is None:
+                raise UsageError(
+                    f"No published row is near enough to estimate {precision} with {runtime} on {place.chip}.",
+                    "Measure it: edgedafl profile RUN --device ssh://user@host.",
+                )
+            factor = self._runtime_factor(prior, runtime, place.family)
+        elif place.family == GPU:
+            tier = "D"  # generations of GPUs and of TensorRT do not scale into each other
+        if own:
+            tier = "A" if len(own) >= _ENOUGH_FOR_A else "B"
+            seconds = float(row @ fit_device([r.observation() for r in own], prior))
+            basis = f"{len(own)} published rows of this device with {runtime}"
+        elif kin:
+            seconds = float(row @ fit_device([r.observation() for r in kin], prior))
+            basis = f"{len(kin)} published rows of sister chips with {runtime}"
+        else:
+            seconds = factor * prior.seconds(row, place.threads, place.dot)
+            basis = f"published {rests_on} rows of other chips with {place.family} cores"
+        band = band_of(place.family, precision, tier)
+        if self._unseen(work, rests_on, place.family):
+            band, tier = max(band, _WIDEST), "D"
+            basis += "; a kind of layer with much of the work does not occur in them"
+        return Prediction(seconds, band, tier, basis)
+
+    def _prior(self, runtime: str, family: str, precision: str, leave_out: tuple[str, str]) -> Prior | None:
+        key = (runtime, family, precision, *leave_out)
+        if key not in self._priors:
+            chip, architecture = leave_out
+            rows = [
+                row
+                for row in self._rows
+                if row.runtime.startswith(runtime)
+                and row.place.family == family
+                and (row.precision == precision or family == GPU)
+                and row.place.chip != chip
+                and row.architecture != architecture
+            ]
+            # Few rows of GPUs are public: peaks per precision make them comparable.
+            chips = 1 if family == GPU else _PRIOR_CHIPS
+            enough = len(rows) >= _PRIOR_ROWS and len({row.place.chip for row in rows}) >= chips
+            self._priors[key] = fit_prior([row.observation() for row in rows], precision) if enough else None
+        return self._priors[key]
+
+    def _runtime_factor(self, prior: Prior, runtime: str, family: str) -> float:
+        """How much slower a runtime is than the one the prior is of, by the few rows there are."""
+        ratios = []
+        for row in self._rows:
+            if row.runtime == runtime and row.place.family == family:
+                seen = row.observation()
+                ratios.append(np.log(seen.seconds / prior.seconds(seen.row, seen.threads, seen.dot)))
+        return float(np.exp(np.median(ratios))) if ratios else 1.0
+
+    def _unseen(self, work: np.ndarray, runtime: str, family: str) -> bool:
+        total = work[:_MACS].sum()
+        if not total:
+            return False
+        shown = np.zeros(_MACS)
+        for row in self._rows:
+            if row.runtime.startswith(runtime) and row.place.family == family:
+                shown += row.work[:_MACS]
+        return bool(((work[:_MACS] / total > _UNSEEN_SHARE) & (shown == 0)).any())

@@ -1,0 +1,127 @@
+"""Published measurements: the ones in the package, and any file of the same form."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedafl.errors import UsageError
+from edgedafl.latency.estimator.chips import Place, find_place
+from edgedafl.latency.estimator.fit import Observation
+from edgedafl.latency.estimator.work import KINDS, seconds_at_peak, work_of_table
+
+__all__ = ["Row", "architectures", "packaged_rows", "read_rows", "rows_of"]
+
+_BACKENDS = {"cpu": "cpu", "gpu": "gpu"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published latency.
+
+    Attributes:
+        runtime: As published, e.g. `ncnn`.
+        device: Device, threads and power mode: rows alike in these are one set-up.
+        architecture: Network and input side, e.g. `resnet18@224`.
+        precision: `fp32`, `fp16` or `int8`.
+        seconds: Per image at batch 1.
+        place: Where it ran.
+        work: Sums of the network.
+        source: Where it was published.
+    """
+
+    runtime: str
+    device: str
+    architecture: str
+    precision: str
+    seconds: float
+    place: Place
+    work: np.ndarray
+    source: str
+
+    def observation(self) -> Observation:
+        """As the fits take it."""
+        row = seconds_at_peak(self.work, self.place, self.precision)
+        return Observation(row, self.seconds, self.place.threads, self.place.dot, self.place.chip)
+
+    @property
+    def identity(self) -> tuple[str, str, str, str, float]:
+        """By which the same measurement is known in two files."""
+        return (self.runtime, self.device, self.architecture, self.precision, self.seconds)
+
+
+@functools.cache
+def architectures() -> dict[str, np.ndarray]:
+    """Sums of the networks that published tables name."""
+    text = resources.files("edgedafl.latency.data").joinpath("architectures.json").read_text("utf-8")
+    return {name: np.array([values[kind] for kind in KINDS]) for name, values in json.loads(text).items()}
+
+
+@functools.cache
+def packaged_rows() -> tuple[Row, ...]:
+    """The rows that travel with the package."""
+    text = resources.files("edgedafl.latency.data").joinpath("rows.json").read_text("utf-8")
+    data = json.loads(text)
+    columns = data["columns"]
+    return tuple(rows_of(dict(zip(columns, values, strict=True)) for values in data["rows"]))
+
+
+def read_rows(path: Path) -> tuple[Row, ...]:
+    """Rows of a JSON file: a list of measurements, or an object with `measurements` and `models`.
+
+    Raises:
+        UsageError: If the file is missing or not of that form.
+    """
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        measurements = data["measurements"] if isinstance(data, dict) else data
+        models = data.get("models", {}) if isinstance(data, dict) else {}
+        given = {name: _table(model) for name, model in models.items() if "layers" in model}
+        return tuple(rows_of(measurements, {**given, **architectures()}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{str(path)!r} is no file of published rows: {error}.", "See benchmarks/estimator.py for its form."
+        ) from error
+
+
+def rows_of(
+    measurements: Iterable[Mapping[str, Any]], networks: Mapping[str, np.ndarray] | None = None
+) -> Iterable[Row]:
+    """Rows whose chip and network are known, at batch 1, of CPUs and GPUs; others are passed over."""
+    known = architectures() if networks is None else networks
+    for m in measurements:
+        latency, precision = m.get("latency_ms"), str(m.get("precision"))
+        backend = _BACKENDS.get(str(m.get("backend", "cpu")))
+        work = known.get(str(m.get("arch")))
+        if not isinstance(latency, int | float) or not math.isfinite(latency) or latency <= 0:
+            continue
+        if backend is None or work is None or m.get("batch") not in (1, None):
+            continue
+        names = (str(m.get("soc") or ""), str(m.get("device") or ""))
+        threads, cores = m.get("threads"), str(m.get("power_mode") or "")
+        place = find_place(*names, precision=precision, threads=threads, cores=cores, backend=backend)
+        if place is None:
+            continue
+        yield Row(
+            runtime=str(m.get("runtime")),
+            device=f"{names[1]}, {threads or 'all'} threads, {cores or 'usual mode'}",
+            architecture=str(m["arch"]),
+            precision=precision,
+            seconds=float(latency) / 1e3,
+            place=place,
+            work=work,
+            source=f"{m.get('source', '')} {m.get('source_path', '')}".strip(),
+        )
+
+
+def _table(model: Mapping[str, Any]) -> np.ndarray:
+    columns = model["layers_columns"]
+    return work_of_table(dict(zip(columns, layer, strict=False)) for layer in model["layers"])

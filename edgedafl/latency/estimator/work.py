@@ -1,0 +1,86 @@
+"""What a network asks of a processor: eight sums over its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgedafl.latency.estimator.chips import Place
+
+__all__ = ["KINDS", "CostedLayer", "seconds_at_peak", "work_of", "work_of_table"]
+
+KINDS = (
+    "conv3x3", "conv", "pointwise", "depthwise", "grouped", "linear_weights", "activations", "layers",
+)  # fmt: skip
+"""Multiply-accumulates by layer kind, elements moved by linear and by other layers, count of layers."""
+
+_MACS = 5
+_BYTES = {"int8": 1, "fp16": 2, "fp32": 4}
+_LAYER_SECONDS = 1e-5  # per layer at 1 GHz; only sets the scale
+
+
+class CostedLayer(Protocol):
+    """Sizes of one layer; both the torch and the ONNX counters give these."""
+
+    @property
+    def kind(self) -> str:
+        """Layer kind."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+
+    @property
+    def weights(self) -> int:
+        """Count of weights."""
+
+    @property
+    def elements(self) -> int:
+        """Elements read and written."""
+
+
+def work_of(layers: Iterable[CostedLayer]) -> np.ndarray:
+    """Sums of a network's layers, in the order of KINDS."""
+    found = dict.fromkeys(KINDS, 0.0)
+    for layer in layers:
+        if layer.kind == "linear":
+            found["linear_weights"] += layer.weights
+        else:
+            found[layer.kind if layer.kind in KINDS else "conv"] += layer.macs
+            found["activations"] += layer.elements + layer.weights
+        found["layers"] += 1
+    return np.array([found[kind] for kind in KINDS])
+
+
+def work_of_table(layers: Iterable[Mapping[str, Any]]) -> np.ndarray:
+    """The same from a published layer table.
+
+    Args:
+        layers: With `op` (conv, pw, dw, gconv, fc, ...), `k`, `stride`, `macs`, `params`,
+            `in_elements` and `out_elements`.
+    """
+    found = dict.fromkeys(KINDS, 0.0)
+    names = {"pw": "pointwise", "dw": "depthwise", "gconv": "grouped"}
+    for layer in layers:
+        op = str(layer["op"])
+        if op == "conv":
+            found["conv3x3" if layer["k"] == 3 and layer["stride"] == 1 else "conv"] += layer["macs"]
+        elif op in names:
+            found[names[op]] += layer["macs"]
+        if op == "fc":
+            found["linear_weights"] += layer["params"]
+        else:
+            found["activations"] += layer["in_elements"] + layer["out_elements"] + layer["params"]
+        found["layers"] += 1
+    return np.array([found[kind] for kind in KINDS])
+
+
+def seconds_at_peak(work: np.ndarray, place: Place, precision: str) -> np.ndarray:
+    """What each sum would take at the processor's peak: the design row of the estimator."""
+    row = work.astype(float)
+    row[:_MACS] /= place.macs
+    row[_MACS : _MACS + 2] *= _BYTES[precision] / place.bandwidth
+    row[_MACS + 2] *= _LAYER_SECONDS / place.clock
+    return row

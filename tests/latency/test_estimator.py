@@ -1,0 +1,239 @@
+"""Estimates from published rows and from networks measured on the device."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgedafl.errors import UsageError
+from edgedafl.graph.cost import LayerCost, layer_costs
+from edgedafl.graph.image_input import find_image_input
+from edgedafl.graph.micro import micro_networks
+from edgedafl.graph.runtime import open_session
+from edgedafl.latency import DeviceModel, Measured, estimate_latency, fit_model
+from edgedafl.latency.estimator import (
+    KINDS,
+    Observation,
+    Published,
+    architectures,
+    find_place,
+    fit_device,
+    fit_prior,
+    packaged_rows,
+    read_rows,
+    seconds_at_peak,
+    work_of,
+)  # fmt: skip
+from edgedafl.module_cost import module_layers
+from edgedafl.students import build_student
+from edgedafl.targets import find_target
+
+
+@pytest.mark.parametrize(
+    ("names", "precision", "threads", "expected"),
+    [
+        (("BCM2711", "Raspberry Pi 4B (1.8GHz)"), "fp32", 1, ("BCM2711", "A72", 1.8, 1)),
+        (("Snapdragon 855+", "OnePlus 7T"), "fp16", 4, ("Snapdragon 855", "A76+", 2.84, 4)),
+        (("RK3568", "Rock 3A"), "int8", None, ("RK3566", "in-order", 2.0, 4)),
+        (("Tegra X1", "Jetson Nano"), "fp32", 1, ("Tegra X1", "A72", 1.43, 1)),
+        (("Snapdragon 8 Gen 2", ""), "int8", 1, ("Snapdragon 8 Gen 2", "A76+", 3.2, 1)),
+    ],
+)
+def test_chips_are_found_by_what_they_are_called(names, precision, threads, expected) -> None:
+    place = find_place(*names, precision=precision, threads=threads)
+    assert (place.chip, place.family, place.clock, place.threads) == expected
+
+
+def test_peaks_follow_the_specification() -> None:
+    pi = find_place("Raspberry Pi 5", precision="fp32")
+    assert pi.macs == pytest.approx(8 * 2.4e9)
+    assert find_place("Raspberry Pi 5", precision="fp16").macs == pytest.approx(2 * pi.macs)
+    assert find_place("Raspberry Pi 5", precision="int8").dot
+    assert not find_place("Raspberry Pi 4", precision="int8").dot
+    little = find_place("RK3588", precision="fp32", cores="little cores")
+    assert (little.family, little.clock) == ("in-order", 1.8)
+    assert find_place("Jetson Nano", precision="int8", backend="gpu") is None  # has no integer units
+    assert find_place("a toaster", precision="fp32") is None
+
+
+def test_the_work_of_a_network_is_the_sum_of_its_layers() -> None:
+    layers = [
+        LayerCost("a", "conv3x3", 1000, 90, 50, 60, (3, 8)),
+        LayerCost("b", "pointwise", 500, 40, 60, 70, (8, 8)),
+        LayerCost("c", "pool", 0, 0, 70, 10, (8, 8)),
+        LayerCost("d", "linear", 30, 30, 10, 3, (10, 3)),
+    ]
+    work = dict(zip(KINDS, work_of(layers), strict=True))
+    assert (work["conv3x3"], work["pointwise"], work["linear_weights"], work["layers"]) == (1000, 500, 30, 4)
+    assert work["activations"] == 50 + 60 + 90 + 60 + 70 + 40 + 70 + 10
+    row = seconds_at_peak(work_of(layers), find_place("Raspberry Pi 5", precision="fp32"), "fp32")
+    assert row[0] == pytest.approx(1000 / (8 * 2.4e9))
+    assert row[5] == pytest.approx(30 * 4 / 17.1e9)
+
+
+def test_both_counters_see_the_same_layers() -> None:
+    from edgedafl.export import student_to_onnx
+
+    for name, shape in {"resnet8": (3, 32, 32), "lenet5": (1, 32, 32), "mobilenetv2:0.25": (3, 32, 32)}.items():
+        module = build_student(name, shape, 10).module
+        model = student_to_onnx(module, shape)
+        counted = [(r.kind, r.macs, r.elements, r.channels) for r in layer_costs(model, find_image_input(model))]
+        assert sorted(counted) == sorted((r.kind, r.macs, r.elements, r.channels) for r in module_layers(module, shape))
+
+
+def synthetic(count: int, coefficients: np.ndarray, *, noise: float, seed: int = 0) -> list[Observation]:
+    random = np.random.default_rng(seed)
+    rows = random.lognormal(-7, 1, (count, len(KINDS)))
+    times = rows @ coefficients * np.exp(noise * random.normal(size=count))
+    return [
+        Observation(row, time, 1, False, f"chip{i % 4}") for i, (row, time) in enumerate(zip(rows, times, strict=True))
+    ]
+
+
+def test_a_prior_recovers_the_coefficients_it_was_made_from() -> None:
+    true = np.array([0.5, 2.0, 1.2, 4.0, 3.0, 1.0, 0.8, 0.4])
+    prior = fit_prior(synthetic(300, true, noise=0.02), "fp32")
+    np.testing.assert_allclose(prior.coefficients(1, False), true, rtol=0.1)
+    assert prior.coefficients(4, False).sum() > prior.coefficients(1, False).sum()  # more threads, less share of peak
+
+
+def test_a_few_rows_scale_the_prior_and_leave_no_layer_for_free() -> None:
+    true = np.array([0.5, 2.0, 1.2, 4.0, 3.0, 1.0, 0.8, 0.4])
+    prior = fit_prior(synthetic(300, true, noise=0.02), "fp32")
+    seen = [replace(o, row=o.row * (np.arange(8) != 3)) for o in synthetic(3, 2 * true, noise=0.0, seed=1)]
+    seen = [replace(o, seconds=float(o.row @ (2 * true))) for o in seen]
+    own = fit_device(seen, prior)
+    np.testing.assert_allclose(own, 2 * true, rtol=0.2)
+    assert own[3] > 4  # depthwise did not occur
+
+
+def test_packaged_rows_are_sound_and_name_their_sources() -> None:
+    rows = packaged_rows()
+    assert len(rows) > 1500
+    assert all(row.source and 1e-5 < row.seconds < 60 for row in rows)
+    assert {row.place.family for row in rows} == {"in-order", "A72", "A76+", "gpu"}
+    assert len(architectures()) > 80
+
+
+def test_held_out_estimates_stay_within_their_band() -> None:
+    # A sample of the full hold-out of benchmarks/estimator.py.
+    rows = [row for row in packaged_rows() if row.runtime == "ncnn" and row.place.threads == 1]
+    published, inside, errors = Published(packaged_rows()), [], []
+    for row in rows[::12]:
+        guess = published.predict(
+            row.work, row.place, row.precision, row.runtime, leave_out=(row.place.chip, row.architecture)
+        )
+        assert guess.tier == "C"
+        factor = max(guess.seconds / row.seconds, row.seconds / guess.seconds)
+        inside.append(factor <= guess.band)
+        errors.append(abs(guess.seconds / row.seconds - 1))
+    assert np.mean(inside) > 0.8
+    assert np.median(errors) < 0.45
+
+
+def test_other_runtimes_and_unseen_layers_widen_the_band() -> None:
+    published, place = Published(packaged_rows()), find_place("Raspberry Pi 4", precision="fp32")
+    work = architectures()["resnet18@224"]
+    same, other = (published.predict(work, place, "fp32", runtime) for runtime in ("ncnn", "Some Runtime"))
+    assert (same.tier, other.tier) == ("C", "D")
+    assert other.band >= 3 > same.band
+    with pytest.raises(UsageError, match="No published row is near enough"):
+        Published([]).predict(work, place, "fp32", "ncnn")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"measurements": 3}', '[{"runtime": 1}, 7]', '{"measurements": [], "models": []}']
+)
+def test_damaged_row_files_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="no file of published rows"):
+        read_rows(path)
+
+
+def test_rows_of_unknown_chips_networks_and_figures_are_passed_over(tmp_path: Path) -> None:
+    good = {
+        "runtime": "ncnn", "backend": "cpu", "device": "Raspberry Pi 5", "soc": "BCM2712", "threads": 4, "batch": 1,
+        "power_mode": "all cores", "precision": "fp16", "arch": "resnet18@224", "latency_ms": 19.8,
+    }  # fmt: skip
+    wrong = [
+        {"soc": "?", "device": "?"}, {"arch": "net@1"}, {"latency_ms": -1}, {"latency_ms": math.nan}, {"batch": 8},
+        {"latency_ms": "fast"}, {"precision": "int4"}, {"backend": "npu"}, {"arch": None},
+    ]  # fmt: skip
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([good, *({**good, **change} for change in wrong)]))
+    (row,) = read_rows(path)
+    assert (row.seconds, row.place.chip, row.place.threads) == (pytest.approx(0.0198), "BCM2712", 4)
+
+
+def test_a_layer_table_of_the_file_makes_its_network_known(tmp_path: Path) -> None:
+    columns = ["op", "k", "stride", "cin", "cout", "groups", "h", "w", "macs", "params", "in_elements", "out_elements"]
+    layers = [["conv", 3, 1, 3, 8, 1, 4, 4, 3456, 224, 48, 128], ["fc", 1, 1, 8, 2, 1, 1, 1, 16, 18, 8, 2]]
+    row = {
+        "runtime": "ncnn",
+        "device": "Raspberry Pi 5",
+        "soc": "BCM2712",
+        "precision": "fp32",
+        "arch": "mine@4",
+        "latency_ms": 1,
+    }
+    path = tmp_path / "rows.json"
+    path.write_text(
+        json.dumps({"models": {"mine@4": {"layers_columns": columns, "layers": layers}}, "measurements": [row]})
+    )
+    (found,) = read_rows(path)
+    work = dict(zip(KINDS, found.work, strict=True))
+    assert (work["conv3x3"], work["linear_weights"], work["activations"], work["layers"]) == (3456, 18, 400, 2)
+
+
+def test_micro_networks_run_and_cover_what_students_have() -> None:
+    networks = micro_networks(16)
+    kinds = set()
+    for network in networks:
+        image = find_image_input(network.model)
+        kinds |= {layer.kind for layer in layer_costs(network.model, image)}
+        feed = np.zeros((1, *network.input_shape), np.float32)
+        (logits,) = open_session(network.model).run(None, {"image": feed})
+        assert logits.shape == (1, 10)
+    assert kinds >= {"conv3x3", "conv", "pointwise", "depthwise", "linear", "pool", "add"}
+    again = micro_networks(16)
+    assert all(a.model == b.model for a, b in zip(networks, again, strict=True))
+
+
+def pretended(networks, *, noise: float) -> list[Measured]:
+    """A device whose time per layer follows a law that is not the model's own."""
+    random = np.random.default_rng(0)
+    found = []
+    for network in networks:
+        layers = layer_costs(network.model, find_image_input(network.model))
+        seconds = 5e-6 + sum(
+            2e-6 + layer.elements * 2e-10 + layer.macs / (4e10 * min(1.0, max(layer.channels[1], 4) / 32))
+            for layer in layers
+        )
+        found.append(Measured(network.name, layers, seconds * math.exp(noise * random.normal())))
+    return found
+
+
+def test_a_calibrated_device_is_predicted_closely() -> None:
+    rows = pretended(micro_networks(64), noise=0.02)
+    fit = fit_model(rows)
+    assert fit.median_error < 0.10
+    assert fit.band < 1.4
+    model = DeviceModel("board", "rpi5", 1, {"fp32": fit}, {"machine": "aarch64"})
+    again = DeviceModel.from_dict(json.loads(json.dumps(model.to_dict())))
+    assert again == model
+    estimate = estimate_latency(rows[0].layers, find_target("rpi5"), "fp32", again)
+    assert (estimate.device, estimate.tier) == ("board", "A")
+    assert estimate.low < rows[0].seconds * 1e9 < estimate.high
+    # A precision that was not measured falls back to published rows.
+    assert estimate_latency(rows[0].layers, find_target("rpi5"), "int8", again).tier == "D"
+
+
+def test_too_few_networks_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 16"):
+        fit_model(pretended(micro_networks(8), noise=0.0))
