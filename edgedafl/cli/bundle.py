@@ -28,10 +28,12 @@ def verify(path: Path, files_only: bool, as_json: bool, quiet: bool) -> int:
     from the machine that built the bundle; 3 where its runtime is not installed here.
     """
     from edgedafl.export import opened_bundle
-    from edgedafl.stages import check_answers
+    from edgedafl.stages import check_answers, trials
+    from edgedafl.units import format_bytes
 
     with opened_bundle(path) as bundle:
         parities = {} if files_only else check_answers(bundle)
+        built = {} if files_only else trials(bundle)
         manifest = bundle.manifest
     result = {
         "path": str(path),
@@ -39,6 +41,7 @@ def verify(path: Path, files_only: bool, as_json: bool, quiet: bool) -> int:
         "target": manifest["target"],
         "files": manifest["files"],
         "answers": {file: vars(parity) for file, parity in parities.items()},
+        "built": built,
     }
     if as_json:
         print_json(result)
@@ -49,4 +52,6 @@ def verify(path: Path, files_only: bool, as_json: bool, quiet: bool) -> int:
     ]
     if rows:
         print_table(["model", "relative error", "same class"], rows)
+    for file, facts in built.items():
+        click.echo(f"{file} builds with {facts['package']}: plan of {format_bytes(facts['plan_bytes'])}")
     return 0

@@ -7,7 +7,7 @@ from edgedafl.stages.export import export_stage
 from edgedafl.stages.prepare import Plan, options_of, prepare, record
 from edgedafl.stages.profile import profile_bundle, profile_stage, require_device
 from edgedafl.stages.quantize import quantize_stage
-from edgedafl.stages.verify import check_answers, compare_models, verify_stage
+from edgedafl.stages.verify import check_answers, compare_models, trials, verify_stage
 
 __all__ = [
     "Plan",
@@ -26,5 +26,6 @@ __all__ = [
     "quantize_stage",
     "record",
     "require_device",
+    "trials",
     "verify_stage",
 ]

@@ -25,7 +25,7 @@ from edgedafl.targets import Target
 from edgedafl.tasks import agreement, predictions
 from edgedafl.teachers import Teacher
 
-__all__ = ["ModelComparison", "check_answers", "compare_models", "verify_stage"]
+__all__ = ["ModelComparison", "check_answers", "compare_models", "trials", "verify_stage"]
 
 # Bundles for these runtimes ship the run's own graphs.
 _SAME_GRAPHS = ("onnxruntime", "tensorrt")
@@ -80,6 +80,7 @@ def verify_stage(
             result["parity"][f"student fp32 against {precision}"] = vars(parity)
     bundle = read_bundle(bundle_dir(run, target))
     result["parity"] |= {f"bundle {f} against expected_io": vars(p) for f, p in check_answers(bundle).items()}
+    result["built"] = trials(bundle)
     if bundle.manifest["runtime"] not in _SAME_GRAPHS:
         # This exporter makes models of its own: what agrees is what is shipped.
         result["agreement"] |= _shipped_agreement(bundle, calibration)
@@ -101,6 +102,13 @@ def _shipped_agreement(bundle: Bundle, calibration: CalibrationSet) -> dict[str,
         scores = exporter.answer(bundle.directory / variant["file"], images)
         found[str(variant["precision"])] = agreement(predictions(scores, calibration.task), calibration.probe_classes)
     return found
+
+
+def trials(bundle: Bundle) -> dict[str, Any]:
+    """What making the device's own form of each model here tells, by file; see `Exporter.trial`."""
+    exporter = find_exporter(str(bundle.manifest["exporter"]))
+    found = {str(v["file"]): exporter.trial(bundle.directory / v["file"]) for v in bundle.manifest["variants"]}
+    return {file: facts for file, facts in found.items() if facts}
 
 
 def check_answers(bundle: Bundle) -> dict[str, Parity]:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,13 +56,14 @@ class ExecuTorchExporter:
             made, omitted = self._build(place, artifacts)
         variants = {precision: f"model.{precision}.pte" for precision in made}
         primary = artifacts.primary if artifacts.primary in made else "fp32"
+        # What is known of the ONNX int8 model does not hold for this one.
+        known = {k: v for k, v in artifacts.agreements.items() if k != "int8"}
         own = {
             **artifacts.card,
             "Quantization": f"XNNPACK's quantizer on {len(artifacts.calibration)} generated images",
         }
         return compose(
-            # What is known of the ONNX int8 model does not hold for this one.
-            replace(artifacts, agreements={k: v for k, v in artifacts.agreements.items() if k != "int8"}, card=own),
+            replace(artifacts, primary=primary, agreements=known, card=own),
             target,
             directory,
             exporter=self.name,
@@ -71,8 +73,6 @@ class ExecuTorchExporter:
             changes={
                 "runtime": "executorch",
                 "runtime_range": _RANGE,
-                "precision": primary,
-                "primary": variants[primary],
                 "omitted": omitted,
             },
         )
@@ -94,6 +94,10 @@ class ExecuTorchExporter:
                 _LOG.warning("%s is left out of the bundle. %s", precision, error.message)
                 omitted[precision] = error.message
         return made, omitted
+
+    def trial(self, file: Path) -> dict[str, Any]:
+        """The file is what runs; there is nothing to make of it."""
+        return {}
 
     def answer(self, file: Path, images: np.ndarray) -> np.ndarray:
         """Scores of a shipped file, from ExecuTorch's own runtime."""

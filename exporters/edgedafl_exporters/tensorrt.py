@@ -7,10 +7,16 @@ precision is in the graph (float16 tensors and Q/DQ pairs): TensorRT 11 knows no
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from edgedafl.errors import CheckFailedError
 from edgedafl.export import Artifacts, Bundle
 from edgedafl.targets import Target
 from edgedafl_exporters.contents import (
@@ -21,10 +27,12 @@ from edgedafl_exporters.contents import (
     template,
     tolerance_of,
 )
+from edgedafl_exporters.tensorrt_steps import PACKAGES
 
 __all__ = ["TensorRtExporter"]
 
 _CHECKED_IMAGES = 4
+_BUILD_SECONDS = 900
 
 
 class TensorRtExporter:
@@ -51,6 +59,22 @@ class TensorRtExporter:
             readme_name="README_trt.md",
             executable=("bench", "build.sh"),
         )
+
+    def trial(self, file: Path) -> dict[str, Any]:
+        """Build a shipped file's engine here, where some TensorRT is installed; it is thrown away.
+
+        Raises:
+            CheckFailedError: If TensorRT refuses the model.
+        """
+        if not any(importlib.util.find_spec(name) for name in PACKAGES):
+            return {}
+        command = [sys.executable, "-m", "edgedafl_exporters.tensorrt_steps", "build", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+            raise CheckFailedError(f"Building {file.name} failed: {reason}", "Report it with the model.")
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
 
     def answer(self, file: Path, images: np.ndarray) -> np.ndarray:
         """Scores of a shipped file, from ONNX Runtime: engines exist on devices only."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from edgedafl.errors import CheckFailedError
 from edgedafl.export import student_to_onnx
 from edgedafl.graph.edit import fix_batch
 from edgedafl.graph.half import to_half
@@ -19,38 +19,8 @@ from edgedafl.quantize import CalibrationSet, quantize_graph
 from edgedafl.stages.quantize import for_target
 from edgedafl.students import ARCHITECTURES, build_student
 from edgedafl.targets import find_target
+from edgedafl_exporters.tensorrt import TensorRtExporter
 from tests.conftest import edgedafl
-
-# Any TensorRT call runs in a child process: without a driver some of them kill the process.
-BUILD = """
-import sys
-try:
-    import tensorrt_rtx as trt
-except ImportError:
-    import tensorrt_rtx_bindings as trt
-class Log(trt.ILogger):
-    def __init__(self):
-        trt.ILogger.__init__(self)
-        self.lines = []
-    def log(self, severity, message):
-        if severity <= trt.ILogger.Severity.WARNING:
-            self.lines.append(message)
-log = Log()
-builder = trt.Builder(log)
-network = builder.create_network(0)
-parser = trt.OnnxParser(network, log)
-blob = open(sys.argv[1], "rb").read()
-if not parser.parse(blob):
-    sys.exit("parse: " + "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors)))
-config = builder.create_builder_config()
-config.num_compute_capabilities = 1
-config.set_compute_capability(trt.ComputeCapability.SM86, 0)
-plan = builder.build_serialized_network(network, config)
-if plan is None:
-    sys.exit("build: " + " | ".join(log.lines[-5:]))
-print(plan.nbytes)
-"""
-
 
 # Every architecture there is; a new one is built too.
 STUDENTS = {
@@ -88,15 +58,19 @@ def jetson_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", list(STUDENTS))
 def test_tensorrt_rtx_builds_the_jetson_model(name: str, precision: str, jetson_models: dict[str, Path]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", BUILD, str(jetson_models[f"{name}.{precision}"])],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[-1]) > 10_000
+    found = TensorRtExporter().trial(jetson_models[f"{name}.{precision}"])
+    assert found["plan_bytes"] > 10_000
+    assert found["layers"]["CONVOLUTION"] >= 2
+    assert ("DEQUANTIZE" in found["layers"]) == (precision == "int8")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_rtx(), reason="TensorRT-RTX is not installed (tensorrt-rtx-cu13-libs and -bindings)")
+def test_what_tensorrt_refuses_is_said(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.onnx"
+    wrong.write_bytes(b"not a model")
+    with pytest.raises(CheckFailedError, match=r"does not take wrong\.onnx"):
+        TensorRtExporter().trial(wrong)
 
 
 # A stand-in, not TensorRT: it refuses flags that its version does not have, and answers with the
