@@ -16,8 +16,9 @@ from edgedafl.quantize import CalibrationSet
 from edgedafl.rundir import RunDirectory, write_atomic
 from edgedafl.stages.prepare import Plan
 from edgedafl.tasks import predictions
+from edgedafl.teachers import TeacherSpec
 
-__all__ = ["CALIBRATION", "STUDENT", "assist", "distill_stage"]
+__all__ = ["CALIBRATION", "STUDENT", "assist", "calibration_set", "distill_stage"]
 
 STUDENT = "student.onnx"
 CALIBRATION = "calibration.npz"
@@ -132,9 +133,21 @@ def _write(outcome: Distillation, plan: Plan, run: RunDirectory) -> list[Path]:
     model = student_to_onnx(outcome.student, spec.input_shape)
     student, calibration = run.path / STUDENT, run.path / CALIBRATION
     write_atomic(student, model_bytes(model))
+    calibration_set(outcome, spec, seed=plan.config.seed).save(calibration)
+    pixels, logits = outcome.pool.pixels().cpu(), outcome.pool.logits().cpu()
+    picture = run.path / "samples" / "classes.png"
+    newest = slice(-min(len(pixels), 8000), None)
+    image = io.BytesIO()
+    class_sheet(pixels[newest], logits[newest], spec.task).save(image, "png")
+    write_atomic(picture, image.getvalue())
+    return [student, calibration, picture]
+
+
+def calibration_set(outcome: Distillation, spec: TeacherSpec, *, seed: int) -> CalibrationSet:
+    """Images of a distillation's pool to calibrate and to train on, and its probes to choose by."""
     pixels, logits = outcome.pool.pixels().cpu(), outcome.pool.logits().cpu()
     probe_pixels, probe_classes = _probes(outcome)
-    CalibrationSet.balanced(
+    return CalibrationSet.balanced(
         pixels.numpy(),
         predictions(logits.numpy(), spec.task),
         logits=logits.float().numpy(),
@@ -142,14 +155,8 @@ def _write(outcome: Distillation, plan: Plan, run: RunDirectory) -> list[Path]:
         probe_pixels=probe_pixels,
         probe_classes=probe_classes,
         preprocess=spec.preprocess,
-        seed=plan.config.seed,
-    ).save(calibration)
-    picture = run.path / "samples" / "classes.png"
-    newest = slice(-min(len(pixels), 8000), None)
-    image = io.BytesIO()
-    class_sheet(pixels[newest], logits[newest], spec.task).save(image, "png")
-    write_atomic(picture, image.getvalue())
-    return [student, calibration, picture]
+        seed=seed,
+    )
 
 
 def _probes(outcome: Distillation) -> tuple[Any, Any]:

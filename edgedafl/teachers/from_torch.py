@@ -51,6 +51,11 @@ class TorchTeacher(Teacher):
         if not isinstance(module, torch.jit.ScriptModule):
             self._listen(module)
 
+    @property
+    def module(self) -> nn.Module:
+        """The network that answers."""
+        return self._module
+
     def _listen(self, module: nn.Module) -> None:
         """Hooks for features and statistics; compiled modules take none and give neither."""
         layers = [m for m in module.modules() if isinstance(m, nn.Linear)]
