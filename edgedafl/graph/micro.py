@@ -119,7 +119,7 @@ class _Builder:
 
 
 def _plain(b: _Builder) -> None:
-    width = int(b.random.choice([8, 12, 16, 24, 32, 48]))
+    width = int(b.random.choice([8, 8, 12, 16, 16, 24, 32, 48]))
     kernel = int(b.random.choice([3, 3, 5]))
     pooled = bool(b.random.integers(2))
     while min(b.shape[1:]) >= 8:
@@ -128,7 +128,7 @@ def _plain(b: _Builder) -> None:
             b.pool()
         elif b.random.integers(2):
             b.conv(width, kernel)
-        width = min(2 * width, 160)
+        width = min(int(b.random.choice([1, 2, 2])) * width, 128)
     if b.random.integers(2):
         b.average()
     else:
@@ -160,11 +160,13 @@ def _residual(b: _Builder) -> None:
 
 
 def _inverted(b: _Builder) -> None:
-    width, growth = int(b.random.choice([8, 16, 24])), int(b.random.choice([2, 4, 6]))
-    b.conv(width, 3, 2 if min(b.shape[1:]) >= 64 else 1)
-    for stage in range(3):
-        for block in range(int(b.random.choice([1, 2]))):
-            b.inverted(width + 8 * stage, 1 if block else 2, growth)
+    width, growth = int(b.random.choice([8, 8, 16, 24])), int(b.random.choice([2, 4, 6, 6]))
+    b.conv(width, 3, int(b.random.choice([1, 2])) if min(b.shape[1:]) <= 64 else 2)
+    b.inverted(width, 1, 1)
+    for stage in range(4):
+        for block in range(int(b.random.choice([1, 2, 3]))):
+            shrink = not block and min(b.shape[1:]) >= 8 and b.random.random() < 0.7
+            b.inverted(width + 8 * stage, 2 if shrink else 1, growth)
     b.conv(8 * width, 1)
     b.average()
 
@@ -174,12 +176,16 @@ _FAMILIES: dict[str, Callable[[_Builder], None]] = {
 }  # fmt: skip
 
 
-def micro_networks(count: int = 64, seed: int = 0) -> list[MicroNetwork]:
-    """So many networks, evenly over four kinds and four image sizes; the same for the same seed."""
+# Plain and inverted networks differ most among themselves.
+_TURNS = (*_FAMILIES, "plain", "inverted")
+
+
+def micro_networks(count: int = 84, seed: int = 0) -> list[MicroNetwork]:
+    """So many networks, over four kinds and four image sizes in turn; the same for the same seed."""
     found = []
     for index in range(count):
-        family = list(_FAMILIES)[index % len(_FAMILIES)]
-        shape = _SHAPES[(index // len(_FAMILIES)) % len(_SHAPES)]
+        family = _TURNS[index % len(_TURNS)]
+        shape = _SHAPES[(index // len(_TURNS)) % len(_SHAPES)]
         builder = _Builder(shape, np.random.default_rng([seed, index]))
         _FAMILIES[family](builder)
         builder.linear(_CLASSES, relu=False)

@@ -24,7 +24,7 @@ from edgedafl.targets import Target, find_target
 __all__ = ["calibrate_device"]
 
 # Per network and precision: the whole takes well below three minutes on a board.
-_SECONDS = 0.4
+_SECONDS = 0.32
 _TIMEOUT = 900.0
 _FINGERPRINT = ("machine", "board", "cpu", "cpu_parts", "release", "power_mode", "onnxruntime")
 Notice = Callable[[str], None]

@@ -26,9 +26,14 @@ def test_help_names_every_command_and_exit_code() -> None:
     assert "130 interrupted" in " ".join(result.out.split())
 
 
-@pytest.mark.parametrize("name", list(_COMMANDS))
+GROUPS = {"device": ("add", "list", "remove", "check", "calibrate"), "bundle": ("verify",)}
+
+
+@pytest.mark.parametrize(
+    "name", [f"{n} {s}" for n, subs in GROUPS.items() for s in subs] + [n for n in _COMMANDS if n not in GROUPS]
+)
 def test_every_command_has_help_and_json(name: str) -> None:
-    result = edgedafl(name, "--help")
+    result = edgedafl(*name.split(), "--help")
     assert result.code == 0
     assert "--json" in result.out
 
@@ -163,7 +168,7 @@ def test_targets_doctor_init_completion(tmp_path: Path) -> None:
     assert edgedafl("targets", "jetson", "--json").json["scheme"]["remainder"] == "float16"
     doctor = edgedafl("doctor", "--json")
     assert doctor.code == 0
-    assert next(f for f in doctor.json if f["name"] == "exporters")["detail"] == "onnx, ort, tensorrt"
+    assert next(f for f in doctor.json if f["name"] == "exporters")["detail"] == "executorch, onnx, ort, tensorrt"
     assert edgedafl("init", cwd=tmp_path).code == 0
     assert edgedafl("compress", "t.onnx", "--dry-run", cwd=tmp_path).json["target"] == "jetson"
     assert_clean_failure(edgedafl("init", cwd=tmp_path), 2, "exists already")

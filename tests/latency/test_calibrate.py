@@ -22,7 +22,7 @@ def test_a_calibrated_host_chooses_students_and_estimates_by_itself(
     assert done.code == 0, done.err
     found = json.loads(done.out)
     assert set(found["fits"]) == {"fp32", "int8"}
-    assert all(fit["rows"] == 64 and fit["band"] < 3 for fit in found["fits"].values())
+    assert all(fit["rows"] == 84 and fit["band"] < 3 for fit in found["fits"].values())
     model = calibration_of("local", find_target("x86"))
     assert model is not None and model.fingerprint["machine"]
     assert calibration_of("local", find_target("jetson")) is None

@@ -38,7 +38,7 @@ _FOLDS = 8
 _LEAST_BAND = 1.1
 
 
-class SizedLayer(CostedLayer, Protocol):
+class _SizedLayer(CostedLayer, Protocol):
     """A layer whose reading, writing and channels are known."""
 
     @property
@@ -167,14 +167,14 @@ class _Work:
     image: int
 
     @classmethod
-    def of(cls, layers: Sequence[SizedLayer]) -> _Work:
+    def of(cls, layers: Sequence[_SizedLayer]) -> _Work:
         kinds = np.array([_KINDS.index(layer.kind) for layer in layers])
         units = np.array([float(layer.macs or layer.elements) for layer in layers])
         factors = np.array([_factors(layer) for layer in layers])
         return cls(kinds, units, factors, layers[0].inputs)
 
 
-def _factors(layer: SizedLayer) -> list[float]:
+def _factors(layer: _SizedLayer) -> list[float]:
     given, made = layer.channels
     pixels = 1.0 if layer.kind == "linear" else layer.outputs / made
     odd = (given > _FEW and given % _BLOCK) or made % _BLOCK
