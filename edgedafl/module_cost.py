@@ -10,15 +10,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["ModuleLayer", "module_layers", "module_macs"]
+__all__ = ["LayerSize", "module_layers", "module_macs"]
 
 _POOLS = {"max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d"}
 _JOINS = {"add", "add_", "mul", "mul_", "cat"}
 
 
 @dataclass(frozen=True)
-class ModuleLayer:
-    """One layer: `kind` and sizes as in `graph.cost.LayerCost`."""
+class LayerSize:
+    """One layer that takes time of its own.
+
+    Attributes:
+        kind: `conv3x3`, `conv`, `pointwise`, `depthwise`, `grouped` or `linear`; `pool` and `add`
+            have no multiply-accumulates.
+        macs: Multiply-accumulates per image.
+        weights: Count of weights.
+        inputs: Elements read per image.
+        outputs: Elements written per image.
+        channels: Channels in and out; features of a linear layer.
+    """
 
     kind: str
     macs: int
@@ -38,7 +48,7 @@ def module_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
     return sum(layer.macs for layer in module_layers(module, input_shape))
 
 
-def module_layers(module: nn.Module, input_shape: tuple[int, int, int]) -> list[ModuleLayer]:
+def module_layers(module: nn.Module, input_shape: tuple[int, int, int]) -> list[LayerSize]:
     """Run one blank image and record every operation that takes time of its own.
 
     Operations are recorded where torch dispatches them, so functional forms count as modules do.
@@ -57,7 +67,7 @@ def module_layers(module: nn.Module, input_shape: tuple[int, int, int]) -> list[
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.rows: list[ModuleLayer] = []
+        self.rows: list[LayerSize] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
@@ -67,7 +77,7 @@ class _Recorder(TorchDispatchMode):
         return result
 
 
-def _row(name: str, args: Any, result: Any) -> ModuleLayer | None:
+def _row(name: str, args: Any, result: Any) -> LayerSize | None:
     output = result[0] if isinstance(result, tuple) else result
     if not isinstance(output, Tensor):
         return None
@@ -84,21 +94,21 @@ def _row(name: str, args: Any, result: Any) -> ModuleLayer | None:
     return _between("add", images, output) if name in _JOINS and len(images) > 1 else None
 
 
-def _convolution(args: Any, output: Tensor) -> ModuleLayer:
+def _convolution(args: Any, output: Tensor) -> LayerSize:
     data, weight, stride, groups = args[0], args[1], args[3], args[8]
     macs = weight.numel() * math.prod(output.shape[2:])
     kind = _kind(tuple(weight.shape[2:]), tuple(stride), groups, data.shape[1])
-    return ModuleLayer(kind, macs, weight.numel(), data.numel(), output.numel(), (data.shape[1], output.shape[1]))
+    return LayerSize(kind, macs, weight.numel(), data.numel(), output.numel(), (data.shape[1], output.shape[1]))
 
 
-def _linear(data: Tensor, weights: int, output: Tensor) -> ModuleLayer:
+def _linear(data: Tensor, weights: int, output: Tensor) -> LayerSize:
     macs = weights * math.prod(output.shape[:-1])
-    return ModuleLayer("linear", macs, weights, data.numel(), output.numel(), (data.shape[-1], output.shape[-1]))
+    return LayerSize("linear", macs, weights, data.numel(), output.numel(), (data.shape[-1], output.shape[-1]))
 
 
-def _between(kind: str, images: list[Tensor], output: Tensor) -> ModuleLayer:
+def _between(kind: str, images: list[Tensor], output: Tensor) -> LayerSize:
     inputs = sum(image.numel() for image in images)
-    return ModuleLayer(kind, 0, 0, inputs, output.numel(), (images[0].shape[1], output.shape[1]))
+    return LayerSize(kind, 0, 0, inputs, output.numel(), (images[0].shape[1], output.shape[1]))
 
 
 def _kind(kernel: tuple[int, ...], stride: tuple[int, ...], groups: int, channels: int) -> str:

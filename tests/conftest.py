@@ -146,6 +146,14 @@ def edgedafl(*arguments: str | Path, cwd: Path | None = None, timeout: float = 3
     )
 
 
+def exported_run(path: Path, teacher: Path, target: str) -> Path:
+    """A run of five steps with its bundle."""
+    made = edgedafl("distill", teacher, "--target", target, "-o", path, "--steps", "5", "--threads", "1")
+    assert made.code == 0, made.err
+    assert edgedafl("export", path).code == 0
+    return path
+
+
 def assert_clean_failure(result: Result, code: int, *words: str) -> None:
     """One clear sentence and the right exit code, no traceback."""
     assert result.code == code, result.err

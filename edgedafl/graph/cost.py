@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from edgedafl.graph.facts import ImageInput
+from edgedafl.module_cost import LayerSize
 
 __all__ = ["LayerCost", "count_macs", "layer_costs"]
 
@@ -24,32 +25,14 @@ _BETWEEN = {
 
 
 @dataclass(frozen=True)
-class LayerCost:
-    """One layer that takes time of its own; activations are fused into the layer before them.
+class LayerCost(LayerSize):
+    """One layer of a graph; activations are fused into the layer before them.
 
     Attributes:
         name: Node name.
-        kind: `conv3x3`, `conv`, `pointwise`, `depthwise`, `grouped` or `linear`; `pool` and `add`
-            have no multiply-accumulates.
-        macs: Multiply-accumulates per image.
-        weights: Count of weights.
-        inputs: Elements read per image.
-        outputs: Elements written per image.
-        channels: Channels in and out; features of a linear layer.
     """
 
     name: str
-    kind: str
-    macs: int
-    weights: int
-    inputs: int
-    outputs: int
-    channels: tuple[int, int]
-
-    @property
-    def elements(self) -> int:
-        """Elements read and written per image."""
-        return self.inputs + self.outputs
 
 
 def count_macs(model: onnx.ModelProto, image: ImageInput) -> int:
@@ -78,7 +61,7 @@ def _between(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> LayerC
         return None
     inputs = sum(math.prod(shape) for shape in given)
     name = node.name or node.output[0]
-    return LayerCost(name, kind, 0, 0, inputs, math.prod(output), (given[0][1], output[1]))
+    return LayerCost(kind, 0, 0, inputs, math.prod(output), (given[0][1], output[1]), name)
 
 
 def _infer_shapes(model: onnx.ModelProto, image: ImageInput) -> dict[str, tuple[int, ...]]:
@@ -133,12 +116,12 @@ def _layer(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> LayerCos
     if node.op_type in _PRODUCTS:
         inner = data[-1] if data else weight[0]
         rows = 1 if output[0] > 1 and len(output) == 2 else math.prod(output[:-1])
-        return LayerCost(name, "linear", rows * inner * output[-1], count, read, written, (inner, output[-1]))
+        return LayerCost("linear", rows * inner * output[-1], count, read, written, (inner, output[-1]), name)
     pixels = math.prod(output[2:])
     if node.op_type == "ConvTranspose":
         pixels = math.prod(data[2:]) if data else pixels
     channels = (data[1] if data else weight[1], output[1])
-    return LayerCost(name, _conv_kind(node, weight), count * pixels, count, read, written, channels)
+    return LayerCost(_conv_kind(node, weight), count * pixels, count, read, written, channels, name)
 
 
 def _conv_kind(node: onnx.NodeProto, weight: tuple[int, ...]) -> str:

@@ -20,7 +20,7 @@ import pytest
 from edgedafl.devices import SshDevice, run_bundle
 from edgedafl.devices.ssh import CONFIG_VARIABLE
 from edgedafl.errors import MeasurementError
-from tests.conftest import assert_clean_failure, edgedafl
+from tests.conftest import assert_clean_failure, edgedafl, exported_run
 from tests.rigs import devices as rig
 
 pytestmark = pytest.mark.slow
@@ -49,11 +49,7 @@ def adb() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path) -> Path:
-    path = tmp_path_factory.mktemp("device") / "run"
-    made = edgedafl("distill", tiny_onnx, "--target", "rpi5", "-o", path, "--steps", "5", "--threads", "1")
-    assert made.code == 0, made.err
-    assert edgedafl("export", path).code == 0
-    return path
+    return exported_run(tmp_path_factory.mktemp("device") / "run", tiny_onnx, "rpi5")
 
 
 def leftovers(root: Path) -> list[str]:

@@ -20,7 +20,7 @@ from edgedafl.stages.quantize import for_target
 from edgedafl.students import ARCHITECTURES, build_student
 from edgedafl.targets import find_target
 from edgedafl_exporters.tensorrt import TensorRtExporter
-from tests.conftest import edgedafl
+from tests.conftest import exported_run
 
 # Every architecture there is; a new one is built too.
 STUDENTS = {
@@ -106,10 +106,7 @@ fi
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path) -> Path:
-    run = tmp_path_factory.mktemp("trt") / "run"
-    made = edgedafl("distill", tiny_onnx, "--target", "jetson", "-o", run, "--steps", "5", "--threads", "1")
-    assert made.code == 0, made.err
-    assert edgedafl("export", run).code == 0
+    run = exported_run(tmp_path_factory.mktemp("trt") / "run", tiny_onnx, "jetson")
     return run / "bundles" / "jetson-orin-nano"
 
 

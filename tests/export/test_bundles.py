@@ -22,16 +22,12 @@ from edgedafl.rundir import RunDirectory
 from edgedafl.stages.export import artifacts_of
 from edgedafl.students import build_student
 from edgedafl.targets import find_target
-from tests.conftest import assert_clean_failure, edgedafl
+from tests.conftest import assert_clean_failure, edgedafl, exported_run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_onnx: Path) -> Path:
-    path = tmp_path_factory.mktemp("bundle") / "run"
-    made = edgedafl("distill", tiny_onnx, "--target", "x86", "-o", path, "--steps", "5", "--threads", "1")
-    assert made.code == 0, made.err
-    assert edgedafl("export", path).code == 0
-    return path
+    return exported_run(tmp_path_factory.mktemp("bundle") / "run", tiny_onnx, "x86")
 
 
 @pytest.fixture

@@ -63,10 +63,10 @@ def test_peaks_follow_the_specification() -> None:
 
 def test_the_work_of_a_network_is_the_sum_of_its_layers() -> None:
     layers = [
-        LayerCost("a", "conv3x3", 1000, 90, 50, 60, (3, 8)),
-        LayerCost("b", "pointwise", 500, 40, 60, 70, (8, 8)),
-        LayerCost("c", "pool", 0, 0, 70, 10, (8, 8)),
-        LayerCost("d", "linear", 30, 30, 10, 3, (10, 3)),
+        LayerCost("conv3x3", 1000, 90, 50, 60, (3, 8), "a"),
+        LayerCost("pointwise", 500, 40, 60, 70, (8, 8), "b"),
+        LayerCost("pool", 0, 0, 70, 10, (8, 8), "c"),
+        LayerCost("linear", 30, 30, 10, 3, (10, 3), "d"),
     ]
     work = dict(zip(KINDS, work_of(layers), strict=True))
     assert (work["conv3x3"], work["pointwise"], work["linear_weights"], work["layers"]) == (1000, 500, 30, 4)

@@ -25,9 +25,9 @@ _KINDS = ("conv3x3", "conv", "pointwise", "depthwise", "grouped", "linear", "poo
 # and seconds. Spreads say how far, in logarithms, a device may lie from there.
 _RATES = (6e10, 4e10, 4e10, 1e10, 1e10, 2e10, 2e9, 4e9)
 _LAYER_SECONDS, _CALL_SECONDS, _ELEMENT_SECONDS = 1.5e-6, 3e-6, 1e-10
-_SPREADS = np.array([1.0, 1.5, 0.25, 0.25, 0.25, 0.5, 0.5])
+_SPREADS = np.array([0.5, 1.5, 0.4, 0.4, 0.4, 0.5, 0.5])
 _CALL_SPREADS = np.array([1.0, 2.0])
-_NOISE = 0.08  # of a network's measured time, and of what the model leaves out
+_NOISE = 0.05  # of a network's measured time, and of what the model leaves out
 _BLOCK = 16  # channels that vector units take at once
 _FEW = 4  # channels of images, which runtimes treat apart
 _PIXELS = 256
