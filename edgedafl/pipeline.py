@@ -159,7 +159,6 @@ def compress(
             device=plan.config.device,
             options=BenchOptions(quick=plan.config.quick),
             max_drop=plan.config.max_drop,
-            notice=notice,
         )
         notice("report")
         write_report(run)

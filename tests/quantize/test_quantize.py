@@ -41,7 +41,7 @@ def calibration(model: onnx.ModelProto) -> CalibrationSet:
 def test_each_target_gets_its_own_scheme(target: Target, model: onnx.ModelProto, calibration: CalibrationSet) -> None:
     found = quantize_model(for_target(model, target), target.scheme, calibration)
     assert set(found.tried) == set(METHODS)
-    assert found.agreement == max(found.tried.values()) >= 0.9
+    assert found.agreement >= max(max(found.tried.values()) - 0.01, 0.9)
     assert found.float_agreement == 1.0
     graph = found.model.graph
     onnx.checker.check_model(found.model, full_check=True)
