@@ -7,32 +7,15 @@ import os
 import platform
 import shutil
 import tempfile
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from edgedafl.devices import Finding
 from edgedafl.export import list_exporters
 
 __all__ = ["Finding", "examine"]
 
 _REQUIRED = ("torch", "onnx", "onnxruntime", "onnxscript", "onnxsim", "numpy", "pydantic", "matplotlib")
 _LEAST_FREE = 500_000_000
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at.
-
-    Attributes:
-        name: What.
-        ok: Whether it is as it should be; None for optional things that are absent.
-        detail: What was found.
-        remedy: What to do; empty where nothing.
-    """
-
-    name: str
-    ok: bool | None
-    detail: str
-    remedy: str = ""
 
 
 def examine() -> list[Finding]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import click
 
 from edgedafl.cli.options import common
-from edgedafl.cli.render import print_json, print_table
-from edgedafl.errors import ExitCode, MeasurementError
+from edgedafl.cli.render import exit_code_of, notices, print_findings, print_json, print_table, refuse_invalid
 
 __all__ = ["command"]
-
-_MARKS = {True: "ok", False: "MISSING", None: "-"}
 
 
 @click.group("device")
@@ -85,18 +83,14 @@ def check(name: str, target: str | None, as_json: bool, quiet: bool) -> int:
     from edgedafl.targets import find_target
 
     wanted = target or look_up(name).target
-    device = find_device(name)
-    try:
+    with closing(find_device(name)) as device:
         facts = read_facts(device)
-    finally:
-        device.close()
     findings = check_device(facts, device, find_target(wanted) if wanted else None)
     if as_json:
         print_json({"facts": facts.values, "findings": [vars(finding) for finding in findings]})
     else:
-        rows = [[_MARKS[f.ok], f.name, f.detail, f.remedy] for f in findings]
-        print_table(["", "what", "found", "what to do"], rows)
-    return int(ExitCode.ENVIRONMENT) if any(f.ok is False for f in findings) else 0
+        print_findings(findings)
+    return exit_code_of(findings)
 
 
 @command.command("calibrate")
@@ -112,16 +106,8 @@ def calibrate(name: str, target: str | None, threads: int, allow_contended: bool
     """
     from edgedafl import pipeline
 
-    def notice(text: str) -> None:
-        if not quiet:
-            click.echo(text, err=True)
-
-    found = pipeline.calibrate(name, target=target, threads=threads, notice=notice)
-    if found.invalid and not allow_contended:
-        raise MeasurementError(
-            f"The measurement is not valid: {'; '.join(found.invalid)}.",
-            "Stop other work, let the device cool and run again, or accept it with --allow-contended.",
-        )
+    found = pipeline.calibrate(name, target=target, threads=threads, notice=notices(quiet))
+    refuse_invalid(found.invalid, allow_contended)
     path = pipeline.keep_calibration(found)
     if as_json:
         print_json({**found.to_dict(), "path": str(path)})

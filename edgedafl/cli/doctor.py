@@ -5,12 +5,9 @@ from __future__ import annotations
 import click
 
 from edgedafl.cli.options import common
-from edgedafl.cli.render import print_json, print_table
-from edgedafl.errors import ExitCode
+from edgedafl.cli.render import exit_code_of, print_findings, print_json
 
 __all__ = ["command"]
-
-_MARKS = {True: "ok", False: "MISSING", None: "-"}
 
 
 @click.command("doctor")
@@ -23,6 +20,5 @@ def command(as_json: bool, quiet: bool) -> int:
     if as_json:
         print_json([vars(finding) for finding in findings])
     else:
-        rows = [[_MARKS[f.ok], f.name, f.detail, f.remedy] for f in findings]
-        print_table(["", "what", "found", "what to do"], rows)
-    return int(ExitCode.ENVIRONMENT) if any(f.ok is False for f in findings) else 0
+        print_findings(findings)
+    return exit_code_of(findings)

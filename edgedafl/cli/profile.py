@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgedafl.cli.options import common, run_directory
-from edgedafl.cli.render import print_json, print_measurement
+from edgedafl.cli.render import notices, print_json, print_measurement, refuse_invalid
 from edgedafl.errors import MeasurementError
 
 __all__ = ["command"]
@@ -38,11 +38,7 @@ def command(
     from edgedafl.units import parse_duration
 
     options = BenchOptions(**{**flags, "timeout": parse_duration(flags["timeout"])})
-
-    def notice(text: str) -> None:
-        if not quiet:
-            click.echo(text, err=True)
-
+    notice = notices(quiet)
     if (path / "manifest.json").is_file():
         result = _bundle(path, device, options, notice)
     else:
@@ -61,12 +57,7 @@ def command(
         print_measurement(result)
     if "failed" in result:
         raise MeasurementError(str(result["failed"]), str(result.get("hint", "")))
-    disturbed = result["measured"]["invalid"]
-    if disturbed and not allow_contended:
-        raise MeasurementError(
-            f"The measurement is not valid: {'; '.join(disturbed)}.",
-            "Stop other work, let the device cool and run again, or accept it with --allow-contended.",
-        )
+    refuse_invalid(result["measured"]["invalid"], allow_contended)
     return 0
 
 

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgedafl.errors import ExitCode, MeasurementError
+
 if TYPE_CHECKING:
+    from edgedafl.devices import Finding
     from edgedafl.distill import Progress
     from edgedafl.report import RunSummary
 
-__all__ = ["RunDisplay", "print_json", "print_measurement", "print_summary", "print_table", "run_display"]
+__all__ = [
+    "RunDisplay",
+    "exit_code_of",
+    "notices",
+    "print_findings",
+    "print_json",
+    "print_measurement",
+    "print_summary",
+    "print_table",
+    "refuse_invalid",
+    "run_display",
+]
 
 _LAYERS_SHOWN = 12
+_MARKS = {True: "ok", False: "MISSING", None: "-"}
 
 
 def print_json(value: Any) -> None:
@@ -57,6 +72,35 @@ def print_summary(summary: RunSummary, directory: str) -> None:
     for text in summary.advice:
         click.echo(f"Note: {text}")
     click.echo(f"Report: {directory}/report.html")
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """What was looked at, and what mends it."""
+    rows = [[_MARKS[f.ok], f.name, f.detail, f.remedy] for f in findings]
+    print_table(["", "what", "found", "what to do"], rows)
+
+
+def exit_code_of(findings: Sequence[Finding]) -> int:
+    """Whether something needed is missing."""
+    return int(ExitCode.ENVIRONMENT) if any(f.ok is False for f in findings) else 0
+
+
+def notices(quiet: bool) -> Callable[[str], None]:
+    """Where lines about the course of things go."""
+    return lambda text: None if quiet else click.echo(text, err=True)
+
+
+def refuse_invalid(reasons: Sequence[str], allowed: bool) -> None:
+    """Stop at a measurement that was disturbed.
+
+    Raises:
+        MeasurementError: If there are reasons and the user did not allow them.
+    """
+    if reasons and not allowed:
+        raise MeasurementError(
+            f"The measurement is not valid: {'; '.join(reasons)}.",
+            "Stop other work, let the device cool and run again, or accept it with --allow-contended.",
+        )
 
 
 def print_measurement(result: dict[str, Any]) -> None:

@@ -3,13 +3,14 @@
 from edgedafl.devices.adb import AdbDevice, AttachedPhone, list_attached
 from edgedafl.devices.base import Device, DeviceLostError, Outcome
 from edgedafl.devices.carry import Carried, run_bundle
-from edgedafl.devices.check import DeviceFinding, check_device
+from edgedafl.devices.check import Finding, check_device
 from edgedafl.devices.facts import DeviceFacts, facts_script, parse_facts, read_facts
 from edgedafl.devices.local import LocalDevice
 from edgedafl.devices.registry import (
     NamedDevice,
     add_device,
     devices_file,
+    file_stem,
     find_device,
     known_devices,
     look_up,
@@ -23,8 +24,8 @@ __all__ = [
     "Carried",
     "Device",
     "DeviceFacts",
-    "DeviceFinding",
     "DeviceLostError",
+    "Finding",
     "LocalDevice",
     "NamedDevice",
     "Outcome",
@@ -33,6 +34,7 @@ __all__ = [
     "check_device",
     "devices_file",
     "facts_script",
+    "file_stem",
     "find_device",
     "known_devices",
     "list_attached",

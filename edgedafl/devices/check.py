@@ -8,7 +8,7 @@ from edgedafl.devices.base import Device
 from edgedafl.devices.facts import DeviceFacts
 from edgedafl.targets import Target
 
-__all__ = ["DeviceFinding", "check_device"]
+__all__ = ["Finding", "check_device"]
 
 _LEAST_FREE_KB = 50_000
 _OLDEST_TENSORRT = 100_300
@@ -21,7 +21,7 @@ _MARGIN_DEGREES = 10.0
 
 
 @dataclass(frozen=True)
-class DeviceFinding:
+class Finding:
     """One thing looked at.
 
     Attributes:
@@ -37,7 +37,7 @@ class DeviceFinding:
     remedy: str = ""
 
 
-def check_device(facts: DeviceFacts, device: Device, target: Target | None = None) -> list[DeviceFinding]:
+def check_device(facts: DeviceFacts, device: Device, target: Target | None = None) -> list[Finding]:
     """Judge what a device said; with a target, whether its bundles run there."""
     found = [_system(facts, target), _processor(facts), _space(facts)]
     if target is None or target.runtime == "onnxruntime":
@@ -49,72 +49,68 @@ def check_device(facts: DeviceFacts, device: Device, target: Target | None = Non
         cores = int(facts["cores"] or 1)
         busy = float(facts["load"]) > cores / 2
         remedy = "Stop other work before measuring." if busy else ""
-        found.append(DeviceFinding("load", None if busy else True, f"{facts['load']} on {cores} cores", remedy))
+        found.append(Finding("load", None if busy else True, f"{facts['load']} on {cores} cores", remedy))
     if facts.emulated or device.emulated:
-        found.append(DeviceFinding("emulated", None, facts["emulated"] or "yes", "Its times are no device's times."))
+        found.append(Finding("emulated", None, facts["emulated"] or "yes", "Its times are no device's times."))
     return found
 
 
-def _system(facts: DeviceFacts, target: Target | None) -> DeviceFinding:
+def _system(facts: DeviceFacts, target: Target | None) -> Finding:
     words = ", ".join(filter(None, (facts["board"], facts["release"], facts["l4t"], facts["system"], facts["machine"])))
     machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(facts["machine"], facts["machine"])
     if target is not None and machine != target.architecture:
-        return DeviceFinding(
-            "system", False, words, f"{target.name} is for {target.architecture}; choose another target."
-        )
-    return DeviceFinding("system", True, words)
+        return Finding("system", False, words, f"{target.name} is for {target.architecture}; choose another target.")
+    return Finding("system", True, words)
 
 
-def _processor(facts: DeviceFacts) -> DeviceFinding:
+def _processor(facts: DeviceFacts) -> Finding:
     wanted = _DOT_PRODUCTS.get(facts["machine"], set())
     has = wanted & facts.features
     name = facts["cpu"] or f"parts {facts['cpu_parts']}" if facts["cpu"] or facts["cpu_parts"] else facts["machine"]
     detail = f"{name}, {facts['cores'] or '?'} cores"
     if not wanted or not facts.features:
-        return DeviceFinding("processor", True, detail)
+        return Finding("processor", True, detail)
     if has:
-        return DeviceFinding("processor", True, f"{detail}, {' '.join(sorted(has))}")
-    return DeviceFinding("processor", None, f"{detail}, no dot-product instructions", "int8 gains little; try fp32.")
+        return Finding("processor", True, f"{detail}, {' '.join(sorted(has))}")
+    return Finding("processor", None, f"{detail}, no dot-product instructions", "int8 gains little; try fp32.")
 
 
-def _space(facts: DeviceFacts) -> DeviceFinding:
+def _space(facts: DeviceFacts) -> Finding:
     if not facts["free_kb"].isdigit():
-        return DeviceFinding("space", None, "unknown", "")
+        return Finding("space", None, "unknown", "")
     enough = int(facts["free_kb"]) >= _LEAST_FREE_KB
     detail = f"{int(facts['free_kb']) / 1000:.0f} MB free in {facts['scratch']}"
-    return DeviceFinding("space", enough, detail, "" if enough else "Free some space there, or set TMPDIR.")
+    return Finding("space", enough, detail, "" if enough else "Free some space there, or set TMPDIR.")
 
 
-def _python(facts: DeviceFacts, device: Device) -> list[DeviceFinding]:
+def _python(facts: DeviceFacts, device: Device) -> list[Finding]:
     if not facts["python"]:
         return [
-            DeviceFinding(
+            Finding(
                 "python", False, f"{device.python!r} does not start",
                 "Install Python 3 there, or name its command: edgedafl device add NAME ADDRESS --python CMD.",
             )
         ]  # fmt: skip
-    found = [DeviceFinding("python", True, facts["python"])]
+    found = [Finding("python", True, facts["python"])]
     for name in ("numpy", "onnxruntime"):
         version, reason = facts[name], facts[f"missing.{name}"]
         remedy = "" if version else f"{device.python} -m pip install {name}"
-        found.append(DeviceFinding(name, bool(version), version or reason or "missing", remedy))
+        found.append(Finding(name, bool(version), version or reason or "missing", remedy))
     return found
 
 
-def _tensorrt(facts: DeviceFacts) -> DeviceFinding:
+def _tensorrt(facts: DeviceFacts) -> Finding:
     text = facts["tensorrt"]
     if not facts["trtexec"]:
-        return DeviceFinding("trtexec", False, "missing", "sudo apt-get install tensorrt (part of JetPack)")
+        return Finding("trtexec", False, "missing", "sudo apt-get install tensorrt (part of JetPack)")
     version = int(text) if text.isdigit() else 0
     if version < _OLDEST_TENSORRT:
-        return DeviceFinding(
-            "trtexec", False, f"TensorRT {text or '?'}", "Install JetPack 6.1 or newer (TensorRT 10.3)."
-        )
+        return Finding("trtexec", False, f"TensorRT {text or '?'}", "Install JetPack 6.1 or newer (TensorRT 10.3).")
     newest = "" if version <= _NEWEST_TENSORRT else "Newer than any release these bundles were written for."
-    return DeviceFinding("trtexec", True if not newest else None, f"TensorRT {text}", newest)
+    return Finding("trtexec", True if not newest else None, f"TensorRT {text}", newest)
 
 
-def _clocks(facts: DeviceFacts, target: Target | None) -> list[DeviceFinding]:
+def _clocks(facts: DeviceFacts, target: Target | None) -> list[Finding]:
     hint = target.power_hint if target is not None else ""
     found = []
     for policy, text in facts.group("clock").items():
@@ -122,29 +118,27 @@ def _clocks(facts: DeviceFacts, target: Target | None) -> list[DeviceFinding]:
         remedy = (
             "" if steady else hint or "echo performance | sudo tee /sys/devices/system/cpu/cpufreq/*/scaling_governor"
         )
-        found.append(DeviceFinding(f"clock {policy}", True if steady else None, text, remedy))
+        found.append(Finding(f"clock {policy}", True if steady else None, text, remedy))
     if facts["power_mode"]:
-        found.append(DeviceFinding("power mode", None, facts["power_mode"], hint))
+        found.append(Finding("power mode", None, facts["power_mode"], hint))
     return found
 
 
-def _heat(facts: DeviceFacts) -> list[DeviceFinding]:
+def _heat(facts: DeviceFacts) -> list[Finding]:
     found = []
     if facts["throttled"]:
         cool = facts["throttled"] == "0x0"
         remedy = (
             "" if cool else "It was throttled or under-powered since it started: cool it, use its own supply, restart."
         )
-        found.append(DeviceFinding("throttled", cool or None, facts["throttled"], remedy))
+        found.append(Finding("throttled", cool or None, facts["throttled"], remedy))
     if facts["thermal_status"]:
         cool = facts["thermal_status"] == "0"
-        found.append(
-            DeviceFinding("thermal status", cool or None, facts["thermal_status"], "" if cool else "Let it cool.")
-        )
+        found.append(Finding("thermal status", cool or None, facts["thermal_status"], "" if cool else "Let it cool."))
     limits = facts.group("throttles_at")
     for zone, degrees in facts.temperatures.items():
         limit = int(limits[zone]) / 1000 if limits.get(zone, "").isdigit() else None
         hot = limit is not None and degrees > limit - _MARGIN_DEGREES
         detail = f"{degrees:.1f} °C" + (f", throttles at {limit:.0f} °C" if limit else "")
-        found.append(DeviceFinding(f"heat {zone}", None if hot else True, detail, "Let it cool." if hot else ""))
+        found.append(Finding(f"heat {zone}", None if hot else True, detail, "Let it cool." if hot else ""))
     return found

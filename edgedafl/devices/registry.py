@@ -24,6 +24,7 @@ __all__ = [
     "NamedDevice",
     "add_device",
     "devices_file",
+    "file_stem",
     "find_device",
     "known_devices",
     "look_up",
@@ -67,6 +68,11 @@ class _Shelf:
     def save(self) -> None:
         content = {name: device.to_dict() for name, device in sorted(self.devices.items())}
         write_atomic(self.path, tomli_w.dumps({"device": content}))
+
+
+def file_stem(device: str) -> str:
+    """A device's name or address as the stem of a file's name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", device).strip("-")
 
 
 def devices_file() -> Path:

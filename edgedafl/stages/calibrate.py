@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,8 +55,8 @@ def calibrate_device(
         )
     networks = micro_networks()
     seconds: dict[str, dict[str, float]] = defaultdict(dict)
-    device, invalid = find_device(name), []
-    try:
+    invalid: list[str] = []
+    with closing(find_device(name)) as device:
         facts = read_facts(device)
         for shape in sorted({network.input_shape for network in networks}):
             group = [network for network in networks if network.input_shape == shape]
@@ -70,8 +71,6 @@ def calibrate_device(
             for variant, nanoseconds in measured.steadiest.items():
                 network, precision = variant.rsplit(".", 1)
                 seconds[precision][network] = nanoseconds / 1e9
-    finally:
-        device.close()
     fits = {precision: fit_model(_measured(networks, found)) for precision, found in seconds.items()}
     return DeviceModel(name, chosen.name, threads, fits, _fingerprint(facts), tuple(invalid))
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
-from edgedafl.devices import devices_file
+from edgedafl.devices import devices_file, file_stem
 from edgedafl.errors import UsageError
 from edgedafl.latency import DeviceModel
 from edgedafl.rundir import write_atomic
@@ -41,5 +40,4 @@ def calibration_of(device: str, target: Target) -> DeviceModel | None:
 
 
 def _path(device: str) -> Path:
-    slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", device).strip("-")
-    return devices_file().parent / "calibrations" / f"{slug}.json"
+    return devices_file().parent / "calibrations" / f"{file_stem(device)}.json"

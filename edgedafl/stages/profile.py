@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import platform
-import re
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgedafl.devices import find_device, look_up, run_bundle
+from edgedafl.devices import file_stem, find_device, look_up, run_bundle
 from edgedafl.errors import MeasurementError
 from edgedafl.export import find_exporter
 from edgedafl.graph.cost import layer_costs
@@ -42,7 +42,7 @@ def host_target() -> Target:
 
 def profile_path(run: RunDirectory, device: str) -> Path:
     """Where a device's samples lie."""
-    return run.path / "profile" / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', device).strip('-')}.json"
+    return run.path / "profile" / f"{file_stem(device)}.json"
 
 
 def require_device(device: str) -> None:
@@ -52,11 +52,8 @@ def require_device(device: str) -> None:
         UsageError: If there is none of that name.
         MeasurementError: If it cannot be reached.
     """
-    place = find_device(device)
-    try:
+    with closing(find_device(device)) as place:
         place.run("true", timeout=_GREETING_SECONDS)
-    finally:
-        place.close()
 
 
 def profile_bundle(
@@ -68,11 +65,8 @@ def profile_bundle(
         MeasurementError: If the device or the measurement fails.
     """
     asked = options or BenchOptions()
-    place = find_device(device)
-    try:
+    with closing(find_device(device)) as place:
         run_bundle(place, bundle, asked.arguments(), result, timeout=asked.timeout, keep=asked.keep, notice=notice)
-    finally:
-        place.close()
     found = read_measurement(result, device)
     return replace(found, kind=EMULATED) if place.emulated else found
 

@@ -1,7 +1,7 @@
 """Latency of networks on devices that are not attached."""
 
 from edgedafl.latency.estimator.calibrated import DeviceFit, DeviceModel, Measured, fit_model
-from edgedafl.latency.estimator.chips import Place, find_place, known_chips
+from edgedafl.latency.estimator.chips import Place, find_place
 from edgedafl.latency.estimator.fit import Observation, Prior, fit_device, fit_prior
 from edgedafl.latency.estimator.published import Prediction, Published, band_of
 from edgedafl.latency.estimator.rows import Row, architectures, packaged_rows, read_rows, rows_of
@@ -25,7 +25,6 @@ __all__ = [
     "fit_device",
     "fit_model",
     "fit_prior",
-    "known_chips",
     "packaged_rows",
     "read_rows",
     "rows_of",

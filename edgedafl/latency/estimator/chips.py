@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-__all__ = ["Place", "find_place", "known_chips"]
+__all__ = ["Place", "find_place"]
 
 IN_ORDER = "in-order"
 GPU = "gpu"
@@ -50,11 +50,6 @@ class Place:
 def _data() -> dict[str, Any]:
     text = resources.files("edgedafl.latency.data").joinpath("chips.toml").read_text("utf-8")
     return tomllib.loads(text)
-
-
-def known_chips() -> list[str]:
-    """Names of the processors and GPUs that estimates are possible for."""
-    return [*_data()["chip"], *_data()["gpu"]]
 
 
 def find_place(

@@ -75,6 +75,7 @@ class Published:
     def __init__(self, rows: Sequence[Row]) -> None:
         self._rows = rows
         self._priors: dict[tuple[str, str, str, str, str], Prior | None] = {}
+        self._works: dict[tuple[str, str], np.ndarray] = {}
 
     def predict(
         self,
@@ -165,8 +166,12 @@ class Published:
         total = work[:_MACS].sum()
         if not total:
             return False
-        shown = np.zeros(_MACS)
-        for row in self._rows:
-            if row.runtime.startswith(runtime) and row.place.family == family:
-                shown += row.work[:_MACS]
-        return bool(((work[:_MACS] / total > _UNSEEN_SHARE) & (shown == 0)).any())
+        return bool(((work[:_MACS] / total > _UNSEEN_SHARE) & (self._shown(runtime, family) == 0)).any())
+
+    def _shown(self, runtime: str, family: str) -> np.ndarray:
+        """Multiply-accumulates by kind of layer in the rows of a runtime and a family."""
+        key = (runtime, family)
+        if key not in self._works:
+            rows = [r for r in self._rows if r.runtime.startswith(runtime) and r.place.family == family]
+            self._works[key] = sum((row.work[:_MACS] for row in rows), np.zeros(_MACS))
+        return self._works[key]
