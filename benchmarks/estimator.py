@@ -7,7 +7,8 @@ A rows file is a list of measurements, or an object with `measurements` and `mod
 each measurement has `runtime`, `backend`, `device`, `soc`, `threads`, `power_mode`, `precision`,
 `batch`, `arch` and `latency_ms`. For every row the prior is fitted without its chip (sister chips
 included) and without its network; the device's own rows of other networks serve as calibration:
-none (tier C), three drawn at random (B), all (A where there are fifteen).
+none (tier C), three drawn at random (B), all (A where there are fifteen; for int8 its rows in
+floating point too, which are also tried alone).
 """
 
 from __future__ import annotations
@@ -53,12 +54,14 @@ def guesses(rows: tuple[Row, ...], judged: tuple[Row, ...]) -> list[Guess]:
     for row in judged:
         own = [r for r in set_ups[row.runtime, row.device, row.precision] if r.architecture != row.architecture]
         three = [own[i] for i in random.permutation(len(own))[:3]]
-        for scenario, given in {"spec only": [], "3 networks": three, "all others": own}.items():
-            if scenario != "spec only" and not given:
+        floats = _floats(row, set_ups) if row.precision == "int8" else []
+        scenarios = {"spec only": ([], []), "3 networks": (three, []), "all others": (own, floats), "fp": ([], floats)}
+        for scenario, (given, in_float) in scenarios.items():
+            if scenario != "spec only" and not given and not (scenario == "fp" and in_float):
                 continue
             try:
                 guess = published.predict(
-                    row.work, row.place, row.precision, row.runtime, own=given,
+                    row.work, row.place, row.precision, row.runtime, own=given, floats=in_float,
                     leave_out=(row.place.chip, row.architecture),
                 )  # fmt: skip
             except UsageError:
@@ -69,6 +72,16 @@ def guesses(rows: tuple[Row, ...], judged: tuple[Row, ...]) -> list[Guess]:
                 Guess(row.place.family, row.precision, scenario, guess.tier, factor, ratio - 1, factor <= guess.band)
             )
     return found
+
+
+def _floats(row: Row, set_ups: dict[tuple[str, str, str], list[Row]]) -> list[Row]:
+    """Its device's rows of other networks in floating point, the wider precision if there are both."""
+    for precision in ("fp32", "fp16"):
+        rows = set_ups.get((row.runtime, row.device, precision), [])
+        others = [r for r in rows if r.architecture != row.architecture]
+        if others:
+            return others
+    return []
 
 
 def table(found: list[Guess]) -> list[dict[str, object]]:

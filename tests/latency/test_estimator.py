@@ -70,10 +70,11 @@ def test_the_work_of_a_network_is_the_sum_of_its_layers() -> None:
     ]
     work = dict(zip(KINDS, work_of(layers), strict=True))
     assert (work["conv3x3"], work["pointwise"], work["linear_weights"], work["layers"]) == (1000, 500, 30, 4)
-    assert work["activations"] == 50 + 60 + 90 + 60 + 70 + 40 + 70 + 10
+    assert (work["conv_elements"], work["other_elements"]) == (50 + 60 + 90 + 60 + 70 + 40, 70 + 10)
     row = seconds_at_peak(work_of(layers), find_place("Raspberry Pi 5", precision="fp32"), "fp32")
     assert row[0] == pytest.approx(1000 / (8 * 2.4e9))
     assert row[5] == pytest.approx(30 * 4 / 17.1e9)
+    assert row[6] == pytest.approx(370 * 4 / 17.1e9)
 
 
 def test_both_counters_see_the_same_layers() -> None:
@@ -95,21 +96,52 @@ def synthetic(count: int, coefficients: np.ndarray, *, noise: float, seed: int =
     ]
 
 
+TRUE = np.array([0.5, 2.0, 1.2, 4.0, 3.0, 1.0, 0.8, 1.3, 0.4])
+
+
 def test_a_prior_recovers_the_coefficients_it_was_made_from() -> None:
-    true = np.array([0.5, 2.0, 1.2, 4.0, 3.0, 1.0, 0.8, 0.4])
-    prior = fit_prior(synthetic(300, true, noise=0.02), "fp32")
-    np.testing.assert_allclose(prior.coefficients(1, False), true, rtol=0.1)
+    prior = fit_prior(synthetic(300, TRUE, noise=0.02))
+    np.testing.assert_allclose(prior.coefficients(1, False), TRUE, rtol=0.15)
     assert prior.coefficients(4, False).sum() > prior.coefficients(1, False).sum()  # more threads, less share of peak
 
 
 def test_a_few_rows_scale_the_prior_and_leave_no_layer_for_free() -> None:
-    true = np.array([0.5, 2.0, 1.2, 4.0, 3.0, 1.0, 0.8, 0.4])
-    prior = fit_prior(synthetic(300, true, noise=0.02), "fp32")
-    seen = [replace(o, row=o.row * (np.arange(8) != 3)) for o in synthetic(3, 2 * true, noise=0.0, seed=1)]
-    seen = [replace(o, seconds=float(o.row @ (2 * true))) for o in seen]
-    own = fit_device(seen, prior)
-    np.testing.assert_allclose(own, 2 * true, rtol=0.2)
+    prior = fit_prior(synthetic(300, TRUE, noise=0.02))
+    seen = [replace(o, row=o.row * (np.arange(9) != 3)) for o in synthetic(3, 2 * TRUE, noise=0.0, seed=1)]
+    seen = [replace(o, seconds=float(o.row @ (2 * TRUE))) for o in seen]
+    own = fit_device(seen, prior.coefficients(1, False))
+    np.testing.assert_allclose(own, 2 * TRUE, rtol=0.2)
     assert own[3] > 4  # depthwise did not occur
+
+
+def test_eight_bits_keep_the_proportions_of_floating_point_where_their_rows_say_nothing() -> None:
+    floats = fit_prior(synthetic(300, TRUE, noise=0.02))
+    seen = [replace(o, row=o.row * (np.arange(9) != 3)) for o in synthetic(60, TRUE / 2, noise=0.0, seed=1)]
+    seen = [replace(o, seconds=float(o.row @ (TRUE / 2))) for o in seen]
+    alone, helped = (fit_prior(seen, near).coefficients(1, False)[3] for near in (None, floats))
+    assert helped == pytest.approx(TRUE[3] / 2, rel=0.15)
+    assert abs(alone - TRUE[3] / 2) > 2 * abs(helped - TRUE[3] / 2)
+
+
+def test_rows_in_floating_point_tell_how_a_device_differs_in_eight_bits() -> None:
+    rows = [row for row in packaged_rows() if row.runtime == "ncnn" and row.place.chip == "Snapdragon 675"]
+    published, spec, told = Published(packaged_rows()), [], []
+    for row in rows:
+        if row.precision != "int8":
+            continue
+        floats = [
+            r for r in rows if (r.device, r.precision) == (row.device, "fp16") and r.architecture != row.architecture
+        ]
+        away = (row.place.chip, row.architecture)
+        alone, helped = (
+            published.predict(row.work, row.place, "int8", "ncnn", floats=given, leave_out=away)
+            for given in ([], floats)
+        )
+        assert (alone.tier, helped.tier) == ("C", "B")
+        spec.append(abs(np.log(alone.seconds / row.seconds)))
+        told.append(abs(np.log(helped.seconds / row.seconds)))
+    assert len(told) > 8
+    assert np.median(told) < 0.5 * np.median(spec)
 
 
 def test_packaged_rows_are_sound_and_name_their_sources() -> None:
@@ -188,7 +220,7 @@ def test_a_layer_table_of_the_file_makes_its_network_known(tmp_path: Path) -> No
     )
     (found,) = read_rows(path)
     work = dict(zip(KINDS, found.work, strict=True))
-    assert (work["conv3x3"], work["linear_weights"], work["activations"], work["layers"]) == (3456, 18, 400, 2)
+    assert (work["conv3x3"], work["linear_weights"], work["conv_elements"], work["layers"]) == (3456, 18, 400, 2)
 
 
 def test_micro_networks_run_and_cover_what_students_have() -> None:

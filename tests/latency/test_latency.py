@@ -98,7 +98,7 @@ def test_estimates_grow_with_work_and_carry_their_band(target) -> None:
     )
     assert 0 < small.median < large.median
     assert (small.kind, small.tier) == ("estimate", "D")
-    assert small.high / small.median >= 3
+    assert small.high / small.median >= 3 * (1 - 1e-9)
     assert small.median / small.low == pytest.approx(small.high / small.median)
 
 

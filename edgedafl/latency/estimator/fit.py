@@ -18,12 +18,12 @@ __all__ = ["Observation", "Prior", "fit_device", "fit_prior", "nonnegative_least
 
 # Where a family's fit begins, and whither it is pulled where rows say nothing: coefficients by
 # kind of work, the exponent of the thread count, the exponent of dot products.
-_START = np.r_[np.log([0.6, 1.5, 1.5, 3.0, 3.0, 1.5, 1.0, 0.3]), 0.2, -0.4]
+_START = np.r_[np.log([0.6, 1.5, 1.5, 3.0, 3.0, 1.5, 1.0, 1.0, 0.3]), 0.2, -0.4]
 _DAMPING = 1e-2
 _STEPS = 30
 # Rows further off than this count by their distance only: published tables hold slips.
 _HUBER = 0.3
-_PULL = {"fp32": 7e-4, "fp16": 7e-4, "int8": 1.3e-4}
+_PULL, _PULL_TO_FLOAT = 7e-4, 3e-3
 _DEVICE_RIDGE = 0.3
 _SWEEPS = 300
 
@@ -67,8 +67,14 @@ class Prior:
         return float(row @ self.coefficients(threads, dot))
 
 
-def fit_prior(rows: Sequence[Observation], precision: str) -> Prior:
+def fit_prior(rows: Sequence[Observation], floats: Prior | None = None) -> Prior:
     """Fit a family by damped Gauss-Newton steps on logarithms.
+
+    Args:
+        rows: Of the family.
+        floats: The same family's in floating point, where `rows` are of eight bits. Far fewer
+            networks are published in eight bits: what their rows do not tell apart keeps the
+            proportions it has in floating point; a factor common to all kinds of work is free.
 
     Raises:
         ValueError: If there are no rows.
@@ -81,29 +87,39 @@ def fit_prior(rows: Sequence[Observation], precision: str) -> Prior:
     counts = Counter(r.chip for r in rows)
     weight = np.array([counts[r.chip] ** -0.5 for r in rows])
     weight /= weight.mean()
-    kinds, theta = design.shape[1], _START.copy()
-    pull = _PULL[precision] * len(rows)
+    kinds = design.shape[1]
+    start, pull = (_START, _pull_to(_START)) if floats is None else _near(floats)
+    theta, pull = start.copy(), pull * len(rows)
     for _ in range(_STEPS):
         parts = design * np.exp(theta[:kinds])
         total = parts.sum(1)
         residual = np.log(total) + extra @ theta[kinds:] - target
         jacobian = np.c_[parts / total[:, None], extra]
         trust = weight * np.minimum(1, _HUBER / np.maximum(np.abs(residual), 1e-9))
-        curvature = jacobian.T @ (jacobian * trust[:, None]) + (pull + _DAMPING) * np.eye(len(theta))
-        gradient = jacobian.T @ (trust * residual) + pull * (theta - _START)
+        curvature = jacobian.T @ (jacobian * trust[:, None]) + pull + _DAMPING * np.eye(len(theta))
+        gradient = jacobian.T @ (trust * residual) + pull @ (theta - start)
         theta = theta - np.linalg.solve(curvature, gradient)
     return Prior(theta)
 
 
-def fit_device(rows: Sequence[Observation], prior: Prior) -> np.ndarray:
-    """One device's coefficients: the prior scaled to its rows, then moved towards them.
+def _pull_to(start: np.ndarray) -> np.ndarray:
+    return np.asarray(_PULL * np.eye(len(start)))
+
+
+def _near(floats: Prior) -> tuple[np.ndarray, np.ndarray]:
+    """Where a fit of eight bits begins, and how strongly it is held to each proportion of it."""
+    start = np.r_[floats.logarithms[:-1], _START[-1]]
+    common = np.r_[np.ones(len(start) - 2), 0, 0]
+    return start, _PULL_TO_FLOAT * (np.eye(len(start)) - np.outer(common, common) / common.sum())
+
+
+def fit_device(rows: Sequence[Observation], base: np.ndarray) -> np.ndarray:
+    """One device's coefficients: the family's scaled to its rows, then moved towards them.
 
     Args:
         rows: Of one device, runtime, precision and count of threads; may be a single one.
-        prior: Of its core family.
+        base: The family's coefficients for that count of threads.
     """
-    first = rows[0]
-    base = prior.coefficients(first.threads, first.dot)
     ratios = [np.log(r.seconds / float(r.row @ base)) for r in rows]
     base = np.maximum(base * np.exp(np.median(ratios)), 1e-12)
     relative = np.array([r.row / r.seconds for r in rows]) * base

@@ -1,9 +1,9 @@
 """Estimates from published rows: how good one can be depends on how near the rows are.
 
 Tiers: A, fifteen or more rows of the very device, runtime and precision; B, one to fourteen of
-them; C, rows of the same runtime on chips of the same core family; D, anything further away:
-another runtime, another GPU generation. Runtimes differ by a factor of two on one chip, so they are
-never pooled.
+them, or for eight bits its rows in floating point; C, rows of the same runtime on chips of the same
+core family; D, anything further away: another runtime, another GPU generation. Runtimes differ by a
+factor of two on one chip, so they are never pooled.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _WIDEST = 3.0
 # A kind of layer with this share of the multiply-accumulates must occur in the rows it rests on.
 _UNSEEN_SHARE = 0.2
 _MACS = 5
+_FLOATS = ("fp32", "fp16")
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Published:
         *,
         own: Sequence[Row] = (),
         kin: Sequence[Row] = (),
+        floats: Sequence[Row] = (),
         leave_out: tuple[str, str] = ("", ""),
     ) -> Prediction:
         """Estimate one network.
@@ -97,6 +99,8 @@ class Published:
             runtime: As published tables name it.
             own: Rows of the very device, runtime and precision.
             kin: Rows of sister chips instead, where there are none of its own.
+            floats: For eight bits: rows of the very device and runtime in one floating-point
+                precision; how it differs from its family shows in them too.
             leave_out: Chip and architecture whose rows the prior must not see; for hold-outs.
 
         Raises:
@@ -118,21 +122,26 @@ class Published:
             factor = self._runtime_factor(prior, runtime, place.family)
         elif place.family == GPU:
             tier = "D"  # generations of GPUs and of TensorRT do not scale into each other
+        coefficients = factor * prior.coefficients(place.threads, place.dot)
+        bend = self._bend(floats, leave_out) if precision == "int8" and tier == "C" else None
+        if bend is not None:
+            coefficients = coefficients * bend
+        if own or kin:
+            coefficients = fit_device([r.observation() for r in own or kin], coefficients)
         if own:
             tier = "A" if len(own) >= _ENOUGH_FOR_A else "B"
-            seconds = float(row @ fit_device([r.observation() for r in own], prior))
             basis = f"{len(own)} published rows of this device with {runtime}"
         elif kin:
-            seconds = float(row @ fit_device([r.observation() for r in kin], prior))
             basis = f"{len(kin)} published rows of sister chips with {runtime}"
+        elif bend is not None:
+            tier, basis = "B", f"{len(floats)} published {floats[0].precision} rows of this device with {runtime}"
         else:
-            seconds = factor * prior.seconds(row, place.threads, place.dot)
             basis = f"published {rests_on} rows of other chips with {place.family} cores"
         band = band_of(place.family, precision, tier)
         if self._unseen(work, rests_on, place.family):
             band, tier = max(band, _WIDEST), "D"
             basis += "; a kind of layer with much of the work does not occur in them"
-        return Prediction(seconds, band, tier, basis)
+        return Prediction(float(row @ coefficients), band, tier, basis)
 
     def _prior(self, runtime: str, family: str, precision: str, leave_out: tuple[str, str]) -> Prior | None:
         key = (runtime, family, precision, *leave_out)
@@ -150,8 +159,23 @@ class Published:
             # Few rows of GPUs are public: peaks per precision make them comparable.
             chips = 1 if family == GPU else _PRIOR_CHIPS
             enough = len(rows) >= _PRIOR_ROWS and len({row.place.chip for row in rows}) >= chips
-            self._priors[key] = fit_prior([row.observation() for row in rows], precision) if enough else None
+            floats = None
+            if enough and precision == "int8" and family != GPU:
+                found = (self._prior(runtime, family, name, leave_out) for name in _FLOATS)
+                floats = next((prior for prior in found if prior is not None), None)
+            self._priors[key] = fit_prior([row.observation() for row in rows], floats) if enough else None
         return self._priors[key]
+
+    def _bend(self, floats: Sequence[Row], leave_out: tuple[str, str]) -> np.ndarray | None:
+        """By what factors a device's coefficients in floating point differ from its family's."""
+        if not floats:
+            return None
+        first = floats[0]
+        prior = self._prior(first.runtime, first.place.family, first.precision, leave_out)
+        if prior is None:
+            return None
+        family = prior.coefficients(first.place.threads, first.place.dot)
+        return np.asarray(fit_device([r.observation() for r in floats], family) / family)
 
     def _runtime_factor(self, prior: Prior, runtime: str, family: str) -> float:
         """How much slower a runtime is than the one the prior is of, by the few rows there are."""

@@ -1,4 +1,4 @@
-"""What a network asks of a processor: eight sums over its layers."""
+"""What a network asks of a processor: nine sums over its layers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from edgedafl.latency.estimator.chips import Place
 __all__ = ["KINDS", "CostedLayer", "seconds_at_peak", "work_of", "work_of_table"]
 
 KINDS = (
-    "conv3x3", "conv", "pointwise", "depthwise", "grouped", "linear_weights", "activations", "layers",
+    "conv3x3", "conv", "pointwise", "depthwise", "grouped", "linear_weights", "conv_elements",
+    "other_elements", "layers",
 )  # fmt: skip
-"""Multiply-accumulates by layer kind, elements moved by linear and by other layers, count of layers."""
+"""Multiply-accumulates by layer kind; elements moved by linear layers, by convolutions and by layers
+without weights (pooling, additions, concatenations); count of layers."""
 
 _MACS = 5
-_BYTES = {"int8": 1, "fp16": 2, "fp32": 4}
+_WEIGHT_BYTES = {"int8": 1, "fp16": 2, "fp32": 4}
+# Kernels of eight bits add up in 32 and hand floats to layers that have no integer form.
+_ELEMENT_BYTES = {"int8": 4, "fp16": 2, "fp32": 4}
 _LAYER_SECONDS = 1e-5  # per layer at 1 GHz; only sets the scale
 
 
@@ -49,7 +53,7 @@ def work_of(layers: Iterable[CostedLayer]) -> np.ndarray:
             found["linear_weights"] += layer.weights
         else:
             found[layer.kind if layer.kind in KINDS else "conv"] += layer.macs
-            found["activations"] += layer.elements + layer.weights
+            found["conv_elements" if layer.macs else "other_elements"] += layer.elements + layer.weights
         found["layers"] += 1
     return np.array([found[kind] for kind in KINDS])
 
@@ -62,18 +66,18 @@ def work_of_table(layers: Iterable[Mapping[str, Any]]) -> np.ndarray:
             `in_elements` and `out_elements`.
     """
     found = dict.fromkeys(KINDS, 0.0)
-    names = {"pw": "pointwise", "dw": "depthwise", "gconv": "grouped"}
+    names = {"conv": "conv", "pw": "pointwise", "dw": "depthwise", "gconv": "grouped"}
     for layer in layers:
         op = str(layer["op"])
-        if op == "conv":
-            found["conv3x3" if layer["k"] == 3 and layer["stride"] == 1 else "conv"] += layer["macs"]
-        elif op in names:
-            found[names[op]] += layer["macs"]
+        found["layers"] += 1
         if op == "fc":
             found["linear_weights"] += layer["params"]
-        else:
-            found["activations"] += layer["in_elements"] + layer["out_elements"] + layer["params"]
-        found["layers"] += 1
+            continue
+        elements = layer["in_elements"] + layer["out_elements"] + layer["params"]
+        found["conv_elements" if op in names else "other_elements"] += elements
+        if op in names:
+            plain = op == "conv" and layer["k"] == 3 and layer["stride"] == 1
+            found["conv3x3" if plain else names[op]] += layer["macs"]
     return np.array([found[kind] for kind in KINDS])
 
 
@@ -81,6 +85,7 @@ def seconds_at_peak(work: np.ndarray, place: Place, precision: str) -> np.ndarra
     """What each sum would take at the processor's peak: the design row of the estimator."""
     row = work.astype(float)
     row[:_MACS] /= place.macs
-    row[_MACS : _MACS + 2] *= _BYTES[precision] / place.bandwidth
-    row[_MACS + 2] *= _LAYER_SECONDS / place.clock
+    row[_MACS] *= _WEIGHT_BYTES[precision] / place.bandwidth
+    row[_MACS + 1 : _MACS + 3] *= _ELEMENT_BYTES[precision] / place.bandwidth
+    row[_MACS + 3] *= _LAYER_SECONDS / place.clock
     return row
