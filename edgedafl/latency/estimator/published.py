@@ -53,6 +53,16 @@ class Prediction:
     basis: str
 
 
+@dataclass(frozen=True)
+class _Nearest:
+    """The family's coefficients that an estimate begins with, whose they are and how near."""
+
+    prior: Prior
+    runtime: str
+    tier: str
+    factor: float
+
+
 @functools.cache
 def _bands() -> dict[str, float]:
     text = resources.files("edgedafl.latency.data").joinpath("bands.json").read_text("utf-8")
@@ -106,23 +116,8 @@ class Published:
         Raises:
             UsageError: If nothing published is near enough.
         """
-        row = seconds_at_peak(work, place, precision)
-        base = _BASE_RUNTIME.get(place.family, runtime)
-        prior, tier = self._prior(base, place.family, precision, leave_out), "C"
-        factor, rests_on = 1.0, base
-        if prior is None:
-            tier, rests_on = "D", _USUAL_RUNTIME
-            found = (self._prior(_USUAL_RUNTIME, place.family, p, leave_out) for p in (precision, "fp32", "fp16"))
-            prior = next((p for p in found if p is not None), None)
-            if prior is None:
-                raise UsageError(
-                    f"No published row is near enough to estimate {precision} with {runtime} on {place.chip}.",
-                    "Measure it: edgedafl profile RUN --device ssh://user@host.",
-                )
-            factor = self._runtime_factor(prior, runtime, place.family)
-        elif place.family == GPU:
-            tier = "D"  # generations of GPUs and of TensorRT do not scale into each other
-        coefficients = factor * prior.coefficients(place.threads, place.dot)
+        nearest = self._nearest(place, precision, runtime, leave_out)
+        tier, coefficients = nearest.tier, nearest.factor * nearest.prior.coefficients(place.threads, place.dot)
         bend = self._bend(floats, leave_out) if precision == "int8" and tier == "C" else None
         if bend is not None:
             coefficients = coefficients * bend
@@ -136,12 +131,29 @@ class Published:
         elif bend is not None:
             tier, basis = "B", f"{len(floats)} published {floats[0].precision} rows of this device with {runtime}"
         else:
-            basis = f"published {rests_on} rows of other chips with {place.family} cores"
+            basis = f"published {nearest.runtime} rows of other chips with {place.family} cores"
         band = band_of(place.family, precision, tier)
-        if self._unseen(work, rests_on, place.family):
+        if self._unseen(work, nearest.runtime, place.family):
             band, tier = max(band, _WIDEST), "D"
             basis += "; a kind of layer with much of the work does not occur in them"
-        return Prediction(float(row @ coefficients), band, tier, basis)
+        seconds = float(seconds_at_peak(work, place, precision) @ coefficients)
+        return Prediction(seconds, band, tier, basis)
+
+    def _nearest(self, place: Place, precision: str, runtime: str, leave_out: tuple[str, str]) -> _Nearest:
+        """The prior of the runtime itself, or the usual one's, scaled by what is known of both."""
+        base = _BASE_RUNTIME.get(place.family, runtime)
+        prior = self._prior(base, place.family, precision, leave_out)
+        if prior is not None:
+            # Generations of GPUs and of TensorRT do not scale into each other.
+            return _Nearest(prior, base, "D" if place.family == GPU else "C", 1.0)
+        found = (self._prior(_USUAL_RUNTIME, place.family, p, leave_out) for p in (precision, *_FLOATS))
+        prior = next((p for p in found if p is not None), None)
+        if prior is None:
+            raise UsageError(
+                f"No published row is near enough to estimate {precision} with {runtime} on {place.chip}.",
+                "Measure it: edgedafl profile RUN --device ssh://user@host.",
+            )
+        return _Nearest(prior, _USUAL_RUNTIME, "D", self._runtime_factor(prior, runtime, place.family))
 
     def _prior(self, runtime: str, family: str, precision: str, leave_out: tuple[str, str]) -> Prior | None:
         key = (runtime, family, precision, *leave_out)
