@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import signal
 import sys
 from typing import Any
 
@@ -83,6 +84,8 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
     logging.getLogger("edgedafl").setLevel(logging.WARNING)
+    # Schedulers, containers and CI ask a process to stop with SIGTERM: nothing is lost then either.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = cli.main(args=arguments, prog_name="edgedafl", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else ExitCode.DONE)

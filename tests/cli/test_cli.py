@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -195,7 +196,7 @@ def test_other_peoples_folders_are_not_overwritten(tiny_onnx: Path, tmp_path: Pa
     assert_clean_failure(edgedafl("distill", tiny_onnx, "-o", tmp_path, "--steps", "1"), 2, "not empty")
 
 
-def interrupt(path: Path, output: Path) -> subprocess.CompletedProcess[str]:
+def interrupt(path: Path, output: Path, how: signal.Signals = signal.SIGINT) -> subprocess.CompletedProcess[str]:
     """Start a long run, wait for its first metrics, press Ctrl-C."""
     command = [
         sys.executable,
@@ -216,7 +217,7 @@ def interrupt(path: Path, output: Path) -> subprocess.CompletedProcess[str]:
         time.sleep(0.2)
     in_use = edgedafl("distill", path, "-o", output, "--time-budget", "60s", "--threads", "1")
     assert_clean_failure(in_use, 2, "in use by another process")
-    process.send_signal(2)
+    process.send_signal(how)
     out, err = process.communicate(timeout=60)
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
@@ -244,6 +245,13 @@ def test_ctrl_c_saves_the_state_and_resume_goes_on(tiny_onnx: Path, tmp_path: Pa
     assert len(rows) >= before + 2
     assert steps == sorted(steps)
     assert rows[-1]["seconds"] > rows[before - 1]["seconds"]
+
+
+def test_a_request_to_stop_saves_the_state_too(tiny_onnx: Path, tmp_path: Path) -> None:
+    stopped = interrupt(tiny_onnx, tmp_path / "run", signal.SIGTERM)
+    assert stopped.returncode == 130, stopped.stderr
+    assert "--resume" in stopped.stderr
+    assert (tmp_path / "run" / "checkpoint" / "state.pt").exists()
 
 
 def test_resume_needs_something_to_resume(tiny_onnx: Path, tmp_path: Path) -> None:
