@@ -55,10 +55,12 @@ def guesses(rows: tuple[Row, ...], judged: tuple[Row, ...]) -> list[Guess]:
         own = [r for r in set_ups[row.runtime, row.device, row.precision] if r.architecture != row.architecture]
         three = [own[i] for i in random.permutation(len(own))[:3]]
         floats = _floats(row, set_ups) if row.precision == "int8" else []
-        scenarios = {"spec only": ([], []), "3 networks": (three, []), "all others": (own, floats), "fp": ([], floats)}
+        scenarios: dict[str, tuple[list[Row], list[Row]]] = {"spec only": ([], [])}
+        if own:
+            scenarios |= {"3 networks": (three, []), "all others": (own, floats)}
+        if floats:
+            scenarios["floats"] = ([], floats)
         for scenario, (given, in_float) in scenarios.items():
-            if scenario != "spec only" and not given and not (scenario == "fp" and in_float):
-                continue
             try:
                 guess = published.predict(
                     row.work, row.place, row.precision, row.runtime, own=given, floats=in_float,

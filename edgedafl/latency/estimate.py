@@ -52,11 +52,11 @@ def estimate_latency(
     runtime = _RUNTIMES[target.runtime]
     known = _rows_of_kin(place, runtime, precision)
     own = [row for row in known if row.place.name == place.name]
-    floats = _rows_of_kin(place, runtime, "fp32") or _rows_of_kin(place, runtime, "fp16")
-    prediction = _published().predict(
-        work_of(layers), place, precision, runtime, own=own, kin=known,
-        floats=[row for row in floats if row.place.name == place.name],
-    )  # fmt: skip
+    floats: list[Row] = []
+    if precision == "int8":
+        in_float = _rows_of_kin(place, runtime, "fp32") or _rows_of_kin(place, runtime, "fp16")
+        floats = [row for row in in_float if row.place.name == place.name]
+    prediction = _published().predict(work_of(layers), place, precision, runtime, own=own, kin=known, floats=floats)
     return _estimate(target.name, prediction.seconds, prediction.band, prediction.tier, prediction.basis)
 
 

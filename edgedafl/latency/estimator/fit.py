@@ -88,7 +88,7 @@ def fit_prior(rows: Sequence[Observation], floats: Prior | None = None) -> Prior
     weight = np.array([counts[r.chip] ** -0.5 for r in rows])
     weight /= weight.mean()
     kinds = design.shape[1]
-    start, pull = (_START, _pull_to(_START)) if floats is None else _near(floats)
+    start, pull = _anchor(floats)
     theta, pull = start.copy(), pull * len(rows)
     for _ in range(_STEPS):
         parts = design * np.exp(theta[:kinds])
@@ -102,12 +102,10 @@ def fit_prior(rows: Sequence[Observation], floats: Prior | None = None) -> Prior
     return Prior(theta)
 
 
-def _pull_to(start: np.ndarray) -> np.ndarray:
-    return np.asarray(_PULL * np.eye(len(start)))
-
-
-def _near(floats: Prior) -> tuple[np.ndarray, np.ndarray]:
-    """Where a fit of eight bits begins, and how strongly it is held to each proportion of it."""
+def _anchor(floats: Prior | None) -> tuple[np.ndarray, np.ndarray]:
+    """Where a fit begins, and the quadratic form that holds it there."""
+    if floats is None:
+        return _START, _PULL * np.eye(len(_START))
     start = np.r_[floats.logarithms[:-1], _START[-1]]
     common = np.r_[np.ones(len(start) - 2), 0, 0]
     return start, _PULL_TO_FLOAT * (np.eye(len(start)) - np.outer(common, common) / common.sum())
