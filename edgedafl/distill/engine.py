@@ -114,7 +114,7 @@ class Distiller:
         self.teacher = teacher.to(self.world.device)
         self.synthesizer = synthesizer
         synthesizer.join(self.world)
-        self.compute = compute or Compute.of(self.world.device)
+        self.compute = compute or Compute.of(self.world.device, teacher.spec.macs)
         self.learner = Learner(student, teacher, synthesizer, self.world, self.compute, pool_memory)
         spec = teacher.spec
         self.probes = ProbeSets(spec.preprocess, spec.task)

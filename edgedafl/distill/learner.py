@@ -127,7 +127,8 @@ class Learner:
         if self._synthesizer.augmentation == Augmentation() or not self.may_ask:
             return drawn, answers
         varied = self._synthesizer.augmentation(drawn)
-        return varied, self._teacher.scores(varied)
+        with self._compute.autocast():
+            return varied, self._teacher.scores(varied)
 
     def _distance(self, guess: Tensor, target: Tensor) -> Tensor:
         recipe = self._synthesizer.recipe

@@ -88,6 +88,11 @@ class TeacherOutput:
     features: Tensor | None = None
     batch_norm: tuple[BatchNormStatistics, ...] = ()
 
+    def in_float32(self) -> TeacherOutput:
+        """The same where the network ran in bfloat16: losses and the pool want all digits."""
+        features = None if self.features is None else self.features.float()
+        return TeacherOutput(self.logits.float(), features, self.batch_norm)
+
 
 class Teacher(abc.ABC):
     """A frozen classifier. Images are float tensors (N,C,H,W) in model space.
@@ -129,13 +134,13 @@ class Teacher(abc.ABC):
     def __call__(self, images: Tensor, *, batch_norm: bool = False) -> TeacherOutput:
         """Answer with logits and features; gradients flow to `images`."""
         self._count(len(images))
-        return self._answer(images, batch_norm=batch_norm)
+        return self._answer(images, batch_norm=batch_norm).in_float32()
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
         """Logits (N, K) without a gradient."""
         self._count(len(images))
-        return self._answer(images, batch_norm=False).logits
+        return self._answer(images, batch_norm=False).logits.float()
 
     def features(self, images: Tensor) -> Tensor:
         """Penultimate features (N, F).

@@ -112,7 +112,7 @@ class OnnxTeacher(Teacher):
         return {name: values[name] for name in self._wiring.wanted}
 
     def _observe(self, tap: BatchNormTap, values: dict[str, Tensor]) -> BatchNormStatistics:
-        x = values[tap.input]
+        x = values[tap.input].float()
         axes = [i for i in range(x.ndim) if i != 1]
         mean, var = x.mean(axes), x.var(axes, unbiased=False)
         return BatchNormStatistics(mean, var, self._statistics[tap.mean], self._statistics[tap.var])

@@ -71,7 +71,7 @@ class TorchTeacher(Teacher):
     def _observe(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
         if not self._watching:
             return
-        x = inputs[0]
+        x = inputs[0].float()
         axes = [i for i in range(x.ndim) if i != 1]
         mean, var = x.mean(axes), x.var(axes, unbiased=False)
         running = (layer.running_mean, layer.running_var)

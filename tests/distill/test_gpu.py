@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from edgedafl.distill import METHODS, Budget, Distiller, World, settings_of
 from edgedafl.distill.compute import Compute
 from edgedafl.students import build_student
-from edgedafl.teachers import TeacherOptions, load_onnx_teacher
+from edgedafl.teachers import Teacher, TeacherOptions, load_onnx_teacher, load_torch_teacher
 
 GPU = pytest.param(
     "cuda",
@@ -26,8 +27,24 @@ SMALL: dict[str, dict[str, object]] = {
 }
 
 
-def distiller(path: Path, method: str, device: str, compute: Compute, checkpoint: Path | None = None) -> Distiller:
-    teacher = load_onnx_teacher(path, TeacherOptions(input_range=(0.0, 1.0)))
+def plain_net() -> nn.Module:
+    torch.manual_seed(1)
+    layers = [nn.Conv2d(1, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(72, 3))
+    net(torch.rand(64, 1, 16, 16))
+    return net.eval()
+
+
+def plain_module() -> Teacher:
+    """A teacher that is a PyTorch module, so that its own layers run in the precision asked for."""
+    options = TeacherOptions(input_shape=(1, 16, 16), input_range=(0.0, 1.0))
+    return load_torch_teacher("tests.distill.test_gpu:plain_net", options)
+
+
+def distiller(
+    path: Path | None, method: str, device: str, compute: Compute, checkpoint: Path | None = None
+) -> Distiller:
+    teacher = load_onnx_teacher(path, TeacherOptions(input_range=(0.0, 1.0))) if path else plain_module()
     torch.manual_seed(0)
     student = build_student("lenet5", (1, 16, 16), 3)
     _, default = settings_of(method, teacher)
@@ -43,9 +60,13 @@ def distiller(path: Path, method: str, device: str, compute: Compute, checkpoint
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
 @pytest.mark.parametrize("low_precision", [False, True])
+@pytest.mark.parametrize("interface", ["onnx", "module"])
 @pytest.mark.parametrize("method", SMALL)
-def test_every_method_runs_in_either_precision(method: str, low_precision: bool, device: str, bn_onnx: Path) -> None:
-    outcome = distiller(bn_onnx, method, device, Compute(device, low_precision)).run()
+def test_every_method_runs_in_either_precision(
+    method: str, interface: str, low_precision: bool, device: str, bn_onnx: Path
+) -> None:
+    path = bn_onnx if interface == "onnx" else None
+    outcome = distiller(path, method, device, Compute(device, low_precision)).run()
     assert outcome.steps == 8
     weights = outcome.student.state_dict().values()
     assert all(w.dtype == torch.float32 and w.device.type == device for w in weights if w.is_floating_point())
@@ -65,6 +86,25 @@ def test_a_checkpoint_goes_from_the_gpu_to_the_cpu(device: str, bn_onnx: Path, t
     assert all(bool(torch.isfinite(w).all()) for w in outcome.student.state_dict().values())
 
 
-def test_only_gpus_use_low_precision_by_default() -> None:
-    assert not Compute.of("cpu").low_precision
-    assert not Compute.of("cpu").compiled
+@pytest.mark.parametrize(
+    ("capability", "macs", "low"), [("avx512_bf16", 40_000_000, True), ("avx512_bf16", 400_000, False),
+                                    ("amx_bf16", 40_000_000, True), ("avx512_f", 40_000_000, False)],
+)  # fmt: skip
+def test_cpus_use_bfloat16_where_they_have_it_and_the_teacher_is_large(
+    capability: str, macs: int, low: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True})
+    assert Compute.of("cpu", macs).low_precision is low
+    assert not Compute.of("cpu", macs).compiled
+
+
+def test_answers_are_float32_in_low_precision() -> None:
+    """Losses see the statistics of a bfloat16 network with all digits, and so does the pool."""
+    teacher, images = plain_module(), torch.rand(64, 1, 16, 16)
+    exact = teacher(images, batch_norm=True)
+    with Compute("cpu", low_precision=True).autocast():
+        answer, scores = teacher(images, batch_norm=True), teacher.scores(images)
+    assert {scores.dtype, answer.logits.dtype, *(s.mean.dtype for s in answer.batch_norm)} == {torch.float32}
+    assert (scores - exact.logits).abs().max() < 0.02
+    for found, wanted in zip(answer.batch_norm, exact.batch_norm, strict=True):
+        assert (found.mean - wanted.mean).abs().max() < 5e-3

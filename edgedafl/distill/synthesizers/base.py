@@ -198,8 +198,8 @@ class GeneratorSynthesizer(Synthesizer):
         return self._spec.preprocess.to_model(unit.to(self._device))
 
     def _states(self, logits: Tensor) -> Tensor:
-        """Logits as the losses take them; see `tasks`."""
-        return states(logits, self._spec.task)
+        """Logits as the losses take them, in float32; see `tasks`."""
+        return states(logits.float(), self._spec.task)
 
     def latents(self, count: int) -> Tensor:
         """Standard normal codes (count, latent) on the generator's device."""

@@ -115,7 +115,8 @@ class InversionSynthesizer(Synthesizer):
         total = s.batch_norm * losses["batch_norm"] + s.one_hot * losses["one_hot"] + s.variation * losses["variation"]
         if s.compete:
             with evaluating(student):
-                losses["compete"] = 1 - jensen_shannon(states(student(rolled), task), logits, _TEMPERATURE).clamp(0, 1)
+                guess = states(student(rolled).float(), task)
+            losses["compete"] = 1 - jensen_shannon(guess, logits, _TEMPERATURE).clamp(0, 1)
             total = total + s.compete * losses["compete"]
         self._optimizer.zero_grad(set_to_none=True)
         total.backward(inputs=[self._pixels])
