@@ -10,17 +10,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgedafl.tasks import states
-from edgedafl.teachers.base import Teacher
+from edgedafl.teachers.base import Teacher, TeacherSpec
 
 __all__ = ["Augmentation", "choose_augmentation"]
 
 # Shifts and mirroring are chosen per group of a batch: one slice each instead of one gather.
-_GROUPS = 8
+_GROUPS = 32
 _ROWS = 400
 # A variation is used where at least this share of images keeps the teacher's class under it.
 _KEPT = 0.7
 # Shifts of an eighth of the side: 4 pixels of 32, as CIFAR networks are trained.
 _SHARE_OF_SIDE = 8
+# Networks for images up to this side are trained on crops of padded images, others on crops of
+# larger images, which have no border.
+_PADDED_SIDE = 64
 
 
 @dataclass(frozen=True)
@@ -30,25 +33,34 @@ class Augmentation:
     Attributes:
         shift: Most pixels in each direction; 0 leaves images in place.
         mirror: Whether half of the images are mirrored left to right.
+        border: What a shift brings in, one value per channel in model space; None repeats the edge.
     """
 
     shift: int = 0
     mirror: bool = False
+    border: tuple[float, ...] | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Varied copies of images (N,C,H,W); gradients flow through."""
         if not self.shift and not self.mirror:
             return images
-        return torch.cat([self._varied(part) for part in images.chunk(_GROUPS)])
+        height, width = images.shape[2:]
+        parts = self._padded(images).chunk(_GROUPS)
+        return torch.cat([self._varied(part, height, width) for part in parts])
 
-    def _varied(self, images: Tensor) -> Tensor:
-        if self.mirror and int(torch.randint(2, ())):
-            images = images.flip(3)
+    def _padded(self, images: Tensor) -> Tensor:
         if not self.shift:
             return images
-        height, width = images.shape[2:]
+        frame = (self.shift,) * 4
+        if self.border is None:
+            return F.pad(images, frame, mode="replicate")
+        outside = images.new_tensor(self.border).reshape(1, -1, 1, 1)
+        return F.pad(images - outside, frame) + outside
+
+    def _varied(self, padded: Tensor, height: int, width: int) -> Tensor:
+        if self.mirror and int(torch.randint(2, ())):
+            padded = padded.flip(3)
         top, left = (int(torch.randint(2 * self.shift + 1, ())) for _ in range(2))
-        padded = F.pad(images, (self.shift,) * 4, mode="replicate")
         return padded[:, :, top : top + height, left : left + width]
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,12 +72,11 @@ def choose_augmentation(teacher: Teacher, images: Tensor, logits: Tensor) -> Aug
     """Ask the teacher whether images keep their class: digits do not bear mirroring, objects do.
 
     Args:
-        teacher: Asked about two variations of at most 400 images.
+        teacher: Asked about a few variations of at most 400 images.
         images: (N,C,H,W) in model space.
         logits: The teacher's answers to them, (N, K).
     """
     images, logits = images[:_ROWS], logits[:_ROWS]
-    shift = max(1, min(images.shape[2:]) // _SHARE_OF_SIDE)
     task = teacher.spec.task
     classes = states(logits, task).argmax(-1)
 
@@ -73,4 +84,20 @@ def choose_augmentation(teacher: Teacher, images: Tensor, logits: Tensor) -> Aug
         answers = states(teacher.scores(varied), task).argmax(-1)
         return float((answers == classes).float().mean()) >= _KEPT
 
-    return Augmentation(shift=shift if bears(Augmentation(shift=shift)(images)) else 0, mirror=bears(images.flip(3)))
+    shifts = [shift for shift in _shifts(teacher.spec) if bears(shift(images))]
+    chosen = shifts[0] if shifts else Augmentation()
+    return Augmentation(chosen.shift, bears(images.flip(3)), chosen.border)
+
+
+def _shifts(spec: TeacherSpec) -> list[Augmentation]:
+    """Shifts to try, the preferred one first.
+
+    Where small images had padded crops in training, BatchNorm statistics were measured with their
+    black borders. Generated images held to those statistics would have to show borders themselves,
+    were the crops not made in the same way.
+    """
+    shift = max(1, min(spec.input_shape[1:]) // _SHARE_OF_SIDE)
+    repeated = Augmentation(shift)
+    if spec.batch_norms and max(spec.input_shape[1:]) <= _PADDED_SIDE:
+        return [Augmentation(shift, border=spec.preprocess.low), repeated]
+    return [repeated]

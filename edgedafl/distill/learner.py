@@ -78,7 +78,7 @@ class Learner:
             ImageWorth(spec.task) if recipe.weighted else None,
         )
         self._rate_factor = 1.0
-        self._begun = False
+        self._begun = self._varied = False
         self.may_ask = True
         self.shown = 0
 
@@ -95,9 +95,8 @@ class Learner:
             group["lr"] = rate
         loss = batch.logits.new_zeros(())
         self.shown = 0
-        if recipe.pool and len(self.pool) < max(1, recipe.begin):
+        if recipe.pool and not self._may_begin(fraction):
             return loss
-        self._choose_augmentation()
         for turn in range(recipe.student_steps):
             if turn and is_over():
                 break
@@ -136,13 +135,28 @@ class Learner:
             return F.l1_loss(guess, target)
         return distillation_loss(guess, target, recipe.temperature)
 
-    def _choose_augmentation(self) -> None:
-        """Once, before the student's first step; only teachers that may be asked freely bear it."""
-        if self._begun:
-            return
-        self._begun = True
+    def _may_begin(self, fraction: float) -> bool:
+        """Whether there is something to learn from; on the way there, what is due once is done."""
         recipe = self._synthesizer.recipe
-        if recipe.augment and recipe.pool and self._teacher.max_queries is None:
+        if len(self.pool) < max(1, recipe.begin):
+            return False
+        if self._begun:
+            return True
+        if not self._varied:
+            self._varied = True
+            self._choose_augmentation()
+        if fraction < recipe.begin_at and self.may_ask:
+            return False
+        self._begun = True
+        if recipe.begin_at:
+            self.pool.keep_newest(max(recipe.begin, len(self.pool) // 3))
+            self._choose_augmentation()
+        return True
+
+    def _choose_augmentation(self) -> None:
+        """By the images there are; only teachers that may be asked freely bear variations."""
+        recipe = self._synthesizer.recipe
+        if recipe.augment and self._teacher.max_queries is None:
             images, logits = self.pool.draw(_FIRST_ROWS)
             self._synthesizer.augmentation = choose_augmentation(self._teacher, images, logits)
 
@@ -192,6 +206,7 @@ class Learner:
             "optimizer": self._optimizer.state_dict(),
             "rate_factor": self._rate_factor,
             "begun": self._begun,
+            "varied": self._varied,
             "augmentation": self._synthesizer.augmentation.to_dict(),
         }
 
@@ -203,6 +218,7 @@ class Learner:
         self._optimizer.load_state_dict(state["optimizer"])
         self._rate_factor = float(state["rate_factor"])
         self._begun = bool(state["begun"])
+        self._varied = bool(state.get("varied", self._begun))
         self._synthesizer.augmentation = Augmentation(**state["augmentation"])
 
 

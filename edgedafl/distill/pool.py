@@ -72,6 +72,13 @@ class Pool:
         """Forget all images."""
         self.added = self._weighed = 0
 
+    def keep_newest(self, count: int) -> None:
+        """Forget all images but the newest `count`."""
+        state = self.state_dict()
+        places = self._newest(min(count, len(self))).flip(0)
+        kept = {name: state[name][places] for name in ("pixels", "logits", "weights") if name in state}
+        self.load_state_dict(state | kept | {"added": len(places), "weighed": 0})
+
     def draw(self, count: int, *, newest: int = 0) -> tuple[Tensor, Tensor]:
         """Images in model space and logits.
 
@@ -83,8 +90,7 @@ class Pool:
         window = min(newest, len(self))
         places = [self._pick(len(self), count - recent, None)]
         if recent:
-            last = (self.added - 1 - torch.arange(window, device=self._pixels.device)) % self.capacity
-            places.insert(0, self._pick(window, recent, last))
+            places.insert(0, self._pick(window, recent, self._newest(window)))
         return self.rows(torch.cat(places))
 
     def _pick(self, size: int, count: int, places: Tensor | None) -> Tensor:
@@ -102,8 +108,11 @@ class Pool:
 
     def recent(self, count: int) -> Tensor:
         """Logits of the newest images, (at most `count`, K)."""
-        back = torch.arange(min(count, len(self)), device=self._logits.device)
-        return self._logits[(self.added - 1 - back) % self.capacity]
+        return self._logits[self._newest(min(count, len(self)))]
+
+    def _newest(self, count: int) -> Tensor:
+        """Places of the newest images, the last one first."""
+        return (self.added - 1 - torch.arange(count, device=self._pixels.device)) % self.capacity
 
     def pixels(self) -> Tensor:
         """All images held, uint8 (N,C,H,W)."""

@@ -20,6 +20,7 @@ from edgedafl.distill.losses import (
     shared_disagreement,
     total_variation,
 )
+from edgedafl.distill.pool import Pool
 from edgedafl.distill.priors import noise_fields
 from edgedafl.distill.synthesizers import FastSettings, FastSynthesizer, InversionSynthesizer, dfad, zskt
 from edgedafl.errors import UsageError
@@ -166,6 +167,86 @@ def test_variations_move_images_and_keep_their_values() -> None:
     for old, new in zip(images, varied, strict=True):
         assert set(new.flatten().tolist()) <= set(old.flatten().tolist())
     assert Augmentation()(images) is images
+
+
+def test_shifts_bring_in_the_edge_or_a_border() -> None:
+    images = torch.rand(64, 2, 6, 6) + 1
+    edges, bordered = Augmentation(shift=2)(images), Augmentation(shift=2, border=(-1.0, -2.0))(images)
+    assert float(edges.min()) >= 1
+    for channel, outside in enumerate((-1.0, -2.0)):
+        found = bordered[:, channel]
+        inside = found >= 1
+        assert torch.equal(found[~inside], torch.full_like(found[~inside], outside))
+        # Shifts of 0 to 2 pixels either way leave 1 - (1.2 / 6) of each side.
+        assert 0.5 < float(inside.float().mean()) < 0.8
+
+
+class Spotted(Teacher):
+    """Answers by the brightness of the middle alone; black borders bother it, or do not."""
+
+    def __init__(self, spec, shy: bool) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(spec)
+        self._shy = shy
+
+    def _answer(self, images, *, batch_norm):  # type: ignore[no-untyped-def]
+        from edgedafl.teachers.base import TeacherOutput
+
+        score = images[..., 4:12, 4:12].mean((1, 2, 3)) - 0.5
+        black = (images.amax((1, 3)) == 0).any(1) | (images.amax((1, 2)) == 0).any(1)
+        score = torch.where(black, -score, score) if self._shy else score
+        return TeacherOutput(torch.stack([score, -score, torch.full_like(score, -9)], 1))
+
+
+@pytest.mark.parametrize(
+    ("batch_norms", "side", "shy", "border"),
+    [(3, 16, False, (0.0,)), (3, 16, True, None), (0, 16, False, None), (3, 96, False, None)],
+)
+def test_small_images_are_shifted_as_networks_with_batch_norm_were_trained(
+    batch_norms: int, side: int, shy: bool, border: tuple[float, ...] | None, bn_teacher: Teacher
+) -> None:
+    spec = replace(bn_teacher.spec, batch_norms=batch_norms, input_shape=(1, side, side))
+    teacher = Spotted(spec, shy)
+    dark = torch.rand(300, 1, 1, 1) < 0.5
+    images = torch.where(dark, torch.tensor(0.2), torch.tensor(0.8)).expand(300, 1, side, side).contiguous()
+    found = choose_augmentation(teacher, images, teacher.scores(images))
+    assert (found.shift, found.border) == (side // 8, border)
+
+
+def test_a_student_waits_for_images_that_teach_and_starts_on_the_newest(bn_teacher: Teacher) -> None:
+    run = distiller(bn_teacher, "fast", 10)  # begins at 0.2: two steps of 64 generated and 64 procedural images
+    before = [p.clone() for p in run.learner.student.parameters()]
+    rows = []
+    for step in range(3):
+        batch = run._synthesize(step / 10)
+        run.learner.learn(batch, step / 10)
+        rows.append(run.learner.shown)
+        changed = any(not torch.equal(a, b) for a, b in zip(before, run.learner.student.parameters(), strict=True))
+        assert changed is (step == 2)
+    assert rows == [0, 0, 6 * 64]
+    assert len(run.learner.pool) == 3 * 128 // 3
+
+
+def test_a_pool_keeps_its_newest_images_in_order(bn_teacher: Teacher) -> None:
+    pool = Pool(5, (1, 2, 2), 3, bn_teacher.spec.preprocess)
+    values = torch.arange(8) / 255
+    pool.add(values[:4].reshape(4, 1, 1, 1).expand(4, 1, 2, 2), torch.zeros(4, 3))
+    pool.add(values[4:].reshape(4, 1, 1, 1).expand(4, 1, 2, 2), torch.ones(4, 3))
+    pool.keep_newest(3)
+    assert pool.pixels()[:, 0, 0, 0].tolist() == [5, 6, 7]
+    pool.add(values[:1].reshape(1, 1, 1, 1).expand(1, 1, 2, 2), torch.zeros(1, 3))
+    pool.keep_newest(2)
+    assert pool.pixels()[:, 0, 0, 0].tolist() == [7, 0]
+    assert pool.logits()[:, 0].tolist() == [1, 0]
+
+
+def test_a_run_interrupted_while_the_student_waits_goes_on_the_same(bn_teacher: Teacher) -> None:
+    run = distiller(bn_teacher, "fast", 10)
+    run.learner.learn(run._synthesize(0.0), 0.0)
+    state = run.learner.state_dict()
+    assert (state["begun"], state["varied"]) == (False, True)
+    again = distiller(bn_teacher, "fast", 10)
+    again.learner.load_state_dict(state)
+    assert again.synthesizer.augmentation == run.synthesizer.augmentation
 
 
 def test_the_entropy_weight_rises_while_classes_are_missing_and_falls_when_images_blur() -> None:

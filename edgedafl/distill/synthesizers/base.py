@@ -56,6 +56,8 @@ class Recipe:
             or `constant`.
         pool: Capacity of the replay pool; 0 trains on the fresh batch itself.
         begin: Images the pool must hold before the student begins.
+        begin_at: Share of the budget before the student begins, for synthesizers whose first
+            images teach nothing; the oldest two thirds of the pool are dropped then.
         newest: Half of a student batch comes from that many newest images.
         newest_until: Progress after which batches are drawn from the whole pool alike: the
             student should end on everything it has seen.
@@ -75,6 +77,7 @@ class Recipe:
     decay: Literal["cosine", "steps", "constant"] = "cosine"
     pool: int = 100_000
     begin: int = 0
+    begin_at: float = 0.0
     newest: int = 0
     newest_until: float = 0.0
     loss: Literal["kl", "l1"] = "kl"
