@@ -24,6 +24,7 @@ __all__ = ["Carried", "run_bundle", "run_patiently", "working_folder"]
 RESULT, PARTIAL, LOG = "latency.json", "latency.partial.json", "bench.log"
 _COMMAND_SECONDS = 60.0
 _WAIT_SECONDS = 20
+_END_SECONDS = 10
 _PAUSES = (1.0, 3.0, 10.0)
 _Answer = TypeVar("_Answer")
 Notice = Callable[[str], None]
@@ -76,10 +77,24 @@ def working_folder(device: Device, *, keep: bool = False) -> Iterator[str]:
         yield folder
     finally:
         if not keep:
-            place = shlex.quote(folder)
-            kill = f"[ -f {place}/pid ] && kill $(cat {place}/pid) 2>/dev/null; sleep 0; rm -rf {place}"
             with contextlib.suppress(EdgeDaflError):
-                run_patiently(lambda: device.run(kill, timeout=_COMMAND_SECONDS))
+                run_patiently(lambda: device.run(_removal(folder), timeout=_COMMAND_SECONDS))
+
+
+def _removal(folder: str) -> str:
+    """A script that ends what runs from a folder, then removes it.
+
+    What is being ended still writes its last files; a folder that gains one while it is removed stays.
+    """
+    return (
+        f"cd {shlex.quote(folder)} || exit 0\n"
+        "if [ -f pid ] && [ ! -f exit ]; then\n"
+        f"  kill $(cat pid) 2>/dev/null; left={_END_SECONDS}\n"
+        "  while [ ! -f exit ] && [ $left -gt 0 ]; do sleep 1; left=$((left - 1)); done\n"
+        "  [ -f exit ] || kill -9 $(cat pid) 2>/dev/null\n"
+        "fi\n"
+        f"cd / && {{ rm -rf {shlex.quote(folder)} || {{ sleep 1; rm -rf {shlex.quote(folder)}; }}; }}"
+    )
 
 
 def run_bundle(

@@ -1,0 +1,170 @@
+"""A teacher's graph as a student can start from it: one float image in, logits out, any batch."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from edgedafl.graph.executor import OnnxModule
+from edgedafl.graph.facts import ImageInput
+from edgedafl.graph.simplify import simplify
+
+__all__ = ["IMAGE", "LOGITS", "portable", "value_shapes"]
+
+IMAGE = "image"
+LOGITS = "logits"
+_IR = 8  # initializers need not be inputs
+_FLOATS = {TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
+
+
+def portable(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx.ModelProto:
+    """Rewrite a graph to take (N,C,H,W) float32 images and to answer (N,K) logits.
+
+    Args:
+        model: The graph, local functions inlined.
+        image: Its image input.
+        logits: The value that holds the logits.
+    """
+    graph = onnx.ModelProto()
+    graph.CopyFrom(model)
+    _cut_at(graph, logits)
+    _widen(graph)
+    _take_image(graph, image)
+    _answer_logits(graph, logits)
+    del graph.graph.value_info[:]
+    graph.ir_version = max(graph.ir_version, _IR)
+    graph = simplify(graph)
+    _unshare(graph)
+    _free_batch(graph, image)
+    _give_biases(graph)
+    return graph
+
+
+def value_shapes(model: onnx.ModelProto, input_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
+    """Shape of every value for one image, found by running it."""
+    names = [name for node in model.graph.node for name in node.output if name]
+    module = OnnxModule(model, keep=names)
+    with torch.no_grad():
+        found = module.run({IMAGE: torch.zeros(1, *input_shape)})
+    return {IMAGE: (1, *input_shape)} | {name: tuple(value.shape) for name, value in found.items()}
+
+
+def _cut_at(model: onnx.ModelProto, logits: str) -> None:
+    """Drop everything that the logits do not need."""
+    needed, kept = {logits}, []
+    for node in reversed(model.graph.node):
+        if needed & set(node.output):
+            kept.append(node)
+            needed.update(node.input)
+            for attribute in node.attribute:
+                needed.update(name for inner in attribute.g.node for name in inner.input)
+    nodes = list(reversed(kept))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    stored = [t for t in model.graph.initializer if t.name in needed]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(stored)
+
+
+def _widen(model: onnx.ModelProto) -> None:
+    """All floats in float32: what is trained wants its digits."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type in _FLOATS:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i in _FLOATS:
+                attribute.i = TensorProto.FLOAT
+            elif attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type in _FLOATS:
+                wide = numpy_helper.to_array(attribute.t).astype(np.float32)
+                attribute.t.CopyFrom(numpy_helper.from_array(wide, attribute.t.name))
+
+
+def _take_image(model: onnx.ModelProto, image: ImageInput) -> None:
+    graph = model.graph
+    c, h, w = image.image_shape
+    given = helper.make_tensor_value_info(IMAGE, TensorProto.FLOAT, ["batch", c, h, w])
+    del graph.input[:]
+    graph.input.append(given)
+    if image.layout == "NHWC":
+        first = helper.make_node("Transpose", [IMAGE], [image.name], "to_nhwc", perm=[0, 2, 3, 1])
+    elif image.flat:
+        sides = np.array([-1, *image.dimensions(1)[1:]], np.int64)
+        graph.initializer.append(numpy_helper.from_array(sides, "image_as_vector"))
+        first = helper.make_node("Reshape", [IMAGE, "image_as_vector"], [image.name], "to_vector")
+    else:
+        first = helper.make_node("Identity", [IMAGE], [image.name], "to_nchw")
+    if image.name == IMAGE:
+        if first.op_type == "Identity":
+            return
+        first.output[0] = "image_as_declared"
+        for node in graph.node:
+            node.input[:] = ["image_as_declared" if name == IMAGE else name for name in node.input]
+    graph.node.insert(0, first)
+
+
+def _answer_logits(model: onnx.ModelProto, logits: str) -> None:
+    graph = model.graph
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, ["batch", None]))
+    name = logits
+    if logits == LOGITS:
+        name = "logits_as_declared"
+        for node in graph.node:
+            node.input[:] = [name if old == LOGITS else old for old in node.input]
+            node.output[:] = [name if old == LOGITS else old for old in node.output]
+    graph.node.append(helper.make_node("Flatten", [name], [LOGITS], "to_rows", axis=1))
+
+
+def _unshare(model: onnx.ModelProto) -> None:
+    """Constants become initializers, one per use: each is cut with its own layer."""
+    graph = model.graph
+    for node in list(graph.node):
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            tensor = onnx.TensorProto()
+            tensor.CopyFrom(node.attribute[0].t)
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+            graph.node.remove(node)
+    stored = {t.name: t for t in graph.initializer}
+    seen: set[str] = set()
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name not in stored:
+                continue
+            if name in seen:
+                copy = onnx.TensorProto()
+                copy.CopyFrom(stored[name])
+                copy.name = f"{name}_{len(seen)}"
+                graph.initializer.append(copy)
+                node.input[place] = copy.name
+            seen.add(node.input[place])
+
+
+def _free_batch(model: onnx.ModelProto, image: ImageInput) -> None:
+    """Reshapes to constant sides take any batch: the first side is what is left over."""
+    shapes = value_shapes(model, image.image_shape)
+    constants = {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "Reshape" or node.input[1] not in constants:
+            continue
+        before, after = shapes[node.input[0]], shapes[node.output[0]]
+        if after and before[0] == after[0] and math.prod(after) > 0:
+            sides = np.array([-1, *after[1:]], np.int64)
+            constants[node.input[1]].CopyFrom(numpy_helper.from_array(sides, node.input[1]))
+
+
+def _give_biases(model: onnx.ModelProto) -> None:
+    """Every convolution and, behind a flat value, every product has a bias of its own."""
+    graph = model.graph
+    stored = {t.name: tuple(t.dims) for t in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Conv" and node.input[1] in stored and (len(node.input) < 3 or not node.input[2]):
+            name = f"{node.input[1]}_bias"
+            zeros = np.zeros(stored[node.input[1]][0], np.float32)
+            graph.initializer.append(numpy_helper.from_array(zeros, name))
+            node.input[:] = [*node.input[:2], name]

@@ -1,0 +1,59 @@
+"""A graph whose weights are trained, and that is an ONNX model again afterwards."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from edgedafl.graph.executor import OnnxModule
+
+__all__ = ["TrainableGraph"]
+
+# Inputs of these operators that are weights; statistics, scales and bounds are not.
+_WEIGHTS = {
+    "Add": (0, 1), "BatchNormalization": (1, 2), "Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (1, 2),
+    "InstanceNormalization": (1, 2), "LayerNormalization": (1, 2), "MatMul": (0, 1), "Mul": (0, 1), "PRelu": (1,),
+}  # fmt: skip
+
+
+class TrainableGraph(nn.Module):
+    """Runs a graph of one image input and one output of logits with trainable weights.
+
+    BatchNorms that could not be folded keep their statistics.
+
+    Args:
+        model: As `portable` makes it.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        super().__init__()
+        self._model = model
+        self.graph = OnnxModule(model)
+        names = [
+            node.input[place]
+            for node in model.graph.node
+            for place in _WEIGHTS.get(node.op_type, ())
+            if place < len(node.input)
+        ]
+        self._weights = {name: key for name, key in self.graph.make_trainable(names).items()}
+
+    @property
+    def nodes(self) -> list[onnx.NodeProto]:
+        """The operators that are run."""
+        return list(self._model.graph.node)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of images (N,C,H,W)."""
+        return self.graph(images)
+
+    def to_onnx(self) -> onnx.ModelProto:
+        """The graph with its present weights."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        for tensor in model.graph.initializer:
+            if tensor.name in self._weights:
+                value = self._weights[tensor.name].detach().cpu().numpy()
+                tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), tensor.name))
+        return model
