@@ -82,9 +82,9 @@ def _space(teacher: str, config: Any, students: str | None, targets: str | None,
 
 def _usual_students(teacher: str, config: Any) -> tuple[str, ...]:
     """Those that the automatic choice would choose from, below the teacher's own size."""
-    from edgedafl.stages import options_of
+    from edgedafl.stages import builder, options_of
     from edgedafl.students import students_below
     from edgedafl.teachers import load_teacher
 
-    spec = load_teacher(teacher, options_of(config)).spec
-    return students_below(spec.parameters, spec.macs, spec.input_shape, spec.num_classes)
+    build = builder(config, load_teacher(teacher, options_of(config)))
+    return students_below(build.names, build, build.teacher.spec.parameters)

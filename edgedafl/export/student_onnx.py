@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-
 import onnx
 import torch
 from torch import nn
 
 from edgedafl.graph.edit import average_as_pooling, clamp_ir, strip_metadata
+from edgedafl.graph.from_module import module_to_onnx
 from edgedafl.graph.parity import FP32_TOLERANCE, compare, require_parity
+from edgedafl.graph.portable import IMAGE, LOGITS
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.graph.simplify import simplify
+from edgedafl.graph.trainable import TrainableGraph
 
 __all__ = ["INPUT_NAME", "OUTPUT_NAME", "student_to_onnx"]
 
-INPUT_NAME = "image"
-OUTPUT_NAME = "logits"
-_LOWEST_OPSET = 18  # what the exporter writes without converting
+INPUT_NAME = IMAGE
+OUTPUT_NAME = LOGITS
 
 
 def student_to_onnx(
@@ -27,7 +26,7 @@ def student_to_onnx(
     """Export with a free batch dimension; accepted after parity with the module.
 
     Args:
-        module: The student; put into evaluation mode.
+        module: The student; put into evaluation mode. One that is a graph already keeps its operator set.
         input_shape: (C, H, W).
         opset: Operator set, 18 or above.
         ir_version: Highest IR version.
@@ -38,20 +37,10 @@ def student_to_onnx(
     module = module.eval().cpu()
     seed = torch.Generator().manual_seed(0)
     example = torch.randn(2, *input_shape, generator=seed)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module,
-            (example,),
-            input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            opset_version=max(opset, _LOWEST_OPSET),
-            verbose=False,
-        )
-    assert program is not None
-    model: onnx.ModelProto = program.model_proto
+    if isinstance(module, TrainableGraph):
+        model = module.to_onnx()
+    else:
+        model = module_to_onnx(module, example, input_name=INPUT_NAME, output_name=OUTPUT_NAME, opset=opset)
     strip_metadata(model)
     model = simplify(model)
     average_as_pooling(model)

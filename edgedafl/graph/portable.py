@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from edgedafl.errors import UnsupportedModelError
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.simplify import simplify
@@ -16,19 +15,32 @@ from edgedafl.graph.simplify import simplify
 __all__ = ["IMAGE", "LOGITS", "portable", "value_shapes"]
 
 IMAGE = "image"
+"""Name of the input."""
+
 LOGITS = "logits"
+"""Name of the output."""
+
 _IR = 8  # initializers need not be inputs
+_OPSET = 18  # the lowest of all targets
 _FLOATS = {TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 
 
 def portable(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx.ModelProto:
-    """Rewrite a graph to take (N,C,H,W) float32 images and to answer (N,K) logits.
+    """Rewrite a graph to take (N,C,H,W) float32 images and to answer (N,K) logits, at opset 18.
+
+    Every convolution has a bias, every product of rows is a Gemm with one, every constant is an initializer
+    of one node alone. Whether the answers are the same is for the caller to compare.
 
     Args:
         model: The graph, local functions inlined.
         image: Its image input.
         logits: The value that holds the logits.
+
+    Raises:
+        UnsupportedModelError: If the graph takes one image without a batch, or cannot be rewritten.
     """
+    if not image.batched:
+        raise UnsupportedModelError("The network takes one image without a batch axis.")
     graph = onnx.ModelProto()
     graph.CopyFrom(model)
     _cut_at(graph, logits)
@@ -37,10 +49,11 @@ def portable(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx.Mod
     _answer_logits(graph, logits)
     del graph.graph.value_info[:]
     graph.ir_version = max(graph.ir_version, _IR)
-    graph = simplify(graph)
+    graph = _converted(simplify(graph))
     _unshare(graph)
     _free_batch(graph, image)
     _give_biases(graph)
+    _as_gemm(graph, value_shapes(graph, image.image_shape))
     return graph
 
 
@@ -51,6 +64,17 @@ def value_shapes(model: onnx.ModelProto, input_shape: tuple[int, int, int]) -> d
     with torch.no_grad():
         found = module.run({IMAGE: torch.zeros(1, *input_shape)})
     return {IMAGE: (1, *input_shape)} | {name: tuple(value.shape) for name, value in found.items()}
+
+
+def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if opset == _OPSET:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, _OPSET)
+    except Exception as error:  # the converter's errors share no base class
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise UnsupportedModelError(f"The network's opset {opset} cannot be brought to {_OPSET}: {reason}") from error
 
 
 def _cut_at(model: onnx.ModelProto, logits: str) -> None:
@@ -153,13 +177,13 @@ def _free_batch(model: onnx.ModelProto, image: ImageInput) -> None:
         if node.op_type != "Reshape" or node.input[1] not in constants:
             continue
         before, after = shapes[node.input[0]], shapes[node.output[0]]
-        if after and before[0] == after[0] and math.prod(after) > 0:
+        if before[0] == after[0] and 0 not in after:
             sides = np.array([-1, *after[1:]], np.int64)
             constants[node.input[1]].CopyFrom(numpy_helper.from_array(sides, node.input[1]))
 
 
 def _give_biases(model: onnx.ModelProto) -> None:
-    """Every convolution and, behind a flat value, every product has a bias of its own."""
+    """Convolutions without a bias get zeros."""
     graph = model.graph
     stored = {t.name: tuple(t.dims) for t in graph.initializer}
     for node in graph.node:
@@ -168,3 +192,29 @@ def _give_biases(model: onnx.ModelProto) -> None:
             zeros = np.zeros(stored[node.input[1]][0], np.float32)
             graph.initializer.append(numpy_helper.from_array(zeros, name))
             node.input[:] = [*node.input[:2], name]
+
+
+def _as_gemm(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> None:
+    """A product of rows with a matrix, and the vector added behind it, become one Gemm."""
+    graph = model.graph
+    stored = {t.name: t for t in graph.initializer}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    for node in list(graph.node):
+        behind = readers.get(node.output[0], [])
+        if node.op_type != "MatMul" or node.input[1] not in stored or len(shapes[node.input[0]]) != 2:
+            continue
+        if len(behind) != 1 or behind[0].op_type != "Add":
+            continue
+        vector = next((name for name in behind[0].input if name in stored), "")
+        count = stored[node.input[1]].dims[-1]
+        if not vector or tuple(stored[vector].dims) not in ((count,), (1, count)):
+            continue
+        del stored[vector].dims[:]
+        stored[vector].dims.append(count)
+        node.op_type = "Gemm"
+        node.input.append(vector)
+        node.output[0] = behind[0].output[0]
+        graph.node.remove(behind[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -37,23 +39,28 @@ class TrainableGraph(nn.Module):
             for place in _WEIGHTS.get(node.op_type, ())
             if place < len(node.input)
         ]
-        self._weights = {name: key for name, key in self.graph.make_trainable(names).items()}
+        self._trained = tuple(self.graph.make_trainable(names))
 
-    @property
-    def nodes(self) -> list[onnx.NodeProto]:
-        """The operators that are run."""
-        return list(self._model.graph.node)
+    def convolutions(self) -> Iterator[tuple[tuple[int, ...], int, int]]:
+        """Kernel, largest stride and input channels of every convolution."""
+        for node in self._model.graph.node:
+            if node.op_type == "Conv" and node.input[1] in self._trained:
+                shape = tuple(self.graph.initializer(node.input[1]).shape)
+                strides = next((list(a.ints) for a in node.attribute if a.name == "strides"), [1])
+                group = next((a.i for a in node.attribute if a.name == "group"), 1)
+                yield shape[2:], max(strides), shape[1] * group
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, K) of images (N,C,H,W)."""
-        return self.graph(images)
+        logits: Tensor = self.graph(images)
+        return logits
 
     def to_onnx(self) -> onnx.ModelProto:
         """The graph with its present weights."""
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
         for tensor in model.graph.initializer:
-            if tensor.name in self._weights:
-                value = self._weights[tensor.name].detach().cpu().numpy()
+            if tensor.name in self._trained:
+                value = self.graph.initializer(tensor.name).detach().cpu().numpy()
                 tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), tensor.name))
         return model

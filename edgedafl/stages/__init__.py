@@ -7,11 +7,14 @@ from edgedafl.stages.export import export_stage
 from edgedafl.stages.prepare import Plan, options_of, prepare, record
 from edgedafl.stages.profile import profile_bundle, profile_stage, require_device
 from edgedafl.stages.quantize import quantize_stage
+from edgedafl.stages.students import StudentBuilder, builder, pruner_of
 from edgedafl.stages.verify import check_answers, compare_models, trials, verify_stage
 
 __all__ = [
     "Plan",
+    "StudentBuilder",
     "assist",
+    "builder",
     "calibrate_device",
     "calibration_of",
     "check_answers",
@@ -23,6 +26,7 @@ __all__ = [
     "prepare",
     "profile_bundle",
     "profile_stage",
+    "pruner_of",
     "quantize_stage",
     "record",
     "require_device",

@@ -20,7 +20,8 @@ from edgedafl.errors import UsageError
 from edgedafl.latency import estimate_latency
 from edgedafl.rundir import RunDirectory, digest_of, write_atomic
 from edgedafl.stages.calibrations import calibration_of
-from edgedafl.students import Budget, Student, build_student, fit_student, module_layers
+from edgedafl.stages.students import builder
+from edgedafl.students import Budget, Student, fit_student, module_layers
 from edgedafl.targets import Target, find_target
 from edgedafl.teachers import Teacher, TeacherOptions, load_teacher
 
@@ -90,8 +91,8 @@ def prepare(source: str, config: CompressConfig) -> Plan:
     teacher = load_teacher(source, options_of(config))
     settings_of(config.method, as_asked(config.method, teacher))  # refused before anything is written
     torch.manual_seed(config.seed)
-    student = _choose_student(config, teacher, target, precision)
     preflight = check_teacher(teacher)
+    student = _choose_student(config, teacher, target, precision)
     identity = digest_of(
         {
             "teacher": teacher.spec.to_dict() | {"source": ""},
@@ -109,8 +110,9 @@ def prepare(source: str, config: CompressConfig) -> Plan:
 
 def _choose_student(config: CompressConfig, teacher: Teacher, target: Target, precision: str) -> Student:
     spec = teacher.spec
+    build = builder(config, teacher)
     if config.student != "auto":
-        return build_student(config.student, spec.input_shape, spec.num_classes)
+        return build(config.student)
 
     model = calibration_of(config.device, target)
 
@@ -119,15 +121,14 @@ def _choose_student(config: CompressConfig, teacher: Teacher, target: Target, pr
         return estimate_latency(layers, target, precision, model).median / 1e9
 
     candidate = fit_student(
+        build.names,
+        build,
         teacher_parameters=spec.parameters,
-        teacher_macs=spec.macs,
-        input_shape=spec.input_shape,
-        num_classes=spec.num_classes,
         budget=Budget(config.max_size, config.max_latency),
         bytes_per_weight=_BYTES_PER_WEIGHT[precision],
         latency_of=latency_of if config.max_latency is not None else None,
     )
-    return candidate.student
+    return build(candidate.spec.name)
 
 
 def record(plan: Plan, run: RunDirectory, *, force: bool, resume: bool) -> None:

@@ -7,7 +7,10 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["Student", "StudentSpec"]
+__all__ = ["PRUNED", "Student", "StudentSpec"]
+
+PRUNED = "pruned"
+"""Architecture name of students that are cut out of their teacher."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class StudentSpec:
     num_classes: int
     parameters: int
     macs: int
+
+    @property
+    def inherited(self) -> bool:
+        """Whether it begins with its teacher's weights, which a high rate would shake off."""
+        return self.architecture == PRUNED
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON form."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgedafl.errors import UsageError
-from edgedafl.students.base import Student
-from edgedafl.students.registry import build_student
+from edgedafl.students.base import PRUNED, Student, StudentSpec
 from edgedafl.units import format_bytes, format_duration
 
-__all__ = ["Budget", "Candidate", "fit_student", "students_below"]
+__all__ = ["Budget", "Candidate", "fit_student", "students_below", "usual_students"]
 
 # Graph structure, scales and names around the weights of an exported int8 student.
 _FILE_OVERHEAD = 12_000
 _OVERHEAD_SHARE = 0.05
 _WIDTHS = (0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
+_PRUNED_WIDTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
+# Share of a tiny teacher's weights that are kept at most.
+_MOST_OF_TINY = 0.6
 _TINY_TEACHER_MACS = 5_000_000
 _SMALL_TEACHER_MACS = 30_000_000
 _LENET_SIDE = 40
@@ -38,17 +40,16 @@ class Budget:
 class Candidate:
     """A student that was considered."""
 
-    student: Student
+    spec: StudentSpec
     size: int
     latency: float | None
 
 
 def fit_student(
+    names: Sequence[str],
+    build: Callable[[str], Student],
     *,
     teacher_parameters: int,
-    teacher_macs: int,
-    input_shape: tuple[int, int, int],
-    num_classes: int,
     budget: Budget,
     bytes_per_weight: float,
     latency_of: Callable[[Student], float] | None = None,
@@ -57,13 +58,13 @@ def fit_student(
 
     More capacity imitates better, so the largest candidate wins. Without a size limit the student
     stays near a quarter of the teacher's weights, which keeps its int8 artifact below an eighth
-    of a float teacher; a size limit of the user's own replaces that rule.
+    of a float teacher; a size limit of the user's own replaces that rule. Of tiny teachers more is
+    kept: where weights take less room than a file's own structure, cutting them saves nothing.
 
     Args:
+        names: Students to consider, see `usual_students`.
+        build: Makes a student by name.
         teacher_parameters: Weights of the teacher; 0 where nobody knows (a server).
-        teacher_macs: Multiply-accumulates of the teacher per image; 0 where nobody knows.
-        input_shape: (C, H, W).
-        num_classes: K.
         budget: The user's limits.
         bytes_per_weight: 1 for int8, 2 for fp16, 4 for fp32 artifacts.
         latency_of: Cost in seconds; needed for a latency limit.
@@ -71,36 +72,52 @@ def fit_student(
     Raises:
         UsageError: If nothing fits; the message names the smallest that would.
     """
-    if not teacher_parameters:
-        teacher_parameters, teacher_macs = _usual_size(input_shape)
-    candidates = [
-        Candidate(student, _size_of(student, bytes_per_weight), latency_of(student) if latency_of else None)
-        for student in _ladder(teacher_macs, input_shape, num_classes)
-    ]
+    candidates = [_candidate(build(name), bytes_per_weight, latency_of) for name in names]
     within = [c for c in candidates if _fits(c, budget)]
     if not within:
         raise _nothing_fits(candidates, budget)
-    cap = teacher_parameters // 4 if budget.size is None else teacher_parameters
-    modest = [c for c in within if c.student.spec.parameters <= 1.1 * cap]
+    cap = teacher_parameters or _usual_size(candidates[0].spec.input_shape)[0]
+    if budget.size is None:
+        cap = max(cap // 4, int(min(_FILE_OVERHEAD / bytes_per_weight, _MOST_OF_TINY * cap)))
+    modest = [c for c in within if c.spec.parameters <= 1.1 * cap]
     if not modest:
-        return min(within, key=lambda c: c.student.spec.parameters)
-    return max(modest, key=lambda c: (c.student.spec.parameters, -c.student.spec.macs))
+        return min(within, key=lambda c: c.spec.parameters)
+    return max(modest, key=lambda c: (c.spec.parameters, -c.spec.macs))
 
 
-def students_below(parameters: int, macs: int, input_shape: tuple[int, int, int], num_classes: int) -> tuple[str, ...]:
-    """Names of all students that `fit_student` would consider and that are smaller than a teacher.
+def usual_students(macs: int, input_shape: tuple[int, int, int], *, pruned: bool) -> tuple[str, ...]:
+    """Names of the students that suit a teacher.
+
+    The teacher's own layers with fewer channels, where they can be cut; else LeNets for LeNet-sized
+    teachers, plain networks for small ones, residual networks for all others. What is cheap is also
+    taught more in the same time, and looks more like the teacher.
 
     Args:
-        parameters: Weights of the teacher; 0 where nobody knows.
         macs: Multiply-accumulates of the teacher per image; 0 where nobody knows.
         input_shape: (C, H, W).
-        num_classes: K.
+        pruned: Whether students can be cut out of the teacher.
     """
-    if not parameters:
-        parameters, macs = _usual_size(input_shape)
-    ladder = list(_ladder(macs, input_shape, num_classes))
-    smaller = [s.spec.name for s in ladder if s.spec.parameters < parameters]
-    return tuple(smaller or [min(ladder, key=lambda s: s.spec.parameters).spec.name])
+    if pruned:
+        return tuple(f"{PRUNED}:{width:g}" for width in _PRUNED_WIDTHS)
+    macs = macs or _usual_size(input_shape)[1]
+    if macs < _TINY_TEACHER_MACS and 16 <= min(input_shape[1:]) <= _LENET_SIDE:
+        return tuple("lenet5-half" if width == 0.5 else f"lenet5:{width:g}" for width in _WIDTHS)
+    families = ("convnet",) if macs < _SMALL_TEACHER_MACS else ("resnet8", "resnet20", "resnet18")
+    return tuple(f"{family}:{width:g}" for width in _WIDTHS for family in families)
+
+
+def students_below(names: Sequence[str], build: Callable[[str], Student], parameters: int) -> tuple[str, ...]:
+    """Those of some students that are smaller than a teacher; the smallest one where none is.
+
+    Args:
+        names: Students to consider.
+        build: Makes a student by name.
+        parameters: Weights of the teacher; 0 where nobody knows.
+    """
+    specs = [build(name).spec for name in names]
+    limit = parameters or _usual_size(specs[0].input_shape)[0]
+    smaller = [spec.name for spec in specs if spec.parameters < limit]
+    return tuple(smaller or [min(specs, key=lambda spec: spec.parameters).name])
 
 
 def _usual_size(input_shape: tuple[int, int, int]) -> tuple[int, int]:
@@ -110,25 +127,10 @@ def _usual_size(input_shape: tuple[int, int, int]) -> tuple[int, int]:
     return (250_000, 1_000_000) if small else (1_000_000, 100_000_000)
 
 
-def _ladder(teacher_macs: int, input_shape: tuple[int, int, int], num_classes: int) -> Iterator[Student]:
-    """LeNets for LeNet-sized teachers, plain networks for small ones, residual networks for all others.
-
-    What is cheap is also taught more in the same time, and looks more like the teacher.
-    """
-    tiny = 0 < teacher_macs < _TINY_TEACHER_MACS and 16 <= min(input_shape[1:]) <= _LENET_SIDE
-    small = 0 < teacher_macs < _SMALL_TEACHER_MACS
-    for width in _WIDTHS:
-        if tiny:
-            name = "lenet5-half" if width == 0.5 else f"lenet5:{width:g}"
-            yield build_student(name, input_shape, num_classes)
-            continue
-        for architecture in ("convnet",) if small else ("resnet8", "resnet20", "resnet18"):
-            yield build_student(f"{architecture}:{width:g}", input_shape, num_classes)
-
-
-def _size_of(student: Student, bytes_per_weight: float) -> int:
+def _candidate(student: Student, bytes_per_weight: float, latency_of: Callable[[Student], float] | None) -> Candidate:
     weights = student.spec.parameters * bytes_per_weight
-    return int(weights * (1 + _OVERHEAD_SHARE)) + _FILE_OVERHEAD
+    size = int(weights * (1 + _OVERHEAD_SHARE)) + _FILE_OVERHEAD
+    return Candidate(student.spec, size, latency_of(student) if latency_of else None)
 
 
 def _fits(candidate: Candidate, budget: Budget) -> bool:
@@ -141,12 +143,12 @@ def _nothing_fits(candidates: list[Candidate], budget: Budget) -> UsageError:
     smallest = min(candidates, key=lambda c: c.size)
     parts = []
     if budget.size is not None and smallest.size > budget.size:
-        name = smallest.student.spec.name
+        name = smallest.spec.name
         parts.append(f"the smallest student ({name}) needs about {format_bytes(smallest.size)}")
     timed = [c for c in candidates if c.latency is not None]
     if budget.latency is not None and timed:
         fastest = min(timed, key=lambda c: c.latency or 0.0)
-        parts.append(f"the fastest ({fastest.student.spec.name}) takes about {format_duration(fastest.latency or 0)}")
+        parts.append(f"the fastest ({fastest.spec.name}) takes about {format_duration(fastest.latency or 0)}")
     limits = [
         f"--max-size {format_bytes(budget.size)}" if budget.size is not None else "",
         f"--max-latency {format_duration(budget.latency)}" if budget.latency is not None else "",

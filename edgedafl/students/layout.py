@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from edgedafl.graph.trainable import TrainableGraph
+
 __all__ = ["training_format"]
 
 # oneDNN's 1x1 backward kernel for channels-last writes past its workspace when a strided
@@ -21,6 +23,8 @@ def training_format(module: nn.Module, device: torch.device | str) -> torch.memo
 
 
 def _breaks(layer: nn.Module) -> bool:
+    if isinstance(layer, TrainableGraph):
+        return any(size == (1, 1) and stride > 1 and inputs < _BLOCK for size, stride, inputs in layer.convolutions())
     if not isinstance(layer, nn.Conv2d):
         return False
     return layer.kernel_size == (1, 1) and max(layer.stride) > 1 and layer.in_channels < _BLOCK

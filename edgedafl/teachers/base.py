@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from edgedafl.errors import UnsupportedModelError
 from edgedafl.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["BatchNormStatistics", "QueryBudgetError", "Teacher", "TeacherOutput", "TeacherSpec", "channels_last"]
 
@@ -156,6 +159,14 @@ class Teacher(abc.ABC):
     def batch_norm_statistics(self, images: Tensor) -> tuple[BatchNormStatistics, ...]:
         """Statistics of every BatchNorm layer on `images`; empty where none are left."""
         return self(images, batch_norm=True).batch_norm
+
+    def network(self) -> onnx.ModelProto:
+        """Its own layers as a graph with (N,C,H,W) images in and logits out; see `graph.portable`.
+
+        Raises:
+            UnsupportedModelError: If they cannot be read.
+        """
+        raise UnsupportedModelError(f"The layers of {self.spec.source} cannot be read: it only answers.")
 
     def to(self, device: torch.device | str) -> Teacher:
         """Move to a device; a teacher outside this process stays where it is."""

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
 from edgedafl.errors import UnsupportedModelError, UsageError
+from edgedafl.graph.facts import ImageInput
+from edgedafl.graph.from_module import module_to_onnx
 from edgedafl.graph.load import sha256_of
+from edgedafl.graph.portable import IMAGE
 from edgedafl.tasks import SINGLE_LABEL
 from edgedafl.teachers.base import (
     BatchNormStatistics,
@@ -24,6 +28,7 @@ from edgedafl.teachers.base import (
 )
 from edgedafl.teachers.decode import guess_output, guess_task
 from edgedafl.teachers.input_range import find_input_range
+from edgedafl.teachers.network import network_of
 from edgedafl.teachers.options import TeacherOptions
 from edgedafl.teachers.torch_files import PYTORCH_FILES, first_tensor, load_torch_file
 
@@ -76,6 +81,16 @@ class TorchTeacher(Teacher):
         mean, var = x.mean(axes), x.var(axes, unbiased=False)
         running = (layer.running_mean, layer.running_var)
         self._observed.append(BatchNormStatistics(mean, var, *running))  # type: ignore[arg-type]
+
+    def network(self) -> onnx.ModelProto:
+        """The module as torch's exporter writes it."""
+        shape = self.spec.input_shape
+        try:
+            model = module_to_onnx(self._module, torch.zeros(2, *shape), input_name=IMAGE, output_name="scores")
+        except Exception as error:  # the exporter's errors share no base class
+            raise UnsupportedModelError(f"torch cannot export {self.spec.source} to ONNX.") from error
+        image = ImageInput(IMAGE, (None, *shape), "FLOAT", "NCHW", shape, None)
+        return network_of(self, model, image, "scores")
 
     def to(self, device: torch.device | str) -> Self:
         """Move the weights."""

@@ -3,6 +3,7 @@
 from edgedafl.distill.synthesizers.adversarial import AdversarialSettings, AdversarialSynthesizer
 from edgedafl.distill.synthesizers.base import Batch, Recipe, Synthesizer
 from edgedafl.distill.synthesizers.blackbox import BlackBoxSettings, BlackBoxSynthesizer
+from edgedafl.distill.synthesizers.companions import Companions
 from edgedafl.distill.synthesizers.dafl import DaflSettings, DaflSynthesizer
 from edgedafl.distill.synthesizers.disagreement import (
     DisagreementSettings,
@@ -20,6 +21,7 @@ __all__ = [
     "Batch",
     "BlackBoxSettings",
     "BlackBoxSynthesizer",
+    "Companions",
     "DaflSettings",
     "DaflSynthesizer",
     "DisagreementSettings",

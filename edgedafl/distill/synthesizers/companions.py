@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from edgedafl.distill.priors import PriorMixture
 from edgedafl.distill.synthesizers.base import Batch
@@ -39,6 +40,10 @@ class Companions:
             lambda unit: states(teacher.scores(model(unit.to(self._device))), self._spec.task), self._trial
         )
 
+    def draw(self, count: int) -> Tensor:
+        """Procedural images (count,C,H,W) in model space, families in their shares."""
+        return self._spec.preprocess.to_model(self.priors.draw(count).to(self._device))
+
     def beside(self, batch: Batch, teacher: Teacher, *, every: int = 1) -> Batch:
         """A batch of procedural images and every so-manieth of the generated ones.
 
@@ -46,7 +51,7 @@ class Companions:
         """
         if not self._count:
             return batch
-        images = self._spec.preprocess.to_model(self.priors.draw(self._count).to(self._device))
+        images = self.draw(self._count)
         logits = teacher.scores(images)
         kept, answers = batch.images[::every], batch.logits[::every]
         return Batch(torch.cat([images, kept]), torch.cat([logits, answers]), batch.losses, batch.logits)

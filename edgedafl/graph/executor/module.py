@@ -118,6 +118,11 @@ class OnnxModule(nn.Module):
                 self.register_parameter(key, found[name])
         return found
 
+    def initializer(self, name: str) -> Tensor:
+        """The tensor of an initializer of more than one element, trained or not."""
+        value: Tensor = getattr(self, self._buffer_of[name])
+        return value
+
     def _plan(self, nodes: Sequence[onnx.NodeProto], *, release: bool = True) -> list[_Step]:
         last_use: dict[str, int] = {}
         for index, node in enumerate(nodes):

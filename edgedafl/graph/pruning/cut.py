@@ -1,0 +1,45 @@
+"""Cutting channels out of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from edgedafl.graph.pruning.channels import ChannelMap
+
+__all__ = ["cut"]
+
+
+def cut(model: onnx.ModelProto, channels: ChannelMap, removed: Set[int]) -> onnx.ModelProto:
+    """A smaller graph without the removed units; what is left of every weight is as it was.
+
+    Args:
+        model: The graph that `channels` was traced on.
+        channels: Its units.
+        removed: Units to cut, of `channels.groups`.
+    """
+
+    def kept(units: np.ndarray) -> np.ndarray:
+        return np.flatnonzero([unit not in removed for unit in units.tolist()])
+
+    smaller = onnx.ModelProto()
+    smaller.CopyFrom(model)
+    arrays = {t.name: numpy_helper.to_array(t).copy() for t in smaller.graph.initializer}
+    for slot in channels.slots:
+        arrays[slot.initializer] = np.take(arrays[slot.initializer], kept(slot.units), slot.axis)
+    for size in channels.sizes:
+        arrays[size.initializer][size.axis] = len(kept(size.units))
+    for padding in channels.paddings:
+        pads = arrays[padding.initializer]
+        pads[padding.axis] = len(kept(padding.before))
+        pads[padding.axis + len(pads) // 2] = len(kept(padding.behind))
+    for index, units in channels.depthwise:
+        group = next(a for a in smaller.graph.node[index].attribute if a.name == "group")
+        group.i = len(kept(units))
+    for tensor in smaller.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(arrays[tensor.name]), tensor.name))
+    del smaller.graph.value_info[:]
+    return smaller

@@ -1,0 +1,172 @@
+"""Which channels to keep, and how those kept stand in for the others.
+
+Interpolative decomposition (Chee et al., "Model Preserving Compression for Neural Networks", NeurIPS
+2022): activations of a removed channel are predicted linearly from those kept, and the layers that
+read it absorb the prediction into their weights. The channels to keep are the pivots of a Cholesky
+factorization of the activations' covariance, each weighted by what its readers make of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from edgedafl.graph.executor import OnnxModule
+from edgedafl.graph.portable import IMAGE
+from edgedafl.graph.pruning.channels import ChannelMap, Reader
+
+__all__ = ["Moments", "absorb", "observe", "rank"]
+
+_ROWS = 20_000
+_ROUNDS = 256
+_RIDGE = 1e-4
+
+
+class Moments:
+    """Second moments of what one layer reads, unit by unit.
+
+    Args:
+        reader: The layer.
+
+    Attributes:
+        units: Units in order (U,).
+        order: Places of the layer's input by unit and occurrence (U, occurrences).
+        regular: Whether all units occur equally often; otherwise only the first place counts, and
+            nothing can be absorbed.
+        gram: Sums of products of units and of a constant 1 (U + 1, U + 1).
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.units, first, counts = np.unique(reader.weight.units, return_index=True, return_counts=True)
+        self.regular = len(set(counts.tolist())) == 1
+        places = np.argsort(reader.weight.units, kind="stable")
+        self.order = places.reshape(len(self.units), -1) if self.regular else first[:, None]
+        self.gram = np.zeros((len(self.units) + 1,) * 2)
+        self._axis = reader.axis
+
+    def add(self, value: Tensor, limit: int) -> None:
+        """Take in values of a batch of images, `limit` rows of them at most."""
+        x = value.movedim(self._axis, -1).reshape(-1, value.shape[self._axis])
+        x = x[:, torch.from_numpy(self.order)].transpose(1, 2).reshape(-1, len(self.units))
+        if len(x) > limit:
+            x = x[torch.linspace(0, len(x) - 1, limit).long()]
+        rows = np.concatenate([x.double().numpy(), np.ones((len(x), 1))], 1)
+        self.gram += rows.T @ rows
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Of the units (U, U)."""
+        rows = self.gram[-1, -1]
+        mean = self.gram[-1, :-1] / rows
+        found: np.ndarray = self.gram[:-1, :-1] / rows - np.outer(mean, mean)
+        return found
+
+    def by_unit(self, weight: np.ndarray, reader: Reader) -> np.ndarray:
+        """A weight as (U, occurrences, all else)."""
+        flat = np.moveaxis(weight, (reader.weight.axis, reader.written), (0, 1))
+        found: np.ndarray = flat.reshape(len(flat), -1)[self.order]
+        return found
+
+
+def observe(model: onnx.ModelProto, channels: ChannelMap, batches: Sequence[Tensor]) -> list[Moments]:
+    """Moments of what every reader reads, over batches of images (N,C,H,W)."""
+    module = OnnxModule(model, keep=[reader.input for reader in channels.readers])
+    found = [Moments(reader) for reader in channels.readers]
+    with torch.no_grad():
+        for batch in batches:
+            values = module.run({IMAGE: batch})
+            for reader, moments in zip(channels.readers, found, strict=True):
+                moments.add(values[reader.input], _ROWS // len(batches))
+    return found
+
+
+def rank(model: onnx.ModelProto, channels: ChannelMap, moments: Sequence[Moments]) -> tuple[np.ndarray, ...]:
+    """The units of every group, those first that are best kept."""
+    arrays = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    ranked = []
+    for group in channels.groups:
+        total = np.zeros((len(group),) * 2)
+        for reader, own in zip(channels.readers, moments, strict=True):
+            shared = np.isin(group, own.units)
+            if shared.any():
+                part = _importance(arrays[reader.weight.initializer], reader, own, group[shared])
+                total[np.ix_(shared, shared)] += part
+        ranked.append(group[_pivots(total)])
+    return tuple(ranked)
+
+
+def _importance(weight: np.ndarray, reader: Reader, own: Moments, units: np.ndarray) -> np.ndarray:
+    """Covariance of some units as one reader weighs them, with a trace of 1."""
+    places = np.searchsorted(own.units, units)
+    norms = np.sqrt(np.square(own.by_unit(weight, reader)).sum((1, 2)))[places]
+    part = own.covariance[np.ix_(places, places)] * np.outer(norms, norms)
+    found: np.ndarray = part / max(np.trace(part), 1e-30)
+    return found
+
+
+def _pivots(covariance: np.ndarray) -> list[int]:
+    """All rows, each explaining most of what those before it leave of all rows (pivoted Cholesky).
+
+    Of many rows several are taken at a time.
+    """
+    rest = covariance.copy()
+    least = 1e-12 * max(np.trace(covariance), 1e-30)
+    together = -(-len(rest) // _ROUNDS)
+    chosen: list[int] = []
+    while len(chosen) < len(rest):
+        own = np.diag(rest)
+        gain = np.square(rest).sum(0) / np.maximum(own, least)
+        gain[chosen] = -1.0
+        best = np.argsort(-gain, kind="stable")[: min(together, len(rest) - len(chosen))]
+        chosen += best.tolist()
+        best = best[own[best] > least]
+        block = rest[np.ix_(best, best)] + least * np.eye(len(best))
+        rest = rest - rest[:, best] @ np.linalg.solve(block, rest[best])
+    return chosen
+
+
+def absorb(
+    model: onnx.ModelProto, channels: ChannelMap, moments: Sequence[Moments], removed: Set[int]
+) -> onnx.ModelProto:
+    """The graph with the removed units' part moved onto those kept, in every layer that reads them."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    stored = {t.name: t for t in changed.graph.initializer}
+    for reader, own in zip(channels.readers, moments, strict=True):
+        gone = np.array([unit in removed for unit in own.units.tolist()], bool)
+        if not gone.any() or gone.all() or not own.regular:
+            continue
+        mixing, constant = _prediction(own.gram, gone, intercept=reader.bias is not None)
+        tensor = stored[reader.weight.initializer]
+        weight = numpy_helper.to_array(tensor).astype(np.float64)
+        parts = own.by_unit(weight, reader)[gone]
+        flat = np.moveaxis(weight, (reader.weight.axis, reader.written), (0, 1)).copy()
+        moved = np.einsum("kr,rop->kop", mixing, parts)
+        flat[own.order[~gone].reshape(-1)] += moved.reshape(-1, *flat.shape[1:])
+        _store(tensor, np.moveaxis(flat, (0, 1), (reader.weight.axis, reader.written)))
+        if reader.bias is not None:
+            # What is constant in a removed unit reaches every output through all taps of its kernel.
+            shift = np.einsum("r,rop->op", constant, parts).reshape(-1, *flat.shape[1:])
+            shift = shift.sum(tuple(axis for axis in range(shift.ndim) if axis != 1))
+            _store(stored[reader.bias], numpy_helper.to_array(stored[reader.bias]) + shift)
+    return changed
+
+
+def _store(tensor: onnx.TensorProto, value: np.ndarray) -> None:
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), tensor.name))
+
+
+def _prediction(gram: np.ndarray, gone: np.ndarray, *, intercept: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Linear map from kept units (and 1) to removed ones: (kept, removed) and (removed,)."""
+    kept = np.append(~gone, intercept)
+    left = gram[np.ix_(kept, kept)]
+    right = gram[np.ix_(kept, np.append(gone, False))]
+    scale = np.sqrt(np.maximum(np.diag(left), 1e-30))
+    scaled = left / np.outer(scale, scale) + _RIDGE * np.eye(len(left))
+    found = np.linalg.solve(scaled, right / scale[:, None]) / scale[:, None]
+    return (found[:-1], found[-1]) if intercept else (found, np.zeros(int(gone.sum())))

@@ -1,0 +1,94 @@
+"""Students by name for one teacher: those of the registry, and those cut out of the teacher."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from edgedafl.config import CompressConfig
+from edgedafl.distill import Companions
+from edgedafl.errors import EdgeDaflError, UnsupportedModelError
+from edgedafl.students import PRUNED, Pruner, Student, build_student, pruned_width, usual_students
+from edgedafl.teachers import Teacher
+
+__all__ = ["StudentBuilder", "builder", "pruner_of"]
+
+_log = logging.getLogger(__name__)
+
+_IMAGES = (100, 1000)
+_TRIAL = (20, 300)
+_BATCH = (4, 100)
+# Multiply-accumulates that the look at a teacher may take on all images, and in one batch.
+_EFFORT = 3e11
+_AT_ONCE = 2e9
+
+
+@dataclass(frozen=True)
+class StudentBuilder:
+    """Makes students by name.
+
+    Attributes:
+        teacher: Whose students.
+        pruner: Cuts students out of it, where that can be done.
+        reason: Why it cannot.
+    """
+
+    teacher: Teacher
+    pruner: Pruner | None = None
+    reason: EdgeDaflError | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The students that suit this teacher."""
+        spec = self.teacher.spec
+        return usual_students(spec.macs, spec.input_shape, pruned=self.pruner is not None)
+
+    def __call__(self, name: str) -> Student:
+        """Build one.
+
+        Raises:
+            UsageError: If there is no such student.
+            UnsupportedModelError: If it is to be cut out of a teacher that cannot be cut.
+        """
+        width = pruned_width(name)
+        if width is None:
+            return build_student(name, self.teacher.spec.input_shape, self.teacher.spec.num_classes)
+        if self.pruner is None:
+            reason = self.reason.message if self.reason else ""
+            raise UnsupportedModelError(
+                f"--student {name} cuts channels out of the teacher. {reason}", "Use --student auto, or resnet8."
+            )
+        return self.pruner.student(width)
+
+
+def builder(config: CompressConfig, teacher: Teacher) -> StudentBuilder:
+    """The students of a configuration; the teacher is looked into only if they may come out of it."""
+    if config.student != "auto" and not config.student.startswith(PRUNED):
+        return StudentBuilder(teacher)
+    if teacher.spec.access != "gradient":
+        reason = UnsupportedModelError(f"This teacher gives {teacher.spec.access} only.")
+        return StudentBuilder(teacher, reason=reason)
+    try:
+        return StudentBuilder(teacher, pruner_of(teacher))
+    except UnsupportedModelError as error:
+        if config.student == "auto":
+            _log.warning("%s The student is of another make and learns from scratch.", error.message)
+        return StudentBuilder(teacher, reason=error)
+
+
+def pruner_of(teacher: Teacher) -> Pruner:
+    """Look at what a teacher's layers read on procedural images of the families that tell most about it.
+
+    Raises:
+        UnsupportedModelError: If its layers cannot be read, or no channel can be cut.
+    """
+    graph = teacher.network()
+    macs = max(teacher.spec.macs, 1)
+    companions = Companions(teacher.spec, 1, _within(_TRIAL, _EFFORT / macs / 8), "cpu")
+    companions.tune(teacher)
+    images = companions.draw(_within(_IMAGES, _EFFORT / macs))
+    return Pruner.of(graph, images, teacher.spec.num_classes, batch=_within(_BATCH, _AT_ONCE / macs))
+
+
+def _within(limits: tuple[int, int], wanted: float) -> int:
+    return int(min(max(limits[0], wanted), limits[1]))
