@@ -12,10 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edgedafl.config import CompressConfig
+from edgedafl.stages import choose_student
+from edgedafl.students import Student
+from edgedafl.targets import find_target
+from edgedafl.teachers import Teacher
+
 ROOT = Path(__file__).resolve().parent
 EXAMPLE = ROOT.parent / "examples" / "mnist"
 
-__all__ = ["EXAMPLE", "ROOT", "interleaved", "machine", "print_rows", "write_result"]
+__all__ = ["EXAMPLE", "ROOT", "interleaved", "machine", "print_rows", "student_for", "write_result"]
 
 
 def machine() -> dict[str, Any]:
@@ -61,6 +67,12 @@ def interleaved(
             if round_ >= warm_up:
                 mine.append(time.perf_counter() - start)
     return [statistics.median(mine) for mine in samples]
+
+
+def student_for(name: str, teacher: Teacher) -> Student:
+    """A student by name, with `auto` and `pruned:WIDTH` as on the command line, for an int8 artifact."""
+    config = CompressConfig(student=name)
+    return choose_student(config, teacher, find_target(config.target), "int8")
 
 
 def print_rows(header: list[str], rows: list[list[str]]) -> None:

@@ -21,11 +21,10 @@ from typing import Any
 import torch
 
 from benchmarks.baselines import NoiseSynthesizer, RealSynthesizer
-from benchmarks.common import print_rows, write_result
+from benchmarks.common import print_rows, student_for, write_result
 from benchmarks.suites import SUITES, Suite
 from edgedafl.distill import METHODS, Budget, Distiller, Progress, Synthesizer, World, make_synthesizer, settings_of
 from edgedafl.evaluate import LabelledData, accuracy
-from edgedafl.students import build_student
 from edgedafl.teachers import Teacher
 
 CHOICES = ("auto", *METHODS, "noise", "real")
@@ -72,7 +71,7 @@ def run(suite: Suite, method: str, seed: int, args: argparse.Namespace) -> dict[
     spec = teacher.spec
     test = suite.data(args.data, "test", spec.input_shape)
     torch.manual_seed(seed)
-    student = build_student(args.student or suite.student, spec.input_shape, spec.num_classes)
+    student = student_for(args.student or suite.student, teacher)
     name, synthesizer = synthesizer_of(method, suite, teacher, args)
     curve: list[tuple[float, float]] = []
 
@@ -171,9 +170,10 @@ def main() -> None:
             print({k: v for k, v in rows[-1].items() if k != "curve"}, flush=True)
     print_rows(["suite", "method", "test accuracy, %", "worst seed", "seconds", "seeds"], table(rows))
     if not args.no_write:
+        suffix = [args.student.replace(":", "-")] if args.student else []
         for method in dict.fromkeys(r["method"] for r in rows):
             write_result(
-                f"distill-{args.suite}-{method}",
+                "-".join(["distill", args.suite, method, *suffix]),
                 {"device": args.device, "runs": [r for r in rows if r["method"] == method]},
             )
 

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import interleaved, print_rows, write_result
+from benchmarks.common import interleaved, print_rows, student_for, write_result
 from benchmarks.suites import SUITES
 from edgedafl.distill import METHODS, Batch, World, settings_of
 from edgedafl.distill.augment import Augmentation
@@ -142,7 +142,7 @@ def check(args: argparse.Namespace) -> dict[str, Any]:
     """One small step of every gradient method on the device: finite, and of the right shape."""
     suite = SUITES[args.suite]
     teacher = suite.teacher(args.data.parent / "models").to(args.device)
-    student = build_student(args.student or suite.student, teacher.spec.input_shape, teacher.spec.num_classes).module
+    student = student_for(args.student or suite.student, teacher).module
     student = student.to(args.device)
     rows = []
     for method, entry in METHODS.items():

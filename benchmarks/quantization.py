@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 import torch
 
-from benchmarks.common import interleaved, print_rows, write_result
+from benchmarks.common import interleaved, print_rows, student_for, write_result
 from benchmarks.suites import SUITES
 from edgedafl.distill import Budget, Distillation, Distiller, as_asked, make_synthesizer
 from edgedafl.evaluate import accuracy
@@ -31,7 +31,6 @@ from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.quantize import CalibrationSet, quantize_model
 from edgedafl.stages.distill import calibration_set
 from edgedafl.stages.quantize import for_target
-from edgedafl.students import build_student
 from edgedafl.targets import find_target
 
 TARGETS = ("x86", "raspberry-pi", "jetson")
@@ -40,7 +39,7 @@ _REAL_PROBES = 2000
 
 def distilled(suite: Any, teacher: Any, seconds: float, seed: int) -> Distillation:
     torch.manual_seed(seed)
-    student = build_student(suite.student, teacher.spec.input_shape, teacher.spec.num_classes)
+    student = student_for(suite.student, teacher)
     teacher = as_asked("auto", teacher)
     _, synthesizer = make_synthesizer("auto", teacher, torch.device("cpu"))
     return Distiller(teacher, student, synthesizer, budget=Budget(seconds, None)).run()

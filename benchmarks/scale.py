@@ -16,10 +16,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common import print_rows, write_result
+from benchmarks.common import print_rows, student_for, write_result
 from benchmarks.suites import SUITES
 from edgedafl.distill import Budget, Distiller, join_world, make_synthesizer
-from edgedafl.students import build_student
 
 _MARK = "images per second: "
 
@@ -29,9 +28,8 @@ def work(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     world = join_world(args.device)
     teacher = SUITES[args.suite].teacher(args.data.parent / "models")
-    spec = teacher.spec
     torch.manual_seed(world.rank)
-    student = build_student(args.student or SUITES[args.suite].student, spec.input_shape, spec.num_classes)
+    student = student_for(args.student or SUITES[args.suite].student, teacher)
     _, synthesizer = make_synthesizer(args.method, teacher, world.device)
     run = Distiller(teacher, student, synthesizer, budget=Budget(steps=args.steps), world=world)
     outcome = run.run()

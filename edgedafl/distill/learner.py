@@ -46,6 +46,7 @@ class Learner:
         pool_memory: Most bytes of the replay pool, over all processes.
 
     Attributes:
+        recipe: How the student learns.
         pool: The replay pool; this process's part of it.
         may_ask: Whether the teacher may still be asked.
         shown: Images of the last synthesizer step's student steps.
@@ -61,6 +62,7 @@ class Learner:
         pool_memory: int,
     ) -> None:
         recipe, spec = synthesizer.recipe, teacher.spec
+        recipe = self.recipe = recipe.inherited() if student.spec.inherited else recipe
         self._teacher, self._synthesizer, self._world, self._compute = teacher, synthesizer, world, compute
         self._format = training_format(student.module, world.device)
         self.student: nn.Module = student.module.to(world.device, memory_format=self._format)  # type: ignore[call-overload]
@@ -89,7 +91,7 @@ class Learner:
 
     def learn(self, batch: Batch, fraction: float, is_over: Callable[[], bool] = lambda: False) -> Tensor:
         """The student steps on one synthesizer step, until time is over; returns the last loss."""
-        recipe, task = self._synthesizer.recipe, self._teacher.spec.task
+        recipe, task = self.recipe, self._teacher.spec.task
         rate = recipe.student_rate * self._rate_factor * SCHEDULES[recipe.decay](fraction)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -116,7 +118,7 @@ class Learner:
 
     def _lesson(self, batch: Batch, turn: int, fraction: float) -> tuple[Tensor, Tensor]:
         """Images and the teacher's logits for one student step."""
-        recipe = self._synthesizer.recipe
+        recipe = self.recipe
         if not recipe.pool:
             # Fresh images: as many shares as there are, again from the first when they run out.
             images, logits = batch.images.split(recipe.student_batch), batch.logits.split(recipe.student_batch)
@@ -130,14 +132,14 @@ class Learner:
             return varied, self._teacher.scores(varied)
 
     def _distance(self, guess: Tensor, target: Tensor) -> Tensor:
-        recipe = self._synthesizer.recipe
+        recipe = self.recipe
         if recipe.loss == "l1":
             return F.l1_loss(guess, target)
         return distillation_loss(guess, target, recipe.temperature)
 
     def _may_begin(self, fraction: float) -> bool:
         """Whether there is something to learn from; on the way there, what is due once is done."""
-        recipe = self._synthesizer.recipe
+        recipe = self.recipe
         if len(self.pool) < max(1, recipe.begin):
             return False
         if self._begun:
@@ -155,7 +157,7 @@ class Learner:
 
     def _choose_augmentation(self) -> None:
         """By the images there are; only teachers that may be asked freely bear variations."""
-        recipe = self._synthesizer.recipe
+        recipe = self.recipe
         if recipe.augment and self._teacher.max_queries is None:
             images, logits = self.pool.draw(_FIRST_ROWS)
             self._synthesizer.augmentation = choose_augmentation(self._teacher, images, logits)
@@ -166,7 +168,7 @@ class Learner:
         What the device can do with this student: the measure for a run's own rate. 0 where there
         are no images to try it with.
         """
-        recipe, task = self._synthesizer.recipe, self._teacher.spec.task
+        recipe, task = self.recipe, self._teacher.spec.task
         if not len(self.pool):
             return 0.0
         rows = torch.arange(recipe.student_batch, device=self._world.device) % len(self.pool)

@@ -7,7 +7,7 @@ from edgedafl.stages.export import export_stage
 from edgedafl.stages.prepare import Plan, options_of, prepare, record
 from edgedafl.stages.profile import profile_bundle, profile_stage, require_device
 from edgedafl.stages.quantize import quantize_stage
-from edgedafl.stages.students import StudentBuilder, builder, pruner_of
+from edgedafl.stages.students import StudentBuilder, builder, choose_student, pruner_of
 from edgedafl.stages.verify import check_answers, compare_models, trials, verify_stage
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "calibrate_device",
     "calibration_of",
     "check_answers",
+    "choose_student",
     "compare_models",
     "distill_stage",
     "export_stage",

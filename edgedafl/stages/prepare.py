@@ -17,18 +17,15 @@ from edgedafl.config import CompressConfig
 from edgedafl.distill import as_asked, settings_of
 from edgedafl.distill.preflight import Preflight, check_teacher
 from edgedafl.errors import UsageError
-from edgedafl.latency import estimate_latency
 from edgedafl.rundir import RunDirectory, digest_of, write_atomic
-from edgedafl.stages.calibrations import calibration_of
-from edgedafl.stages.students import builder
-from edgedafl.students import Budget, Student, fit_student, module_layers
+from edgedafl.stages.students import choose_student
+from edgedafl.students import Student
 from edgedafl.targets import Target, find_target
 from edgedafl.teachers import Teacher, TeacherOptions, load_teacher
 
 __all__ = ["Plan", "options_of", "prepare", "record"]
 
 _PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
-_BYTES_PER_WEIGHT = {"int8": 1.0, "fp16": 2.0, "fp32": 4.0}
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def prepare(source: str, config: CompressConfig) -> Plan:
     settings_of(config.method, as_asked(config.method, teacher))  # refused before anything is written
     torch.manual_seed(config.seed)
     preflight = check_teacher(teacher)
-    student = _choose_student(config, teacher, target, precision)
+    student = choose_student(config, teacher, target, precision)
     identity = digest_of(
         {
             "teacher": teacher.spec.to_dict() | {"source": ""},
@@ -106,29 +103,6 @@ def prepare(source: str, config: CompressConfig) -> Plan:
         }
     )
     return Plan(source, config, target, precision, teacher, student, preflight, identity)
-
-
-def _choose_student(config: CompressConfig, teacher: Teacher, target: Target, precision: str) -> Student:
-    spec = teacher.spec
-    build = builder(config, teacher)
-    if config.student != "auto":
-        return build(config.student)
-
-    model = calibration_of(config.device, target)
-
-    def latency_of(student: Student) -> float:
-        layers = module_layers(student.module, spec.input_shape)
-        return estimate_latency(layers, target, precision, model).median / 1e9
-
-    candidate = fit_student(
-        build.names,
-        build,
-        teacher_parameters=spec.parameters,
-        budget=Budget(config.max_size, config.max_latency),
-        bytes_per_weight=_BYTES_PER_WEIGHT[precision],
-        latency_of=latency_of if config.max_latency is not None else None,
-    )
-    return build(candidate.spec.name)
 
 
 def record(plan: Plan, run: RunDirectory, *, force: bool, resume: bool) -> None:

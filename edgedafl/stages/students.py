@@ -8,13 +8,27 @@ from dataclasses import dataclass
 from edgedafl.config import CompressConfig
 from edgedafl.distill import Companions
 from edgedafl.errors import EdgeDaflError, UnsupportedModelError
-from edgedafl.students import PRUNED, Pruner, Student, build_student, pruned_width, usual_students
+from edgedafl.latency import estimate_latency
+from edgedafl.stages.calibrations import calibration_of
+from edgedafl.students import (
+    PRUNED,
+    Budget,
+    Pruner,
+    Student,
+    build_student,
+    fit_student,
+    module_layers,
+    pruned_width,
+    usual_students,
+)
+from edgedafl.targets import Target
 from edgedafl.teachers import Teacher
 
-__all__ = ["StudentBuilder", "builder", "pruner_of"]
+__all__ = ["StudentBuilder", "builder", "choose_student", "pruner_of"]
 
 _log = logging.getLogger(__name__)
 
+_BYTES_PER_WEIGHT = {"int8": 1.0, "fp16": 2.0, "fp32": 4.0}
 _IMAGES = (100, 1000)
 _TRIAL = (20, 300)
 _BATCH = (4, 100)
@@ -74,6 +88,35 @@ def builder(config: CompressConfig, teacher: Teacher) -> StudentBuilder:
         if config.student == "auto":
             _log.warning("%s The student is of another make and learns from scratch.", error.message)
         return StudentBuilder(teacher, reason=error)
+
+
+def choose_student(config: CompressConfig, teacher: Teacher, target: Target, precision: str) -> Student:
+    """The student that a configuration names, or the one that fits its budget best.
+
+    Raises:
+        UsageError: If there is no such student, or none fits.
+        UnsupportedModelError: If it is to be cut out of a teacher that cannot be cut.
+    """
+    spec = teacher.spec
+    build = builder(config, teacher)
+    if config.student != "auto":
+        return build(config.student)
+
+    model = calibration_of(config.device, target)
+
+    def latency_of(student: Student) -> float:
+        layers = module_layers(student.module, spec.input_shape)
+        return estimate_latency(layers, target, precision, model).median / 1e9
+
+    candidate = fit_student(
+        build.names,
+        build,
+        teacher_parameters=spec.parameters,
+        budget=Budget(config.max_size, config.max_latency),
+        bytes_per_weight=_BYTES_PER_WEIGHT[precision],
+        latency_of=latency_of if config.max_latency is not None else None,
+    )
+    return build(candidate.spec.name)
 
 
 def pruner_of(teacher: Teacher) -> Pruner:

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from edgedafl.errors import UsageError
-from edgedafl.students import ARCHITECTURES, Budget, build_student, fit_student, students_below
+from edgedafl.students import (
+    ARCHITECTURES,
+    Budget,
+    Candidate,
+    Student,
+    build_student,
+    fit_student,
+    students_below,
+    usual_students,
+)
 
-TEACHER = {"teacher_parameters": 61_706, "teacher_macs": 416_520, "input_shape": (1, 32, 32), "num_classes": 10}
+SHAPE = (1, 32, 32)
+
+
+def fit(parameters: int = 61_706, macs: int = 416_520, shape: tuple[int, int, int] = SHAPE, **given: Any) -> Candidate:
+    return fit_student(
+        usual_students(macs, shape, pruned=False),
+        lambda name: build_student(name, shape, 10),
+        teacher_parameters=parameters,
+        bytes_per_weight=1,
+        **given,
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 48, 64), (2, 33, 47)])
@@ -22,48 +42,47 @@ def test_every_architecture_takes_every_image(name: str, shape: tuple[int, int, 
 
 
 def test_students_are_chosen_near_a_quarter_of_the_teacher() -> None:
-    found = fit_student(**TEACHER, budget=Budget(), bytes_per_weight=1)
-    assert found.student.spec.name == "lenet5-half"
-    assert found.student.spec.parameters == 15_738
+    found = fit(budget=Budget())
+    assert found.spec.name == "lenet5-half"
+    assert found.spec.parameters == 15_738
 
 
 def test_small_networks_get_plain_students_at_any_image_size() -> None:
-    found = fit_student(
-        teacher_parameters=900_000, teacher_macs=19_000_000, input_shape=(1, 28, 28), num_classes=10,
-        budget=Budget(), bytes_per_weight=1,
-    )  # fmt: skip
-    assert found.student.spec.architecture == "convnet"
-    assert 100_000 < found.student.spec.parameters <= 1.1 * 900_000 / 4
+    found = fit(900_000, 19_000_000, (1, 28, 28), budget=Budget())
+    assert found.spec.architecture == "convnet"
+    assert 100_000 < found.spec.parameters <= 1.1 * 900_000 / 4
 
 
 def test_students_below_a_teacher_are_smaller_than_it() -> None:
-    names = students_below(61_706, 416_520, (1, 32, 32), 10)
+    def build(name: str) -> Student:
+        return build_student(name, SHAPE, 10)
+
+    names = students_below(usual_students(416_520, SHAPE, pruned=False), build, 61_706)
     assert names[0] == "lenet5:0.25" and "lenet5-half" in names
-    assert all(build_student(n, (1, 32, 32), 10).spec.parameters < 61_706 for n in names)
-    assert students_below(0, 0, (3, 64, 64), 5)
+    assert all(build(name).spec.parameters < 61_706 for name in names)
+    large = usual_students(0, (3, 64, 64), pruned=False)
+    assert "resnet8:0.25" in students_below(large, lambda name: build_student(name, (3, 64, 64), 5), 0)
+    assert students_below(names[:1], build, 10) == names[:1]
 
 
 def test_large_teachers_get_residual_students() -> None:
-    found = fit_student(
-        teacher_parameters=270_000, teacher_macs=40_000_000, input_shape=(3, 32, 32), num_classes=10,
-        budget=Budget(), bytes_per_weight=1,
-    )  # fmt: skip
-    assert found.student.spec.architecture.startswith("resnet")
-    assert found.student.spec.parameters <= 1.1 * 270_000 / 4
+    found = fit(270_000, 40_000_000, (3, 32, 32), budget=Budget())
+    assert found.spec.architecture.startswith("resnet")
+    assert found.spec.parameters <= 1.1 * 270_000 / 4
 
 
 @pytest.mark.parametrize("limit", [20_000, 30_000, 80_000])
 def test_a_size_limit_is_kept_and_used(limit: int) -> None:
-    found = fit_student(**TEACHER, budget=Budget(size=limit), bytes_per_weight=1)
+    found = fit(budget=Budget(size=limit))
     assert found.size <= limit
     assert found.size >= 0.5 * limit
 
 
 def test_an_impossible_budget_names_the_smallest_that_fits() -> None:
     with pytest.raises(UsageError, match=r"smallest student \(lenet5:0.25\) needs about 16"):
-        fit_student(**TEACHER, budget=Budget(size=1000), bytes_per_weight=1)
+        fit(budget=Budget(size=1000))
     with pytest.raises(UsageError, match=r"fastest .* takes about 2 ms"):
-        fit_student(**TEACHER, budget=Budget(latency=1e-6), bytes_per_weight=1, latency_of=lambda s: 2e-3)
+        fit(budget=Budget(latency=1e-6), latency_of=lambda s: 2e-3)
 
 
 def test_unknown_names_list_near_ones() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -17,6 +17,8 @@ from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher, TeacherSpec, channels_last
 
 __all__ = ["Batch", "GeneratorSynthesizer", "Recipe", "Synthesizer", "detached", "evaluating", "random_classes"]
+
+_INHERITED_RATE = 2e-3
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,13 @@ class Recipe:
     ema: float = 0.99
     weighted: bool = False
     augment: bool = False
+
+    def inherited(self) -> Recipe:
+        """The same for a student that begins as its teacher.
+
+        It has something to lose, and no BatchNorm to bear large steps: small steps of Adam, at once.
+        """
+        return replace(self, optimizer="adam", student_rate=_INHERITED_RATE, weight_decay=0.0, begin_at=0.0)
 
 
 class Synthesizer(abc.ABC):

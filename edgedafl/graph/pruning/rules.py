@@ -190,7 +190,7 @@ def _padding(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
 
 
 def _reshaping(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
-    """Flattening behind the batch, or a shape that keeps the channel axis where it is."""
+    """Flattening behind the batch, or a shape that leaves the channel axis first or last as it is."""
     given = t.values.get(node.input[0])
     if given is None:
         return True
@@ -201,6 +201,8 @@ def _reshaping(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
         units, axis = np.broadcast_to(given.units.reshape(sides), before).reshape(-1), 1
     elif len(after) > axis and after[: axis + 1] == before[: axis + 1]:
         units = given.units
+    elif axis == len(before) - 1 and after[-1] == before[-1]:
+        units, axis = given.units, len(after) - 1
     else:
         return False
     if node.op_type == "Reshape":
