@@ -45,15 +45,17 @@ def percent(module: torch.nn.Module, teacher: Teacher, test: LabelledData, devic
     return 100 * share
 
 
-def synthesizer_of(method: str, suite: Suite, teacher: Teacher, args: argparse.Namespace) -> tuple[str, Synthesizer]:
+def synthesizer_of(
+    method: str, suite: Suite, teacher: Teacher, args: argparse.Namespace, *, inherited: bool
+) -> tuple[str, Synthesizer]:
     if method == "noise":
         return method, NoiseSynthesizer(teacher, args.device)
     if method == "real":
         data = suite.data(args.data, "train", teacher.spec.input_shape)
         return method, RealSynthesizer(teacher, data, args.device)
     if not args.set:
-        return make_synthesizer(method, teacher, args.device)
-    name, default = settings_of(method, teacher)
+        return make_synthesizer(method, teacher, args.device, inherited=inherited)
+    name, default = settings_of(method, teacher, inherited=inherited)
     settings = changed(default, args.set)
     return name, METHODS[name].build(teacher, settings=settings, device=args.device)
 
@@ -72,7 +74,7 @@ def run(suite: Suite, method: str, seed: int, args: argparse.Namespace) -> dict[
     test = suite.data(args.data, "test", spec.input_shape)
     torch.manual_seed(seed)
     student = student_for(args.student or suite.student, teacher)
-    name, synthesizer = synthesizer_of(method, suite, teacher, args)
+    name, synthesizer = synthesizer_of(method, suite, teacher, args, inherited=student.spec.inherited)
     curve: list[tuple[float, float]] = []
 
     def watch(progress: Progress) -> None:

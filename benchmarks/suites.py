@@ -77,7 +77,7 @@ SUITES: dict[str, Suite] = {
         _file(str(EXAMPLE / "teacher.onnx"), **_MNIST), "lenet5-half", "mnist", 180.0, "examples/mnist"
     ),
     "mnist-foreign": Suite(
-        _file("cntk_mnist_onnx/mnist.onnx", input_range=(0.0, 1.0)), "lenet5-half", "mnist", 180.0, "third party"
+        _file("cntk_mnist_onnx/mnist.onnx", input_range=(0.0, 1.0)), "auto", "mnist", 180.0, "third party"
     ),
     "mnist-hinton": Suite(
         _net("hinton_teacher", (1, 28, 28), TRAINED / "hinton_teacher.safetensors", **_MNIST),
@@ -95,7 +95,7 @@ SUITES: dict[str, Suite] = {
     ),
     "fashion-cnn": Suite(
         _file("fashion_cnn/fashion_mnist.onnx", input_range=(0.0, 1.0)),
-        "convnet",
+        "auto",
         "fashion-mnist",
         600.0,
         "third party",
@@ -115,7 +115,7 @@ SUITES: dict[str, Suite] = {
         "benchmarks.train_teachers",
     ),
     "cifar10-nhwc": Suite(
-        _file("nhwc_cifar/cifar10_small.onnx", input_range=(0.0, 1.0)), "resnet8", "cifar10", 600.0, "third party"
+        _file("nhwc_cifar/cifar10_small.onnx", input_range=(0.0, 1.0)), "auto", "cifar10", 180.0, "third party"
     ),
     "cifar10-resnet20": Suite(
         _net("resnet20", (3, 32, 32), "akamaster_resnet_cifar10/resnet20-12fca82f.th", **_IMAGENET),

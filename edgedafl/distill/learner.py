@@ -22,6 +22,7 @@ from edgedafl.distill.pool import Pool
 from edgedafl.distill.synthesizers.base import Batch, Recipe, Synthesizer
 from edgedafl.distill.world import World
 from edgedafl.distill.worth import ImageWorth
+from edgedafl.graph.trainable import TrainableGraph
 from edgedafl.students import Student, training_format
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher
@@ -32,6 +33,8 @@ __all__ = ["Learner", "capacity_of"]
 _LEAST_POOL = 4000
 _FIRST_ROWS = 400
 _BARE_STEPS = 9
+_SMALLEST_SIZE = 1e-2
+_WARM_UP = 60  # student steps
 
 
 class Learner:
@@ -68,6 +71,9 @@ class Learner:
         self.student: nn.Module = student.module.to(world.device, memory_format=self._format)  # type: ignore[call-overload]
         self.student.train()
         world.share(self.student)
+        self._mirror = None
+        if student.mirror is not None and teacher.max_queries is None:
+            self._mirror = student.mirror.to(world.device)
         self._trained = compute.trained(self.student, world)
         self._optimizer = _optimizer(self.student, recipe)
         self.ema = EmaStudent(self.student, recipe.ema) if recipe.ema else None
@@ -81,6 +87,7 @@ class Learner:
         )
         self._rate_factor = 1.0
         self._begun = self._varied = False
+        self._turns = 0
         self.may_ask = True
         self.shown = 0
 
@@ -92,9 +99,6 @@ class Learner:
     def learn(self, batch: Batch, fraction: float, is_over: Callable[[], bool] = lambda: False) -> Tensor:
         """The student steps on one synthesizer step, until time is over; returns the last loss."""
         recipe, task = self.recipe, self._teacher.spec.task
-        rate = recipe.student_rate * self._rate_factor * SCHEDULES[recipe.decay](fraction)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
         loss = batch.logits.new_zeros(())
         self.shown = 0
         if recipe.pool and not self._may_begin(fraction):
@@ -102,19 +106,29 @@ class Learner:
         for turn in range(recipe.student_steps):
             if turn and is_over():
                 break
+            self._set_rate(fraction)
             images, logits = self._lesson(batch, turn, fraction)
             images = images.contiguous(memory_format=self._format)
             self.shown += len(images)
             with self._compute.autocast():
                 guess = self._trained(images)
-            loss = self._distance(states(guess.float(), task), states(logits, task))
+            loss = self._distance(states(guess.float(), task), states(logits, task)) + self._layers_apart(images)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()
+            self._turns += 1
             if self.ema:
                 self.ema.update()
             self._synthesizer.observe(images, logits)
         return loss.detach()
+
+    def _set_rate(self, fraction: float) -> None:
+        recipe = self.recipe
+        rate = recipe.student_rate * self._rate_factor * SCHEDULES[recipe.decay](fraction)
+        # Adam's first steps go by signs alone: what was inherited would be shaken.
+        warm = min(1.0, (self._turns + 1) / _WARM_UP) if recipe.relative else 1.0
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * warm * group["scale"]
 
     def _lesson(self, batch: Batch, turn: int, fraction: float) -> tuple[Tensor, Tensor]:
         """Images and the teacher's logits for one student step."""
@@ -130,6 +144,16 @@ class Learner:
         varied = self._synthesizer.augmentation(drawn)
         with self._compute.autocast():
             return varied, self._teacher.scores(varied)
+
+    def _layers_apart(self, images: Tensor) -> Tensor | float:
+        """What the student's layers read against the teacher's; only where it may be asked freely."""
+        if not isinstance(self.student, TrainableGraph):
+            return 0.0
+        seen = self.student.take_seen()
+        if self._mirror is None:
+            return 0.0
+        with self._compute.autocast():
+            return self.recipe.layers * self._mirror.distance(images, seen)
 
     def _distance(self, guess: Tensor, target: Tensor) -> Tensor:
         recipe = self.recipe
@@ -207,6 +231,7 @@ class Learner:
             "ema": self.ema.state_dict() if self.ema else None,
             "optimizer": self._optimizer.state_dict(),
             "rate_factor": self._rate_factor,
+            "turns": self._turns,
             "begun": self._begun,
             "varied": self._varied,
             "augmentation": self._synthesizer.augmentation.to_dict(),
@@ -219,6 +244,7 @@ class Learner:
             self.ema.load_state_dict(state["ema"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._rate_factor = float(state["rate_factor"])
+        self._turns = int(state.get("turns", 0))
         self._begun = bool(state["begun"])
         self._varied = bool(state.get("varied", self._begun))
         self._synthesizer.augmentation = Augmentation(**state["augmentation"])
@@ -232,9 +258,17 @@ def capacity_of(recipe: Recipe, input_shape: tuple[int, int, int], num_classes: 
 
 def _optimizer(student: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """One kernel for all weights where the device has it."""
-    fused = next(student.parameters()).is_cuda
+    weights = list(student.parameters())
+    groups: list[dict[str, Any]] = [{"params": weights, "scale": 1.0}]
+    if recipe.relative:
+        groups = [{"params": [weight], "scale": _size_of(weight)} for weight in weights]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
-            student.parameters(), recipe.student_rate, momentum=0.9, weight_decay=recipe.weight_decay, fused=fused
+            groups, recipe.student_rate, momentum=0.9, weight_decay=recipe.weight_decay, fused=weights[0].is_cuda
         )
-    return torch.optim.Adam(student.parameters(), recipe.student_rate, weight_decay=recipe.weight_decay, fused=fused)
+    return torch.optim.Adam(groups, recipe.student_rate, weight_decay=recipe.weight_decay, fused=weights[0].is_cuda)
+
+
+def _size_of(weight: Tensor) -> float:
+    """Root mean square of a tensor, of which a step takes a share; biases of zero may move too."""
+    return max(_SMALLEST_SIZE, float(weight.detach().square().mean().sqrt()))

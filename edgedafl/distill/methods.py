@@ -86,26 +86,37 @@ METHODS: dict[str, Method] = {
 }
 
 
-def choose_method(spec: TeacherSpec, *, gradient: bool) -> str:
+def choose_method(spec: TeacherSpec, *, gradient: bool, inherited: bool = False) -> str:
     """What `auto` stands for: the most that the teacher's capabilities allow.
 
     Large teachers see photographs, which no procedural image resembles: there a generator led by
     BatchNorm statistics comes closest. For small ones the default learns more in the same time, with
-    those statistics as one more term.
+    those statistics as one more term. So does a student that begins as its teacher: it mends what the
+    cut broke on whatever excites its layers, and need not wait for images that look like the data.
+
+    Args:
+        spec: Of the teacher.
+        gradient: Whether its gradients may be used.
+        inherited: Whether the student begins with its teacher's weights.
     """
     if not gradient:
         return "blackbox"
-    return "fast" if spec.batch_norms and spec.macs >= _LARGE else "adversarial"
+    return "fast" if spec.batch_norms and spec.macs >= _LARGE and not inherited else "adversarial"
 
 
-def settings_of(method: str, teacher: Teacher) -> tuple[str, Any]:
+def settings_of(method: str, teacher: Teacher, *, inherited: bool = False) -> tuple[str, Any]:
     """A method's name (never `auto`) and its settings for a teacher.
+
+    Args:
+        method: As asked for.
+        teacher: The teacher.
+        inherited: Whether the student begins with its weights.
 
     Raises:
         UsageError: If the method needs what this teacher does not give.
     """
     gradient = teacher.spec.access == "gradient" or isinstance(teacher, ZerothOrderTeacher)
-    name = choose_method(teacher.spec, gradient=gradient) if method == "auto" else method
+    name = choose_method(teacher.spec, gradient=gradient, inherited=inherited) if method == "auto" else method
     entry = METHODS[name]
     if entry.gradient and not gradient:
         other = "" if teacher.spec.access == "labels" else ", or zeroth-order for a teacher that is cheap to ask"
@@ -121,13 +132,21 @@ def settings_of(method: str, teacher: Teacher) -> tuple[str, Any]:
     return name, entry.settings(teacher.spec)
 
 
-def make_synthesizer(method: str, teacher: Teacher, device: torch.device | str = "cpu") -> tuple[str, Synthesizer]:
+def make_synthesizer(
+    method: str, teacher: Teacher, device: torch.device | str = "cpu", *, inherited: bool = False
+) -> tuple[str, Synthesizer]:
     """The synthesizer of a method name, and the name that `auto` stands for.
+
+    Args:
+        method: As asked for.
+        teacher: The teacher.
+        device: Where to train.
+        inherited: Whether the student begins with the teacher's weights.
 
     Raises:
         UsageError: If the method needs what this teacher does not give.
     """
-    name, settings = settings_of(method, teacher)
+    name, settings = settings_of(method, teacher, inherited=inherited)
     return name, METHODS[name].build(teacher, settings=settings, device=device)
 
 

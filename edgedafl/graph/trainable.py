@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx
@@ -10,6 +10,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from edgedafl.graph.executor import OnnxModule
+from edgedafl.graph.portable import IMAGE, LOGITS
 
 __all__ = ["TrainableGraph"]
 
@@ -27,12 +28,14 @@ class TrainableGraph(nn.Module):
 
     Args:
         model: As `portable` makes it.
+        watch: Values that are kept while training, see `take_seen`.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, watch: Iterable[str] = ()) -> None:
         super().__init__()
         self._model = model
-        self.graph = OnnxModule(model)
+        self.graph = OnnxModule(model, keep=watch)
+        self._seen: dict[str, Tensor] = {}
         names = [
             node.input[place]
             for node in model.graph.node
@@ -52,8 +55,15 @@ class TrainableGraph(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, K) of images (N,C,H,W)."""
-        logits: Tensor = self.graph(images)
+        values = self.graph.run({IMAGE: images})
+        logits = values.pop(LOGITS)
+        self._seen = values if self.training else {}
         return logits
+
+    def take_seen(self) -> dict[str, Tensor]:
+        """The watched values of the last call in training, once."""
+        seen, self._seen = self._seen, {}
+        return seen
 
     def to_onnx(self) -> onnx.ModelProto:
         """The graph with its present weights."""

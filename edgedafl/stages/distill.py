@@ -98,7 +98,9 @@ def _distiller(
     torch.set_num_threads(plan.config.threads or torch.get_num_threads())
     torch.manual_seed(plan.config.seed + _SEEDS_APART * world.rank)
     teacher = as_asked(plan.config.method, plan.teacher)
-    method, synthesizer = make_synthesizer(plan.config.method, teacher, world.device)
+    method, synthesizer = make_synthesizer(
+        plan.config.method, teacher, world.device, inherited=plan.student.spec.inherited
+    )
     distiller = Distiller(
         teacher,
         plan.student,

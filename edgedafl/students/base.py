@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from edgedafl.students.mirror import Mirror
+
 __all__ = ["PRUNED", "Student", "StudentSpec"]
 
 PRUNED = "pruned"
@@ -47,7 +49,14 @@ class StudentSpec:
 
 @dataclass(frozen=True)
 class Student:
-    """A module that maps images (N,C,H,W) in the teacher's model space to logits (N,K)."""
+    """A module that maps images (N,C,H,W) in the teacher's model space to logits (N,K).
+
+    Attributes:
+        module: The network; a `TrainableGraph` where there is a mirror.
+        spec: What is known of it.
+        mirror: Its teacher's layers beside its own, where they are the same layers.
+    """
 
     module: nn.Module
     spec: StudentSpec
+    mirror: Mirror | None = None

@@ -7,6 +7,7 @@ predicted from those kept. On generated images it only has to mend what the cut 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from edgedafl.graph.pruning import ChannelMap, Moments, absorb, cut, observe, ra
 from edgedafl.graph.trainable import TrainableGraph
 from edgedafl.module_cost import module_macs
 from edgedafl.students.base import PRUNED, Student, StudentSpec
+from edgedafl.students.mirror import Mirror, layers_read
 
 __all__ = ["Pruner", "pruned_width"]
 
@@ -50,6 +52,7 @@ class Pruner:
 
     Attributes:
         graph: The teacher's network, see `graph.portable`.
+        shapes: Of its values, for one image.
         channels: Its channels.
         moments: What each of its layers reads on images.
         ranks: Channels of each group, those first that are best kept.
@@ -58,6 +61,7 @@ class Pruner:
     """
 
     graph: onnx.ModelProto
+    shapes: dict[str, tuple[int, ...]]
     channels: ChannelMap
     moments: tuple[Moments, ...]
     ranks: tuple[np.ndarray, ...]
@@ -78,13 +82,14 @@ class Pruner:
             UnsupportedModelError: If no channel of it can be cut.
         """
         _, c, h, w = images.shape
-        channels = trace_channels(graph, value_shapes(graph, (c, h, w)))
+        shapes = value_shapes(graph, (c, h, w))
+        channels = trace_channels(graph, shapes)
         if not channels.groups:
             raise UnsupportedModelError(
                 "No channel of the teacher can be cut on its own.", "Choose a student of another make."
             )
         moments = tuple(observe(graph, channels, images.split(batch)))
-        return cls(graph, channels, moments, rank(graph, channels, moments), (c, h, w), num_classes)
+        return cls(graph, shapes, channels, moments, rank(graph, channels, moments), (c, h, w), num_classes)
 
     def student(self, width: float) -> Student:
         """The teacher with a share of its channels.
@@ -95,12 +100,13 @@ class Pruner:
         """
         removed = frozenset(unit for units in self.ranks for unit in units[_rounded(len(units), width) :].tolist())
         smaller = cut(absorb(self.graph, self.channels, self.moments, removed), self.channels, removed)
-        module = TrainableGraph(smaller)
+        module = TrainableGraph(smaller, watch=layers_read(self.channels))
         parameters = sum(p.numel() for p in module.parameters())
         macs = module_macs(module, self.input_shape)
         name = f"{PRUNED}:{width:g}"
         spec = StudentSpec(name, PRUNED, width, self.input_shape, self.num_classes, parameters, macs)
-        return Student(module.train(), spec)
+        sizes = {key: math.prod(shape) for key, shape in self.shapes.items()}
+        return Student(module.train(), spec, Mirror(self.graph, self.channels, removed, sizes))
 
 
 def _rounded(count: int, width: float) -> int:

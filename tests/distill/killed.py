@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from edgedafl.distill import METHODS, Budget, Distiller, reporter, settings_of
+from edgedafl.stages import pruner_of
 from edgedafl.students import build_student
 from edgedafl.teachers import TeacherOptions, load_onnx_teacher
 
@@ -24,10 +25,13 @@ SMALL: dict[str, dict[str, object]] = {
 
 
 def distiller(teacher_path: Path, method: str, steps: int, checkpoint: Path | None) -> Distiller:
-    """The same run every time."""
+    """The same run every time; `pruned` is the default method with a student cut out of the teacher."""
     teacher = load_onnx_teacher(teacher_path, TeacherOptions(input_range=(0.0, 1.0)))
     torch.manual_seed(0)
-    student = build_student("lenet5", teacher.spec.input_shape, teacher.spec.num_classes)
+    if method == "pruned":
+        student, method = pruner_of(teacher).student(0.5), "adversarial"
+    else:
+        student = build_student("lenet5", teacher.spec.input_shape, teacher.spec.num_classes)
     name, default = settings_of(method, teacher)
     recipe = replace(default.recipe, student_steps=3, student_batch=16, begin=min(default.recipe.begin, 16))
     recipe = replace(recipe, pool=min(recipe.pool, 4000), student_rate=1e-3)

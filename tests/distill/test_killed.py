@@ -36,7 +36,7 @@ def kill_at_random(running: subprocess.Popen[bytes], checkpoint: Path, wait: flo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["adversarial", "fast", "inversion", "dfad"])
+@pytest.mark.parametrize("method", ["adversarial", "fast", "inversion", "dfad", "pruned"])
 def test_sigkill_at_random_points_changes_no_bit(method: str, bn_onnx: Path, tmp_path: Path) -> None:
     whole = killed.distiller(bn_onnx, method, STEPS, None)
     expected = whole.run().student.state_dict()

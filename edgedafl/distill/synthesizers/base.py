@@ -18,7 +18,8 @@ from edgedafl.teachers.base import Teacher, TeacherSpec, channels_last
 
 __all__ = ["Batch", "GeneratorSynthesizer", "Recipe", "Synthesizer", "detached", "evaluating", "random_classes"]
 
-_INHERITED_RATE = 2e-3
+_INHERITED_RATE = 1e-2
+_INHERITED_LAYERS = 5.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Recipe:
         student_steps: Student steps per synthesizer step.
         student_batch: Images per student step.
         student_rate: Peak rate of the student's optimizer.
+        relative: Whether that is a share of every weight's own size.
+        layers: Weight of what the student's layers read against what the teacher's read.
         optimizer: `adam`, or `sgd` with momentum 0.9.
         weight_decay: Of the optimizer.
         decay: `cosine` to a floor, `steps` (a tenth from 0.4 of the budget, a hundredth from 0.8),
@@ -74,6 +77,8 @@ class Recipe:
     student_steps: int
     student_batch: int
     student_rate: float
+    relative: bool = False
+    layers: float = 0.0
     optimizer: Literal["adam", "sgd"] = "adam"
     weight_decay: float = 0.0
     decay: Literal["cosine", "steps", "constant"] = "cosine"
@@ -91,9 +96,13 @@ class Recipe:
     def inherited(self) -> Recipe:
         """The same for a student that begins as its teacher.
 
-        It has something to lose, and no BatchNorm to bear large steps: small steps of Adam, at once.
+        It has something to lose, and no BatchNorm to bear large steps: it moves by small shares of its
+        weights' own size, at once.
         """
-        return replace(self, optimizer="adam", student_rate=_INHERITED_RATE, weight_decay=0.0, begin_at=0.0)
+        rate, layers = _INHERITED_RATE, _INHERITED_LAYERS
+        return replace(
+            self, optimizer="adam", student_rate=rate, relative=True, layers=layers, weight_decay=0.0, begin_at=0.0
+        )
 
 
 class Synthesizer(abc.ABC):

@@ -1,0 +1,71 @@
+"""Students with something to lose: small steps, and every layer held to its teacher's."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from edgedafl.distill import Budget, Distiller, make_synthesizer
+from edgedafl.distill.learner import Learner
+from edgedafl.stages import pruner_of
+from edgedafl.students import Student, build_student
+from edgedafl.teachers import Teacher
+
+
+def distiller(teacher: Teacher, student: Student, method: str = "adversarial", steps: int = 3) -> Distiller:
+    torch.manual_seed(0)
+    return Distiller(teacher, student, make_synthesizer(method, teacher)[1], budget=Budget(steps=steps))
+
+
+def test_the_whole_teacher_has_nothing_to_learn(tiny_teacher: Teacher) -> None:
+    student = pruner_of(tiny_teacher).student(1.0)
+    images = torch.rand(6, 1, 16, 16)
+    student.module.train()(images)
+    assert student.mirror is not None
+    assert float(student.mirror.distance(images, student.module.take_seen())) < 1e-8
+
+
+def test_the_distance_counts_kept_channels_in_units_of_the_teachers_variance(tiny_teacher: Teacher) -> None:
+    student = pruner_of(tiny_teacher).student(0.5)
+    images = torch.rand(6, 1, 16, 16)
+    student.module.train()(images)
+    seen = student.module.take_seen()
+    assert student.module.take_seen() == {}
+    assert student.mirror is not None
+    before = float(student.mirror.distance(images, seen))
+    assert before > 1e-3
+    # The first layer of all reads the image, so what the first convolution writes is still exact.
+    first = next(iter(seen))
+    alone = {name: value.detach() for name, value in seen.items()}
+    alone[first] = alone[first] + 1.0
+    assert float(student.mirror.distance(images, alone)) > before + 0.1
+
+
+def test_steps_are_shares_of_a_weights_own_size(tiny_teacher: Teacher) -> None:
+    student = pruner_of(tiny_teacher).student(0.5)
+    start = copy.deepcopy(student.module.state_dict())
+    run = distiller(tiny_teacher, student, steps=1)
+    scales = [group["scale"] for group in run.learner._optimizer.param_groups]
+    assert len(scales) == len(list(student.module.parameters())) and len(set(scales)) > 2
+    run.run()
+    steps = run.learner.recipe.student_steps
+    for name, value in run.learner.student.state_dict().items():
+        size = max(1e-2, float(start[name].square().mean().sqrt()))
+        # Adam moves a weight by its rate at most, a little more in its first steps.
+        assert float((value - start[name]).abs().max()) <= 1.5 * steps * run.learner.recipe.student_rate * size, name
+
+
+def test_students_of_another_make_learn_as_before(tiny_teacher: Teacher) -> None:
+    run = distiller(tiny_teacher, build_student("lenet5", (1, 16, 16), 3))
+    assert [group["scale"] for group in run.learner._optimizer.param_groups] == [1.0]
+    assert run.learner.recipe is run.synthesizer.recipe
+
+
+def test_a_limit_on_queries_leaves_the_layers_alone(tiny_teacher: Teacher) -> None:
+    tiny_teacher.max_queries = 100_000
+    student = pruner_of(tiny_teacher).student(0.5)
+    run = distiller(tiny_teacher, student, steps=1)
+    assert run.learner._mirror is None
+    run.run()
+    assert isinstance(run.learner, Learner)
