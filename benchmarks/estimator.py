@@ -1,6 +1,7 @@
 """How well the estimator predicts devices and networks it has not seen.
 
     python -m benchmarks.estimator --rows rows.json     judge it on these rows
+    python -m benchmarks.estimator --runtime ncnn       only this runtime's rows
     python -m benchmarks.estimator --write-bands        set the bands from the packaged rows
 
 A rows file is a list of measurements, or an object with `measurements` and `models` (layer tables);
@@ -126,11 +127,13 @@ def _print(rows: list[dict[str, object]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Held-out error of the latency estimator.")
     parser.add_argument("--rows", type=Path, help="rows to judge by; the packaged ones where not given")
+    parser.add_argument("--runtime", default="", help="judge by rows of runtimes whose name begins so")
     parser.add_argument("--write-bands", action="store_true", help="set the package's bands")
     parser.add_argument("--no-write", action="store_true", help="do not write the result file")
     args = parser.parse_args()
     packaged = packaged_rows()
     judged = read_rows(args.rows) if args.rows else packaged
+    judged = tuple(row for row in judged if row.runtime.startswith(args.runtime))
     known = {row.identity for row in packaged}
     found = guesses((*packaged, *(row for row in judged if row.identity not in known)), judged)
     if args.write_bands:

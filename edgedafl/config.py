@@ -47,7 +47,8 @@ class CompressConfig(_Strict):
     Attributes:
         target: Target name or alias.
         output: Run directory.
-        student: `auto`, an architecture with an optional width, or `my.py:build`.
+        student: `auto`, `pruned:WIDTH` (the teacher with that share of its channels), an architecture
+            with an optional width, or `my.py:build`.
         method: `auto`, or one of the methods; see `docs/methods.md`.
         precision: `int8`, `fp16`, `fp32`; `auto` takes the target's.
         preset: Sets the time budget where none is given.

@@ -41,7 +41,7 @@ def common(function: Command) -> Command:
 _TRAINING = [
     click.option("--target", help="Deployment target; see `edgedafl targets`."),
     click.option("-o", "--output", type=click.Path(path_type=Path), help="Run directory."),
-    click.option("--student", help="auto, an architecture like resnet8:0.5, or my.py:build."),
+    click.option("--student", help="auto, pruned:0.5 (of the teacher), resnet8:0.5 and others, or my.py:build."),
     click.option("--method", help="auto, adversarial, fast, inversion, dafl, dfad, zskt, dfq, blackbox, zeroth-order."),
     click.option("--access", help="What of the teacher to use: auto, gradient, scores or labels."),
     click.option("--teacher-url", help="A served model instead of TEACHER: https://host/v2/models/NAME."),

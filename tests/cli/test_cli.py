@@ -122,6 +122,14 @@ def test_inspect_says_what_the_teacher_is() -> None:
     assert result.json["preflight"]["classes_seen"] >= 5
 
 
+def test_students_that_cannot_be_cut_out_of_the_teacher_are_said_so(tiny_onnx: Path, tmp_path: Path) -> None:
+    run = ["distill", tiny_onnx, "-o", tmp_path / "run", "--input-range", "0,1", "--steps", "1"]
+    assert_clean_failure(edgedafl(*run, "--student", "pruned:2"), 2, "'2'", "pruned:0.5")
+    scores = edgedafl(*run, "--student", "pruned:0.5", "--access", "scores")
+    assert_clean_failure(scores, 5, "cuts channels out of the teacher", "scores only", "--student auto")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_teacher_that_ignores_its_input_is_reported_at_once(save: Callable[..., Path], tmp_path: Path) -> None:
     # Saturated by pixels of 0..255, it answers one thing to everything.
     model = tiny_text(LINEAR)

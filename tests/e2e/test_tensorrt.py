@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from edgedafl.errors import CheckFailedError
 from edgedafl.export import student_to_onnx
@@ -16,21 +17,31 @@ from edgedafl.graph.half import to_half
 from edgedafl.latency import read_measurement
 from edgedafl.preprocess import Preprocess
 from edgedafl.quantize import CalibrationSet, quantize_graph
+from edgedafl.stages import pruner_of
 from edgedafl.stages.quantize import for_target
 from edgedafl.students import ARCHITECTURES, build_student
 from edgedafl.targets import find_target
+from edgedafl.teachers import TeacherOptions, load_onnx_teacher
 from edgedafl_exporters.tensorrt import TensorRtExporter
-from tests.conftest import exported_run
+from tests.conftest import export, exported_run
 
 # Every architecture there is; a new one is built too.
 STUDENTS = {
     name: (1, 32, 32) if name.startswith("lenet") else (3, 32, 32) for name in ARCHITECTURES if name != "resnet18"
-} | {"resnet18:0.25": (3, 32, 32), "convnet:0.5": (3, 64, 64)}
+} | {"resnet18:0.25": (3, 32, 32), "convnet:0.5": (3, 64, 64), "pruned:0.5": (3, 32, 32)}
 PRECISIONS = ("int8", "fp16")
 
 
 def has_rtx() -> bool:
     return any(importlib.util.find_spec(name) for name in ("tensorrt_rtx", "tensorrt_rtx_bindings"))
+
+
+def module_of(name: str, shape: tuple[int, int, int], folder: Path) -> nn.Module:
+    """An architecture, or half of an exported residual network."""
+    if not name.startswith("pruned"):
+        return build_student(name, shape, 10).module
+    whole = export(build_student("resnet20", shape, 10).module, folder / "whole.onnx", shape)
+    return pruner_of(load_onnx_teacher(whole, TeacherOptions(input_range=(0.0, 1.0)))).student(0.5).module
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +53,7 @@ def jetson_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     random = np.random.default_rng(0)
     models = {}
     for name, shape in STUDENTS.items():
-        student = student_to_onnx(build_student(name, shape, 10).module, shape)
+        student = student_to_onnx(module_of(name, shape, folder), shape)
         pixels = random.integers(0, 256, (32, *shape), dtype=np.uint8)
         calibration = CalibrationSet(pixels, pixels, np.zeros(32, np.int64), Preprocess.from_range(0, 1, shape[0]))
         ready = fix_batch(for_target(student, target), 1)

@@ -140,3 +140,19 @@ def test_strided_pointwise_layers_of_few_channels_stay_contiguous(tmp_path: Path
     wide = TrainableGraph(load_teacher(str(export(TinyNet(), tmp_path / "tiny.onnx")), PIXELS).network())
     assert training_format(narrow, "cpu") is torch.contiguous_format
     assert training_format(wide, "cpu") is torch.channels_last
+
+
+@pytest.mark.parametrize(("classes", "task"), [(1, "binary"), (3, "multi-label")])
+def test_binary_and_multi_label_teachers_are_cut_too(classes: int, task: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = export(TinyNet(classes=classes), tmp_path / "tiny.onnx")
+    teacher = load_teacher(str(path), TeacherOptions(input_range=(0.0, 1.0), task=task))
+    student = pruner_of(teacher).student(0.5)
+    name, settings = settings_of("auto", teacher, inherited=True)
+    synthesizer = METHODS[name].build(teacher, settings=settings)
+    outcome = Distiller(teacher, student, synthesizer, budget=Budget(steps=2)).run()
+    model = student_to_onnx(outcome.student, (1, 16, 16))
+    images = torch.rand(3, 1, 16, 16)
+    scores = run_batched(open_session(model), images.numpy())
+    assert scores.shape == (3, classes)
+    assert np.allclose(scores, outcome.student(images).detach().numpy(), atol=1e-4)
