@@ -49,6 +49,7 @@ def portable(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx.Mod
     _answer_logits(graph, logits)
     del graph.graph.value_info[:]
     graph.ir_version = max(graph.ir_version, _IR)
+    _fix_casts(graph)
     graph = _converted(simplify(graph))
     _unshare(graph)
     _free_batch(graph, image)
@@ -106,6 +107,21 @@ def _widen(model: onnx.ModelProto) -> None:
             elif attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type in _FLOATS:
                 wide = numpy_helper.to_array(attribute.t).astype(np.float32)
                 attribute.t.CopyFrom(numpy_helper.from_array(wide, attribute.t.name))
+
+
+def _fix_casts(model: onnx.ModelProto) -> None:
+    """A cast to another value's type names the type: then constants behind it can be folded."""
+    graph = model.graph
+    if not any(node.op_type == "CastLike" for node in graph.node):
+        return
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in [*inferred.value_info, *inferred.input]}
+    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "CastLike" and types.get(node.input[1]):
+            node.op_type = "Cast"
+            node.attribute.append(helper.make_attribute("to", types[node.input[1]]))
+            del node.input[1:]
 
 
 def _take_image(model: onnx.ModelProto, image: ImageInput) -> None:
