@@ -50,7 +50,9 @@ def portable(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx.Mod
     del graph.graph.value_info[:]
     graph.ir_version = max(graph.ir_version, _IR)
     _fix_casts(graph)
-    graph = _converted(simplify(graph))
+    graph = simplify(graph)
+    _spell_out_gelu(graph)
+    graph = _converted(graph)
     _unshare(graph)
     _free_batch(graph, image)
     _give_biases(graph)
@@ -122,6 +124,28 @@ def _fix_casts(model: onnx.ModelProto) -> None:
             node.op_type = "Cast"
             node.attribute.append(helper.make_attribute("to", types[node.input[1]]))
             del node.input[1:]
+
+
+def _spell_out_gelu(model: onnx.ModelProto) -> None:
+    """GELU is an operator since opset 20 only: x / 2 * (1 + erf(x / sqrt 2)) before."""
+    graph = model.graph
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type != "Gelu" or any(a.name == "approximate" and a.s != b"none" for a in node.attribute):
+            nodes.append(node)
+            continue
+        x, y = node.input[0], node.output[0]
+        for name, value in (("root", 2**0.5), ("one", 1.0), ("half", 0.5)):
+            graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), f"{y}_{name}"))
+        nodes += [
+            helper.make_node("Div", [x, f"{y}_root"], [f"{y}_scaled"], f"{y}_div"),
+            helper.make_node("Erf", [f"{y}_scaled"], [f"{y}_erf"], f"{y}_erf_node"),
+            helper.make_node("Add", [f"{y}_erf", f"{y}_one"], [f"{y}_share"], f"{y}_add"),
+            helper.make_node("Mul", [x, f"{y}_share"], [f"{y}_double"], f"{y}_mul"),
+            helper.make_node("Mul", [f"{y}_double", f"{y}_half"], [y], f"{y}_halve"),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _take_image(model: onnx.ModelProto, image: ImageInput) -> None:

@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 _BYTES_PER_WEIGHT = {"int8": 1.0, "fp16": 2.0, "fp32": 4.0}
 _IMAGES = (100, 1000)
 _TRIAL = (20, 300)
+_TRIED = 0.5
+_BROKEN = (IndexError, KeyError, RuntimeError, TypeError, ValueError)
 _BATCH = (4, 100)
 # Multiply-accumulates that the look at a teacher may take on all images, and in one batch.
 _EFFORT = 3e11
@@ -125,12 +127,25 @@ def pruner_of(teacher: Teacher) -> Pruner:
     Raises:
         UnsupportedModelError: If its layers cannot be read, or no channel can be cut.
     """
+    try:
+        return _pruner(teacher)
+    except _BROKEN as error:
+        # Graphs of other people hold more than any rule foresees; a student from scratch needs none.
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise UnsupportedModelError(f"The teacher's channels cannot be followed: {reason}") from error
+
+
+def _pruner(teacher: Teacher) -> Pruner:
     graph = teacher.network()
     macs = max(teacher.spec.macs, 1)
     companions = Companions(teacher.spec, 1, _within(_TRIAL, _EFFORT / macs / 8), "cpu")
     companions.tune(teacher)
     images = companions.draw(_within(_IMAGES, _EFFORT / macs))
-    return Pruner.of(graph, images, teacher.spec.num_classes, batch=_within(_BATCH, _AT_ONCE / macs))
+    pruner = Pruner.of(graph, images, teacher.spec.num_classes, batch=_within(_BATCH, _AT_ONCE / macs))
+    logits = pruner.student(_TRIED).module(images[:2])
+    if logits.shape != (2, teacher.spec.num_classes):
+        raise ValueError(f"cut in half it answers shape {tuple(logits.shape)} for two images")
+    return pruner
 
 
 def _within(limits: tuple[int, int], wanted: float) -> int:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.teachers import imported_forms
-from benchmarks.zoo import NETS
+from benchmarks.zoo import NETS, build, export
+from edgedafl.errors import UnsupportedModelError
+from edgedafl.export import student_to_onnx
+from edgedafl.graph.runtime import open_session, run_batched
+from edgedafl.stages import pruner_of
+from edgedafl.teachers import TeacherOptions, load_onnx_teacher
 
 pytestmark = pytest.mark.slow
 
@@ -17,3 +23,21 @@ def test_every_form_of_a_network_is_imported(name: str, tmp_path: Path) -> None:
     rows = imported_forms(name, tmp_path)
     assert len(rows) == 8
     assert not [row for row in rows if not row["passed"]]
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if name != "vit"])
+def test_a_student_is_cut_out_of_every_make_but_transformers(name: str, tmp_path: Path) -> None:
+    module, shape = build(name)
+    path = export(module, shape, "script, BatchNorm kept", tmp_path / "net.onnx")
+    student = pruner_of(load_onnx_teacher(path, TeacherOptions(input_range=(0.0, 1.0)))).student(0.5)
+    exported = student_to_onnx(student.module, shape)
+    images = np.random.default_rng(0).random((5, *shape), np.float32)
+    assert run_batched(open_session(exported), images).shape == (5, 10)
+    assert student.spec.parameters < 0.8 * sum(p.numel() for p in module.parameters())
+
+
+def test_what_cannot_be_followed_is_refused_with_a_reason(tmp_path: Path) -> None:
+    module, shape = build("vit")
+    path = export(module, shape, "script", tmp_path / "vit.onnx")
+    with pytest.raises(UnsupportedModelError, match="cannot be followed"):
+        pruner_of(load_onnx_teacher(path, TeacherOptions(input_range=(0.0, 1.0))))
