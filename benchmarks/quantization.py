@@ -41,7 +41,7 @@ def distilled(suite: Any, teacher: Any, seconds: float, seed: int) -> Distillati
     torch.manual_seed(seed)
     student = student_for(suite.student, teacher)
     teacher = as_asked("auto", teacher)
-    _, synthesizer = make_synthesizer("auto", teacher, torch.device("cpu"))
+    _, synthesizer = make_synthesizer("auto", teacher, torch.device("cpu"), inherited=student.spec.inherited)
     return Distiller(teacher, student, synthesizer, budget=Budget(seconds, None)).run()
 
 

@@ -30,7 +30,7 @@ def work(args: argparse.Namespace) -> None:
     teacher = SUITES[args.suite].teacher(args.data.parent / "models")
     torch.manual_seed(world.rank)
     student = student_for(args.student or SUITES[args.suite].student, teacher)
-    _, synthesizer = make_synthesizer(args.method, teacher, world.device)
+    _, synthesizer = make_synthesizer(args.method, teacher, world.device, inherited=student.spec.inherited)
     run = Distiller(teacher, student, synthesizer, budget=Budget(steps=args.steps), world=world)
     outcome = run.run()
     recipe = synthesizer.recipe

@@ -15,6 +15,7 @@ __all__ = [
     "UnsupportedModelError",
     "UsageError",
     "exit_code_for",
+    "reason_of",
 ]
 
 
@@ -87,6 +88,12 @@ class InterruptedRunError(EdgeDaflError):
     """The user stopped the run; its state is saved and `--resume` goes on from it."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+def reason_of(error: BaseException, longest: int = 160) -> str:
+    """The first line of another library's error, to stand in a sentence of ours."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:longest] if lines else type(error).__name__
 
 
 def exit_code_for(error: BaseException) -> ExitCode:

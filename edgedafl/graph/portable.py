@@ -7,7 +7,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedafl.errors import UnsupportedModelError
+from edgedafl.errors import UnsupportedModelError, reason_of
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.simplify import simplify
@@ -76,8 +76,9 @@ def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return onnx.version_converter.convert_version(model, _OPSET)
     except Exception as error:  # the converter's errors share no base class
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise UnsupportedModelError(f"The network's opset {opset} cannot be brought to {_OPSET}: {reason}") from error
+        raise UnsupportedModelError(
+            f"The network's opset {opset} cannot be brought to {_OPSET}: {reason_of(error)}"
+        ) from error
 
 
 def _cut_at(model: onnx.ModelProto, logits: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgedafl.config import CompressConfig
 from edgedafl.distill import Companions
-from edgedafl.errors import EdgeDaflError, UnsupportedModelError
+from edgedafl.errors import EdgeDaflError, UnsupportedModelError, reason_of
 from edgedafl.latency import estimate_latency
 from edgedafl.stages.calibrations import calibration_of
 from edgedafl.students import (
@@ -131,8 +131,7 @@ def pruner_of(teacher: Teacher) -> Pruner:
         return _pruner(teacher)
     except _BROKEN as error:
         # Graphs of other people hold more than any rule foresees; a student from scratch needs none.
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise UnsupportedModelError(f"The teacher's channels cannot be followed: {reason}") from error
+        raise UnsupportedModelError(f"The teacher's channels cannot be followed: {reason_of(error)}") from error
 
 
 def _pruner(teacher: Teacher) -> Pruner:

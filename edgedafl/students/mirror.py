@@ -10,49 +10,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 
 import numpy as np
-import onnx
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.portable import IMAGE
-from edgedafl.graph.pruning import ChannelMap
+from edgedafl.graph.pruning import ChannelMap, are_kept
 
-__all__ = ["Mirror", "layers_read"]
+__all__ = ["Mirror"]
 
 # Most bytes of the teacher's layers on one batch; of larger ones only the first images are compared.
 _MEMORY = 2 << 30
 _LEAST_VARIANCE = 1e-8
 
 
-def layers_read(channels: ChannelMap) -> tuple[str, ...]:
-    """Names of the values that mixing layers read: the same in teacher and student."""
-    return tuple(dict.fromkeys(reader.input for reader in channels.readers))
-
-
 class Mirror:
     """Compares what the layers of a student read with what the teacher's read.
 
     Args:
-        graph: The teacher's network.
+        teacher: The teacher's network, which keeps what its layers read.
         channels: Its channels.
         removed: Units that the student has lost.
         sizes: Elements per image of every value of the network.
     """
 
-    def __init__(
-        self, graph: onnx.ModelProto, channels: ChannelMap, removed: Set[int], sizes: Mapping[str, int]
-    ) -> None:
-        names = layers_read(channels)
-        self._teacher = OnnxModule(graph, keep=names).eval().requires_grad_(False)
-        self._teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def __init__(self, teacher: OnnxModule, channels: ChannelMap, removed: Set[int], sizes: Mapping[str, int]) -> None:
+        self._teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._kept: dict[str, tuple[int, Tensor]] = {}
         for reader in channels.readers:
-            units = reader.weight.units.tolist()
-            places = np.flatnonzero([unit not in removed for unit in units])
+            places = np.flatnonzero(are_kept(reader.weight.units, removed))
             self._kept[reader.input] = reader.axis, torch.from_numpy(places)
-        self._rows = max(1, _MEMORY // (4 * sum(sizes[name] for name in names)))
+        self._rows = max(1, _MEMORY // (4 * sum(sizes[name] for name in channels.values_read)))
 
     def to(self, device: torch.device | str) -> Mirror:
         """Move to a device."""

@@ -15,12 +15,13 @@ import onnx
 from torch import Tensor
 
 from edgedafl.errors import UnsupportedModelError, UsageError
+from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.portable import value_shapes
 from edgedafl.graph.pruning import ChannelMap, Moments, absorb, cut, observe, rank, trace_channels
 from edgedafl.graph.trainable import TrainableGraph
 from edgedafl.module_cost import module_macs
 from edgedafl.students.base import PRUNED, Student, StudentSpec
-from edgedafl.students.mirror import Mirror, layers_read
+from edgedafl.students.mirror import Mirror
 
 __all__ = ["Pruner", "pruned_width"]
 
@@ -52,6 +53,7 @@ class Pruner:
 
     Attributes:
         graph: The teacher's network, see `graph.portable`.
+        module: The same to be run; it keeps what its layers read.
         shapes: Of its values, for one image.
         channels: Its channels.
         moments: What each of its layers reads on images.
@@ -61,6 +63,7 @@ class Pruner:
     """
 
     graph: onnx.ModelProto
+    module: OnnxModule
     shapes: dict[str, tuple[int, ...]]
     channels: ChannelMap
     moments: tuple[Moments, ...]
@@ -88,8 +91,9 @@ class Pruner:
             raise UnsupportedModelError(
                 "No channel of the teacher can be cut on its own.", "Choose a student of another make."
             )
-        moments = tuple(observe(graph, channels, images.split(batch)))
-        return cls(graph, shapes, channels, moments, rank(graph, channels, moments), (c, h, w), num_classes)
+        module = OnnxModule(graph, keep=channels.values_read)
+        moments = tuple(observe(module, channels, images.split(batch)))
+        return cls(graph, module, shapes, channels, moments, rank(graph, channels, moments), (c, h, w), num_classes)
 
     def student(self, width: float) -> Student:
         """The teacher with a share of its channels.
@@ -100,13 +104,13 @@ class Pruner:
         """
         removed = frozenset(unit for units in self.ranks for unit in units[_rounded(len(units), width) :].tolist())
         smaller = cut(absorb(self.graph, self.channels, self.moments, removed), self.channels, removed)
-        module = TrainableGraph(smaller, watch=layers_read(self.channels))
+        module = TrainableGraph(smaller, watch=self.channels.values_read)
         parameters = sum(p.numel() for p in module.parameters())
         macs = module_macs(module, self.input_shape)
         name = f"{PRUNED}:{width:g}"
         spec = StudentSpec(name, PRUNED, width, self.input_shape, self.num_classes, parameters, macs)
         sizes = {key: math.prod(shape) for key, shape in self.shapes.items()}
-        return Student(module.train(), spec, Mirror(self.graph, self.channels, removed, sizes))
+        return Student(module.train(), spec, Mirror(self.module, self.channels, removed, sizes))
 
 
 def _rounded(count: int, width: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 import torch
 
-from edgedafl.errors import UnsupportedModelError
+from edgedafl.errors import UnsupportedModelError, reason_of
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.head import find_head
@@ -38,8 +38,7 @@ def network_of(teacher: Teacher, model: onnx.ModelProto, image: ImageInput, outp
     try:
         _compare(graph, teacher)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0][:160]
-        raise UnsupportedModelError(f"The network does not take batches of another size: {reason}") from error
+        raise UnsupportedModelError(f"The network does not take batches of another size: {reason_of(error)}") from error
     return graph
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgedafl.errors import UnsupportedModelError, UsageError
+from edgedafl.errors import UnsupportedModelError, UsageError, reason_of
 
 __all__ = ["PYTORCH_FILES", "first_tensor", "load_torch_file"]
 
@@ -60,8 +60,9 @@ def load_torch_file(path: Path, *, trust: bool) -> nn.Module:
     except UnsupportedModelError:
         raise
     except Exception as error:  # the three loaders share no base class
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise UnsupportedModelError(f"{path.name} cannot be read as {_TITLES[form]}: {reason}", _RECIPE) from error
+        raise UnsupportedModelError(
+            f"{path.name} cannot be read as {_TITLES[form]}: {reason_of(error, 200)}", _RECIPE
+        ) from error
 
 
 _TITLES = {

@@ -67,5 +67,5 @@ def test_a_limit_on_queries_leaves_the_layers_alone(tiny_teacher: Teacher) -> No
     student = pruner_of(tiny_teacher).student(0.5)
     run = distiller(tiny_teacher, student, steps=1)
     assert run.learner._mirror is None
-    run.run()
     assert isinstance(run.learner, Learner)
+    assert run.run().steps == 1

@@ -196,7 +196,7 @@ def test_channels_that_follow_from_others_are_cut_without_loss(build: Callable[[
     graph = graph_of(module)
     channels = traced(graph)
     images = torch.randn(64, *SHAPE)
-    moments = observe(graph, channels, images.split(32))
+    moments = observe(OnnxModule(graph, keep=channels.values_read), channels, images.split(32))
     ranks = rank(graph, channels, moments)
     spared = 6 if build is Dense else 0  # b of Dense was left as it is
     removed = frozenset(int(u) for units in ranks if len(units) != spared for u in units[len(units) // 2 :])
@@ -215,7 +215,7 @@ def test_a_constant_channel_moves_into_the_bias() -> None:
     graph = graph_of(module)
     channels = traced(graph)
     images = torch.randn(64, *SHAPE)
-    moments = observe(graph, channels, [images])
+    moments = observe(OnnxModule(graph, keep=channels.values_read), channels, [images])
     units = next(group for group in channels.groups if len(group) == 12)
     removed = frozenset([int(units[3])])
     smaller = cut(absorb(graph, channels, moments, removed), channels, removed)

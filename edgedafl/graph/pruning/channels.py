@@ -7,11 +7,12 @@ each of them once per pixel. Whatever an operator is not known to keep apart is 
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["ChannelMap", "Padding", "Reader", "Slot"]
+__all__ = ["ChannelMap", "Padding", "Reader", "Slot", "are_kept"]
 
 
 @dataclass(frozen=True)
@@ -86,3 +87,13 @@ class ChannelMap:
     depthwise: tuple[tuple[int, np.ndarray], ...]
     readers: tuple[Reader, ...]
     groups: tuple[np.ndarray, ...]
+
+    @property
+    def values_read(self) -> tuple[str, ...]:
+        """Names of the values that mixing layers read; they stay when channels are cut."""
+        return tuple(dict.fromkeys(reader.input for reader in self.readers))
+
+
+def are_kept(units: np.ndarray, removed: Set[int]) -> np.ndarray:
+    """Whether each of some units stays, as booleans."""
+    return np.array([unit not in removed for unit in units.tolist()], bool)

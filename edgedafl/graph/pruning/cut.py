@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgedafl.graph.pruning.channels import ChannelMap
+from edgedafl.graph.pruning.channels import ChannelMap, are_kept
 
 __all__ = ["cut"]
 
@@ -23,7 +23,7 @@ def cut(model: onnx.ModelProto, channels: ChannelMap, removed: Set[int]) -> onnx
     """
 
     def kept(units: np.ndarray) -> np.ndarray:
-        return np.flatnonzero([unit not in removed for unit in units.tolist()])
+        return np.flatnonzero(are_kept(units, removed))
 
     smaller = onnx.ModelProto()
     smaller.CopyFrom(model)

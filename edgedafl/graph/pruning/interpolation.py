@@ -18,7 +18,7 @@ from torch import Tensor
 
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.portable import IMAGE
-from edgedafl.graph.pruning.channels import ChannelMap, Reader
+from edgedafl.graph.pruning.channels import ChannelMap, Reader, are_kept
 
 __all__ = ["Moments", "absorb", "observe", "rank"]
 
@@ -73,9 +73,14 @@ class Moments:
         return found
 
 
-def observe(model: onnx.ModelProto, channels: ChannelMap, batches: Sequence[Tensor]) -> list[Moments]:
-    """Moments of what every reader reads, over batches of images (N,C,H,W)."""
-    module = OnnxModule(model, keep=[reader.input for reader in channels.readers])
+def observe(module: OnnxModule, channels: ChannelMap, batches: Sequence[Tensor]) -> list[Moments]:
+    """Moments of what every reader reads.
+
+    Args:
+        module: The network; it keeps what the readers read (`ChannelMap.values_read`).
+        channels: Its channels.
+        batches: Images (N,C,H,W).
+    """
     found = [Moments(reader) for reader in channels.readers]
     with torch.no_grad():
         for batch in batches:
@@ -138,7 +143,7 @@ def absorb(
     changed.CopyFrom(model)
     stored = {t.name: t for t in changed.graph.initializer}
     for reader, own in zip(channels.readers, moments, strict=True):
-        gone = np.array([unit in removed for unit in own.units.tolist()], bool)
+        gone = ~are_kept(own.units, removed)
         if not gone.any() or gone.all() or not own.regular:
             continue
         mixing, constant = _prediction(own.gram, gone, intercept=reader.bias is not None)
