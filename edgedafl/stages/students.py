@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edgedafl.config import CompressConfig
 from edgedafl.distill import Companions
+from edgedafl.distill.priors import FAMILIES
 from edgedafl.errors import EdgeDaflError, UnsupportedModelError, reason_of
 from edgedafl.latency import estimate_latency
 from edgedafl.stages.calibrations import calibration_of
@@ -32,6 +33,8 @@ _BYTES_PER_WEIGHT = {"int8": 1.0, "fp16": 2.0, "fp32": 4.0}
 _IMAGES = (100, 1000)
 _TRIAL = (20, 300)
 _TRIED = 0.5
+# Of a limit on queries the look takes at most this share; what it asks is not learned from.
+_SHARE = 0.05
 _BROKEN = (IndexError, KeyError, RuntimeError, TypeError, ValueError)
 _BATCH = (4, 100)
 # Multiply-accumulates that the look at a teacher may take on all images, and in one batch.
@@ -135,9 +138,15 @@ def pruner_of(teacher: Teacher) -> Pruner:
 
 
 def _pruner(teacher: Teacher) -> Pruner:
-    graph = teacher.network()
     macs = max(teacher.spec.macs, 1)
-    companions = Companions(teacher.spec, 1, _within(_TRIAL, _EFFORT / macs / 8), "cpu")
+    trial = _within(_TRIAL, _EFFORT / macs / len(FAMILIES))
+    asked = trial * len(FAMILIES)
+    if teacher.remaining is not None and asked > _SHARE * teacher.remaining:
+        raise UnsupportedModelError(
+            f"Looking into the teacher takes {asked} of the {teacher.remaining} queries that are left."
+        )
+    graph = teacher.network()
+    companions = Companions(teacher.spec, 1, trial, "cpu")
     companions.tune(teacher)
     images = companions.draw(_within(_IMAGES, _EFFORT / macs))
     pruner = Pruner.of(graph, images, teacher.spec.num_classes, batch=_within(_BATCH, _AT_ONCE / macs))

@@ -118,6 +118,19 @@ def test_teachers_that_only_answer_get_students_of_another_make(tiny_onnx: Path)
         builder(CompressConfig(student="pruned:0.5"), teacher)("pruned:0.5")
 
 
+def test_a_small_query_limit_is_not_spent_on_looking_into_the_teacher() -> None:
+    options = TeacherOptions(mean=(0.1307,), std=(0.3081,), max_queries=2000)
+    teacher = load_teacher(str(EXAMPLE / "teacher.onnx"), options)
+    before = teacher.queries
+    build = builder(CompressConfig(), teacher)
+    assert build.names[0].startswith("lenet5")
+    assert teacher.queries == before
+    with pytest.raises(UnsupportedModelError, match="2400 of the 2000 queries"):
+        build("pruned:0.5")
+    teacher.max_queries = 100_000
+    assert builder(CompressConfig(), teacher).names[0].startswith("pruned")
+
+
 def test_a_network_without_a_channel_to_cut_is_said_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = export(nn.Sequential(nn.Flatten(), nn.Linear(256, 3)), tmp_path / "linear.onnx")
     build = builder(CompressConfig(), load_teacher(str(path), PIXELS))
