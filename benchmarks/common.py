@@ -69,9 +69,9 @@ def interleaved(
     return [statistics.median(mine) for mine in samples]
 
 
-def student_for(name: str, teacher: Teacher) -> Student:
+def student_for(name: str, teacher: Teacher, method: str = "auto") -> Student:
     """A student by name, with `auto` and `pruned:WIDTH` as on the command line, for an int8 artifact."""
-    config = CompressConfig(student=name)
+    config = CompressConfig(student=name, method=method)
     return choose_student(config, teacher, find_target(config.target), "int8")
 
 

@@ -73,7 +73,7 @@ def run(suite: Suite, method: str, seed: int, args: argparse.Namespace) -> dict[
     spec = teacher.spec
     test = suite.data(args.data, "test", spec.input_shape)
     torch.manual_seed(seed)
-    student = student_for(args.student or suite.student, teacher)
+    student = student_for(args.student or suite.student, teacher, method if method in METHODS else "auto")
     name, synthesizer = synthesizer_of(method, suite, teacher, args, inherited=student.spec.inherited)
     curve: list[tuple[float, float]] = []
 

@@ -6,7 +6,8 @@ import copy
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from edgedafl.distill.pool import Pool
 from edgedafl.distill.synthesizers.base import Batch, Recipe, Synthesizer
 from edgedafl.distill.world import World
 from edgedafl.distill.worth import ImageWorth
-from edgedafl.graph.trainable import TrainableGraph
+from edgedafl.graph.portable import LOGITS
 from edgedafl.students import Student, training_format
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher
@@ -35,6 +36,15 @@ _FIRST_ROWS = 400
 _BARE_STEPS = 9
 _SMALLEST_SIZE = 1e-2
 _WARM_UP = 60  # student steps
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """Images, the teacher's logits, and what its layers make of the images where that is compared."""
+
+    images: Tensor
+    logits: Tensor
+    layers: Mapping[str, Tensor]
 
 
 class Learner:
@@ -66,16 +76,19 @@ class Learner:
     ) -> None:
         recipe, spec = synthesizer.recipe, teacher.spec
         recipe = self.recipe = recipe.inherited() if student.spec.inherited else recipe
+        layers = student.layers if recipe.layers else None
         self._teacher, self._synthesizer, self._world, self._compute = teacher, synthesizer, world, compute
         self._format = training_format(student.module, world.device)
         self.student: nn.Module = student.module.to(world.device, memory_format=self._format)  # type: ignore[call-overload]
         self.student.train()
         world.share(self.student)
-        self._mirror = None
-        if student.mirror is not None and teacher.max_queries is None:
-            self._mirror = student.mirror.to(world.device)
-        self._trained = compute.trained(self.student, world)
-        self._optimizer = _optimizer(self.student, recipe)
+        self._layers = layers.to(world.device) if layers is not None else None
+        # Under a limit on queries the teacher is not asked about every student batch.
+        self._compares = layers is not None and teacher.max_queries is None
+        self._beside = nn.Module() if layers is None else layers.learned
+        world.share(self._beside)
+        self._trained = compute.trained(self.student if layers is None else layers.watched, world)
+        self._optimizer = _optimizer(self.student, recipe, self._beside)
         self.ema = EmaStudent(self.student, recipe.ema) if recipe.ema else None
         self.pool = Pool(
             capacity_of(recipe, spec.input_shape, spec.num_classes, pool_memory) // world.size,
@@ -107,14 +120,15 @@ class Learner:
             if turn and is_over():
                 break
             self._set_rate(fraction)
-            images, logits = self._lesson(batch, turn, fraction)
-            images = images.contiguous(memory_format=self._format)
+            lesson = self._lesson(batch, turn, fraction)
+            images, logits = lesson.images, lesson.logits
             self.shown += len(images)
             with self._compute.autocast():
                 guess = self._trained(images)
-            loss = self._distance(states(guess.float(), task), states(logits, task)) + self._layers_apart(images)
+            loss = self._distance(states(guess.float(), task), states(logits, task)) + self._layers_apart(lesson)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            self._world.average_gradients(self._beside.parameters())
             self._optimizer.step()
             self._turns += 1
             if self.ema:
@@ -130,30 +144,41 @@ class Learner:
         for group in self._optimizer.param_groups:
             group["lr"] = rate * warm * group["scale"]
 
-    def _lesson(self, batch: Batch, turn: int, fraction: float) -> tuple[Tensor, Tensor]:
-        """Images and the teacher's logits for one student step."""
+    def _lesson(self, batch: Batch, turn: int, fraction: float) -> _Lesson:
+        """What one student step learns from."""
+        images, answers = self._drawn(batch, turn, fraction)
+        varied = self.recipe.pool and self.may_ask and self._synthesizer.augmentation != Augmentation()
+        if varied:
+            images = self._synthesizer.augmentation(images)
+        images = images.contiguous(memory_format=self._format)
+        with self._compute.autocast():
+            layers = self._layers.wanted(images) if self._layers is not None and self._compares else {}
+            if varied:
+                # The layers' last answer is the teacher's own, but for a constant.
+                known = layers.get(LOGITS)
+                whole = known is not None and len(known) == len(images) and self.recipe.loss == "kl"
+                answers = known.float() if whole and known is not None else self._teacher.scores(images)
+        return _Lesson(images, answers, layers)
+
+    def _drawn(self, batch: Batch, turn: int, fraction: float) -> tuple[Tensor, Tensor]:
+        """Images and the teacher's logits, as they are kept."""
         recipe = self.recipe
         if not recipe.pool:
             # Fresh images: as many shares as there are, again from the first when they run out.
             images, logits = batch.images.split(recipe.student_batch), batch.logits.split(recipe.student_batch)
             return images[turn % len(images)], logits[turn % len(images)]
         newest = recipe.newest if fraction < recipe.newest_until else 0
-        drawn, answers = self.pool.draw(recipe.student_batch, newest=newest)
-        if self._synthesizer.augmentation == Augmentation() or not self.may_ask:
-            return drawn, answers
-        varied = self._synthesizer.augmentation(drawn)
-        with self._compute.autocast():
-            return varied, self._teacher.scores(varied)
+        return self.pool.draw(recipe.student_batch, newest=newest)
 
-    def _layers_apart(self, images: Tensor) -> Tensor | float:
-        """What the student's layers read against the teacher's; only where it may be asked freely."""
-        if not isinstance(self.student, TrainableGraph):
+    def _layers_apart(self, lesson: _Lesson) -> Tensor | float:
+        """What the student's layers make of the images against the teacher's."""
+        if self._layers is None:
             return 0.0
-        seen = self.student.take_seen()
-        if self._mirror is None:
+        seen = self._layers.take_seen()
+        if not self._compares:
             return 0.0
         with self._compute.autocast():
-            return self.recipe.layers * self._mirror.distance(images, seen)
+            return self.recipe.layers * self._layers.distance(lesson.layers, seen)
 
     def _distance(self, guess: Tensor, target: Tensor) -> Tensor:
         recipe = self.recipe
@@ -199,7 +224,7 @@ class Learner:
         images, logits = self.pool.rows(rows)
         images = images.contiguous(memory_format=self._format)
         student = copy.deepcopy(self.student)
-        optimizer = _optimizer(student, recipe)
+        optimizer = _optimizer(student, recipe, nn.Module())
         times = []
         for _ in range(_BARE_STEPS):
             started = time.perf_counter()
@@ -228,6 +253,7 @@ class Learner:
         """Everything but the pool."""
         return {
             "student": self.student.state_dict(),
+            "beside": self._beside.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
             "optimizer": self._optimizer.state_dict(),
             "rate_factor": self._rate_factor,
@@ -240,6 +266,7 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self.student.load_state_dict(state["student"])
+        self._beside.load_state_dict(state["beside"])
         if self.ema and state["ema"]:
             self.ema.load_state_dict(state["ema"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -256,10 +283,10 @@ def capacity_of(recipe: Recipe, input_shape: tuple[int, int, int], num_classes: 
     return max(1, min(max(recipe.pool, _LEAST_POOL), memory // each))
 
 
-def _optimizer(student: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizer(student: nn.Module, recipe: Recipe, beside: nn.Module) -> torch.optim.Optimizer:
     """One kernel for all weights where the device has it."""
     weights = list(student.parameters())
-    groups: list[dict[str, Any]] = [{"params": weights, "scale": 1.0}]
+    groups: list[dict[str, Any]] = [{"params": [*weights, *beside.parameters()], "scale": 1.0}]
     if recipe.relative:
         groups = [{"params": [weight], "scale": _size_of(weight)} for weight in weights]
     if recipe.optimizer == "sgd":

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgedafl.config import CompressConfig
-from edgedafl.distill import Companions
+from edgedafl.distill import Companions, settings_of
 from edgedafl.distill.priors import FAMILIES
 from edgedafl.errors import EdgeDaflError, UnsupportedModelError, reason_of
 from edgedafl.latency import estimate_latency
@@ -14,6 +14,7 @@ from edgedafl.stages.calibrations import calibration_of
 from edgedafl.students import (
     PRUNED,
     Budget,
+    Hints,
     Pruner,
     Student,
     build_student,
@@ -25,7 +26,7 @@ from edgedafl.students import (
 from edgedafl.targets import Target
 from edgedafl.teachers import Teacher
 
-__all__ = ["StudentBuilder", "builder", "choose_student", "pruner_of"]
+__all__ = ["StudentBuilder", "builder", "choose_student", "hinted", "pruner_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -102,6 +103,23 @@ def choose_student(config: CompressConfig, teacher: Teacher, target: Target, pre
         UsageError: If there is no such student, or none fits.
         UnsupportedModelError: If it is to be cut out of a teacher that cannot be cut.
     """
+    student = _chosen(config, teacher, target, precision)
+    if student.layers is not None or teacher.spec.access != "gradient" or teacher.max_queries is not None:
+        return student
+    _, settings = settings_of(config.method, teacher)
+    return hinted(student, teacher) if settings.recipe.layers else student
+
+
+def hinted(student: Student, teacher: Teacher) -> Student:
+    """The student with its teacher's feature maps beside its own, where both can be looked into."""
+    try:
+        return replace(student, layers=Hints(teacher.network(), student.module, student.spec.input_shape))
+    except (UnsupportedModelError, *_BROKEN) as error:
+        _log.debug("The teacher's feature maps are no hints: %s", reason_of(error))
+        return student
+
+
+def _chosen(config: CompressConfig, teacher: Teacher, target: Target, precision: str) -> Student:
     spec = teacher.spec
     build = builder(config, teacher)
     if config.student != "auto":

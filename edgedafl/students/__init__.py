@@ -1,8 +1,9 @@
 """Students: small networks that learn from a teacher."""
 
 from edgedafl.module_cost import module_layers, module_macs
-from edgedafl.students.base import PRUNED, Student, StudentSpec
+from edgedafl.students.base import PRUNED, LayerComparison, Student, StudentSpec
 from edgedafl.students.fit import Budget, Candidate, fit_student, students_below, usual_students
+from edgedafl.students.hints import Hints
 from edgedafl.students.layout import training_format
 from edgedafl.students.pruned import Pruner, pruned_width
 from edgedafl.students.registry import ARCHITECTURES, build_student
@@ -12,6 +13,8 @@ __all__ = [
     "PRUNED",
     "Budget",
     "Candidate",
+    "Hints",
+    "LayerComparison",
     "Pruner",
     "Student",
     "StudentSpec",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from edgedafl.students.mirror import Mirror
-
-__all__ = ["PRUNED", "Student", "StudentSpec"]
+__all__ = ["PRUNED", "LayerComparison", "Student", "StudentSpec"]
 
 PRUNED = "pruned"
 """Architecture name of students that are cut out of their teacher."""
@@ -47,16 +47,40 @@ class StudentSpec:
         return {**vars(self), "input_shape": list(self.input_shape)}
 
 
+class LayerComparison(Protocol):
+    """A teacher's layers beside a student's: a lesson for every layer, not only for the last."""
+
+    @property
+    def watched(self) -> nn.Module:
+        """The student as it is called in training: it keeps what its layers make."""
+
+    @property
+    def learned(self) -> nn.Module:
+        """Weights that are trained beside the student, and are no part of it."""
+
+    def to(self, device: torch.device | str) -> LayerComparison:
+        """Move to a device."""
+
+    def wanted(self, images: Tensor) -> Mapping[str, Tensor]:
+        """What the teacher's layers make of images (N,C,H,W), or of the first of them, with its `logits`."""
+
+    def take_seen(self) -> Mapping[str, Tensor]:
+        """What the student's layers made of the last batch in training, once."""
+
+    def distance(self, wanted: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> Tensor:
+        """How far both are apart, in units of the size of what the teacher makes, mean over layers."""
+
+
 @dataclass(frozen=True)
 class Student:
     """A module that maps images (N,C,H,W) in the teacher's model space to logits (N,K).
 
     Attributes:
-        module: The network; a `TrainableGraph` where there is a mirror.
+        module: The network.
         spec: What is known of it.
-        mirror: Its teacher's layers beside its own, where they are the same layers.
+        layers: Its teacher's layers beside its own, where the teacher can be looked into.
     """
 
     module: nn.Module
     spec: StudentSpec
-    mirror: Mirror | None = None
+    layers: LayerComparison | None = None

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Set
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.portable import IMAGE
 from edgedafl.graph.pruning import ChannelMap, are_kept
+from edgedafl.graph.trainable import TrainableGraph
 
 __all__ = ["Mirror"]
 
@@ -26,16 +27,25 @@ _LEAST_VARIANCE = 1e-8
 
 
 class Mirror:
-    """Compares what the layers of a student read with what the teacher's read.
+    """Compares what the layers of a student read with what the teacher's read; see `LayerComparison`.
 
     Args:
+        student: What is left of the teacher's network; it watches what its layers read.
         teacher: The teacher's network, which keeps what its layers read.
         channels: Its channels.
         removed: Units that the student has lost.
         sizes: Elements per image of every value of the network.
     """
 
-    def __init__(self, teacher: OnnxModule, channels: ChannelMap, removed: Set[int], sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        student: TrainableGraph,
+        teacher: OnnxModule,
+        channels: ChannelMap,
+        removed: Set[int],
+        sizes: Mapping[str, int],
+    ) -> None:
+        self.watched, self.learned = student, nn.Module()
         self._teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._kept: dict[str, tuple[int, Tensor]] = {}
         for reader in channels.readers:
@@ -49,20 +59,22 @@ class Mirror:
         self._kept = {name: (axis, places.to(device)) for name, (axis, places) in self._kept.items()}
         return self
 
-    def distance(self, images: Tensor, seen: Mapping[str, Tensor]) -> Tensor:
-        """Mean squared error of the student's layers over the variance of the teacher's, mean over layers.
+    @torch.no_grad()
+    def wanted(self, images: Tensor) -> dict[str, Tensor]:
+        """What the teacher's layers read, and its logits."""
+        values: dict[str, Tensor] = self._teacher.run({IMAGE: images[: self._rows]})
+        return values
 
-        Args:
-            images: (N,C,H,W) in model space.
-            seen: What the student's layers read on them, by name.
-        """
-        rows = min(self._rows, len(images))
-        with torch.no_grad():
-            values = self._teacher.run({IMAGE: images[:rows]})
+    def take_seen(self) -> dict[str, Tensor]:
+        """What the student's layers read in the last batch, once."""
+        return self.watched.take_seen()
+
+    def distance(self, wanted: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> Tensor:
+        """Mean squared error of the student's layers over the variance of the teacher's, mean over layers."""
         terms = []
         for name, (axis, places) in self._kept.items():
-            wanted = values[name].index_select(axis, places)
+            target = wanted[name].index_select(axis, places)
             # A value may have more rows than images: positions counted as rows.
-            found = seen[name][: len(wanted)]
-            terms.append(F.mse_loss(found, wanted) / wanted.var().clamp_min(_LEAST_VARIANCE))
+            found = seen[name][: len(target)]
+            terms.append(F.mse_loss(found, target) / target.var().clamp_min(_LEAST_VARIANCE))
         return torch.stack(terms).mean()

@@ -110,7 +110,7 @@ class Pruner:
         name = f"{PRUNED}:{width:g}"
         spec = StudentSpec(name, PRUNED, width, self.input_shape, self.num_classes, parameters, macs)
         sizes = {key: math.prod(shape) for key, shape in self.shapes.items()}
-        return Student(module.train(), spec, Mirror(self.module, self.channels, removed, sizes))
+        return Student(module.train(), spec, Mirror(module, self.module, self.channels, removed, sizes))
 
 
 def _rounded(count: int, width: float) -> int:

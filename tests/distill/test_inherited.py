@@ -22,24 +22,24 @@ def test_the_whole_teacher_has_nothing_to_learn(tiny_teacher: Teacher) -> None:
     student = pruner_of(tiny_teacher).student(1.0)
     images = torch.rand(6, 1, 16, 16)
     student.module.train()(images)
-    assert student.mirror is not None
-    assert float(student.mirror.distance(images, student.module.take_seen())) < 1e-8
+    assert student.layers is not None
+    assert float(student.layers.distance(student.layers.wanted(images), student.layers.take_seen())) < 1e-8
 
 
 def test_the_distance_counts_kept_channels_in_units_of_the_teachers_variance(tiny_teacher: Teacher) -> None:
     student = pruner_of(tiny_teacher).student(0.5)
     images = torch.rand(6, 1, 16, 16)
     student.module.train()(images)
-    seen = student.module.take_seen()
-    assert student.module.take_seen() == {}
-    assert student.mirror is not None
-    before = float(student.mirror.distance(images, seen))
+    assert student.layers is not None
+    seen, wanted = student.layers.take_seen(), student.layers.wanted(images)
+    assert student.layers.take_seen() == {}
+    before = float(student.layers.distance(wanted, seen))
     assert before > 1e-3
     # The first layer of all reads the image, so what the first convolution writes is still exact.
     first = next(iter(seen))
     alone = {name: value.detach() for name, value in seen.items()}
     alone[first] = alone[first] + 1.0
-    assert float(student.mirror.distance(images, alone)) > before + 0.1
+    assert float(student.layers.distance(wanted, alone)) > before + 0.1
 
 
 def test_steps_are_shares_of_a_weights_own_size(tiny_teacher: Teacher) -> None:
@@ -66,6 +66,6 @@ def test_a_limit_on_queries_leaves_the_layers_alone(tiny_teacher: Teacher) -> No
     tiny_teacher.max_queries = 100_000
     student = pruner_of(tiny_teacher).student(0.5)
     run = distiller(tiny_teacher, student, steps=1)
-    assert run.learner._mirror is None
+    assert not run.learner._compares
     assert isinstance(run.learner, Learner)
     assert run.run().steps == 1

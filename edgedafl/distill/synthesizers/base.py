@@ -16,10 +16,20 @@ from edgedafl.distill.world import World, synchronized
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher, TeacherSpec, channels_last
 
-__all__ = ["Batch", "GeneratorSynthesizer", "Recipe", "Synthesizer", "detached", "evaluating", "random_classes"]
+__all__ = [
+    "LAYERS",
+    "Batch",
+    "GeneratorSynthesizer",
+    "Recipe",
+    "Synthesizer",
+    "detached",
+    "evaluating",
+    "random_classes",
+]
 
 _INHERITED_RATE = 1e-2
-_INHERITED_LAYERS = 5.0
+LAYERS = 5.0
+"""Weight of the layers' comparison, where a method makes one."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,8 @@ class Recipe:
         student_batch: Images per student step.
         student_rate: Peak rate of the student's optimizer.
         relative: Whether that is a share of every weight's own size.
-        layers: Weight of what the student's layers read against what the teacher's read.
+        layers: Weight of what the student's layers make of images against what the teacher's make,
+            where both can be looked into; 0 compares the answers alone.
         optimizer: `adam`, or `sgd` with momentum 0.9.
         weight_decay: Of the optimizer.
         decay: `cosine` to a floor, `steps` (a tenth from 0.4 of the budget, a hundredth from 0.8),
@@ -99,9 +110,9 @@ class Recipe:
         It has something to lose, and no BatchNorm to bear large steps: it moves by small shares of its
         weights' own size, at once.
         """
-        rate, layers = _INHERITED_RATE, _INHERITED_LAYERS
+        rate = _INHERITED_RATE
         return replace(
-            self, optimizer="adam", student_rate=rate, relative=True, layers=layers, weight_decay=0.0, begin_at=0.0
+            self, optimizer="adam", student_rate=rate, relative=True, layers=LAYERS, weight_decay=0.0, begin_at=0.0
         )
 
 

@@ -18,7 +18,15 @@ from torch import Tensor, nn
 
 from edgedafl.distill.generators import PublishedGenerator
 from edgedafl.distill.losses import batch_norm_loss, one_hot_loss, shared_disagreement
-from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached, evaluating, random_classes
+from edgedafl.distill.synthesizers.base import (
+    LAYERS,
+    Batch,
+    GeneratorSynthesizer,
+    Recipe,
+    detached,
+    evaluating,
+    random_classes,
+)
 from edgedafl.distill.synthesizers.companions import Companions
 from edgedafl.teachers.base import BatchNormStatistics, Teacher, TeacherSpec
 
@@ -77,8 +85,9 @@ class FastSettings:
         weight_decay=1e-4,
         pool=60_000,
         begin=1024,
-        begin_at=0.2,
+        begin_at=0.1,
         temperature=20.0,
+        layers=LAYERS,
         augment=True,
     )
 

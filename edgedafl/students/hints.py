@@ -1,0 +1,126 @@
+"""The teacher's feature maps as hints for a student of another make.
+
+FitNets (arXiv 1412.6550): a map from the student's channels to the teacher's is learned beside the
+student, and thrown away afterwards. Generated images differ from real ones most in what the last
+layer makes of them; the layers before it see edges, textures and parts, which any image has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgedafl.graph.executor import OnnxModule
+from edgedafl.graph.portable import IMAGE, LOGITS, value_shapes
+from edgedafl.graph.waypoints import Waypoint, graph_waypoints
+from edgedafl.students.watched import WatchedModule, module_waypoints
+
+__all__ = ["Hints", "Pair", "pairs_of"]
+
+_LEAST = 1e-8
+# Most bytes of the teacher's feature maps on one batch; of larger ones the first images are compared.
+_MEMORY = 1 << 30
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two feature maps that should say the same.
+
+    Attributes:
+        teacher: The teacher's.
+        student: The student's.
+    """
+
+    teacher: Waypoint
+    student: Waypoint
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The smaller of both sizes, to which both are averaged."""
+        rows = min(self.teacher.size[0], self.student.size[0])
+        return rows, min(self.teacher.size[1], self.student.size[1])
+
+
+def pairs_of(teacher: Sequence[Waypoint], student: Sequence[Waypoint]) -> list[Pair]:
+    """Pair the waypoints of equal size in their order, and the last of both networks in any case."""
+    found = []
+    for size in dict.fromkeys(point.size for point in teacher):
+        theirs = [point for point in teacher if point.size == size]
+        ours = [point for point in student if point.size == size]
+        count = min(len(theirs), len(ours))
+        for index in range(1, count + 1):
+            found.append(Pair(theirs[index * len(theirs) // count - 1], ours[index * len(ours) // count - 1]))
+    last = Pair(teacher[-1], student[-1])
+    return found if last in found else [*found, last]
+
+
+class Hints:
+    """Compares a student's feature maps with its teacher's; see `LayerComparison`.
+
+    Args:
+        graph: The teacher's network, see `graph.portable`.
+        module: The student.
+        input_shape: (C, H, W).
+
+    Raises:
+        ValueError: If the student cannot be traced, or either network has no feature map that all
+            passes through.
+    """
+
+    def __init__(self, graph: onnx.ModelProto, module: nn.Module, input_shape: tuple[int, int, int]) -> None:
+        traced, ours = module_waypoints(module, input_shape)
+        theirs = graph_waypoints(graph, value_shapes(graph, input_shape))
+        if not ours or not theirs:
+            raise ValueError("there is no feature map that all passes through")
+        self.pairs = pairs_of(theirs, ours)
+        self.watched = WatchedModule(traced, sorted({pair.student.name for pair in self.pairs}))
+        names = {pair.teacher.name for pair in self.pairs}
+        self._teacher = OnnxModule(graph, keep=names).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.learned = nn.ModuleList(_map(p.student.channels, p.teacher.channels) for p in self.pairs)
+        elements = sum(p.teacher.channels * p.teacher.size[0] * p.teacher.size[1] for p in self.pairs)
+        self._rows = max(1, _MEMORY // (4 * elements))
+
+    def to(self, device: torch.device | str) -> Hints:
+        """Move to a device."""
+        self._teacher.to(device)
+        self.learned.to(device)
+        self.watched.to(device)
+        return self
+
+    @torch.no_grad()
+    def wanted(self, images: Tensor) -> dict[str, Tensor]:
+        """The teacher's feature maps and logits."""
+        values: dict[str, Tensor] = self._teacher.run({IMAGE: images[: self._rows]})
+        return values
+
+    def take_seen(self) -> dict[str, Tensor]:
+        """The student's feature maps of the last batch, once."""
+        return self.watched.take_seen()
+
+    def distance(self, wanted: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> Tensor:
+        """Mean squared error of the mapped feature maps over the mean square of the teacher's, mean over pairs."""
+        rows = len(wanted[LOGITS])
+        terms = []
+        for pair, learned in zip(self.pairs, self.learned, strict=True):
+            target = F.adaptive_avg_pool2d(wanted[pair.teacher.name], pair.size).float()
+            found = learned(F.adaptive_avg_pool2d(seen[pair.student.name][:rows], pair.size)).float()
+            terms.append(F.mse_loss(found, target / target.square().mean().clamp_min(_LEAST).sqrt()))
+        return torch.stack(terms).mean()
+
+
+def _map(inputs: int, outputs: int) -> nn.Module:
+    """From a student's channels to a teacher's. It begins at zero, so the first distance is one.
+
+    Channels come to one size first: the method's rate is made for the student's weights, and steps of
+    that size would otherwise be too large for channels of a large scale.
+    """
+    layer = nn.Conv2d(inputs, outputs, 1)
+    nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return nn.Sequential(nn.BatchNorm2d(inputs, affine=False), layer)
