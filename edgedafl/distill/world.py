@@ -51,6 +51,8 @@ class World:
         if self.size == 1:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
+        if not gradients:
+            return
         flat = torch.cat([g.reshape(-1) for g in gradients])
         torch.distributed.all_reduce(flat)
         for gradient, part in zip(gradients, (flat / self.size).split([g.numel() for g in gradients]), strict=True):

@@ -107,20 +107,25 @@ class Hints:
         rows = len(wanted[LOGITS])
         terms = []
         for pair, learned in zip(self.pairs, self.learned, strict=True):
-            target = F.adaptive_avg_pool2d(wanted[pair.teacher.name], pair.size).float()
-            found = learned(F.adaptive_avg_pool2d(seen[pair.student.name][:rows], pair.size)).float()
-            terms.append(F.mse_loss(found, target / target.square().mean().clamp_min(_LEAST).sqrt()))
+            target = _unit(_sized(wanted[pair.teacher.name].float(), pair.size))
+            found = learned(_unit(_sized(seen[pair.student.name][:rows], pair.size)))
+            terms.append(F.mse_loss(found.float(), target))
         return torch.stack(terms).mean()
 
 
-def _map(inputs: int, outputs: int) -> nn.Module:
-    """From a student's channels to a teacher's. It begins at zero, so the first distance is one.
+def _sized(value: Tensor, size: tuple[int, int]) -> Tensor:
+    return value if value.shape[2:] == size else F.adaptive_avg_pool2d(value, size)
 
-    Channels come to one size first: the method's rate is made for the student's weights, and steps of
-    that size would otherwise be too large for channels of a large scale.
-    """
+
+def _unit(value: Tensor) -> Tensor:
+    """Scaled to a mean square of one: the method's rate is made for the student's weights, not for its scales."""
+    return value / value.detach().float().square().mean().clamp_min(_LEAST).sqrt().to(value.dtype)
+
+
+def _map(inputs: int, outputs: int) -> nn.Conv2d:
+    """From a student's channels to a teacher's. It begins at zero, so the first distance is one."""
     layer = nn.Conv2d(inputs, outputs, 1)
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
-    return nn.Sequential(nn.BatchNorm2d(inputs, affine=False), layer)
+    return layer

@@ -213,12 +213,12 @@ def test_small_images_are_shifted_as_networks_with_batch_norm_were_trained(
 
 
 def test_a_student_waits_for_images_that_teach_and_starts_on_the_newest(bn_teacher: Teacher) -> None:
-    run = distiller(bn_teacher, "fast", 10)  # begins at 0.2: two steps of 64 generated and 64 procedural images
+    run = distiller(bn_teacher, "fast", 20)  # begins at 0.1: two steps of 64 generated and 64 procedural images
     before = [p.clone() for p in run.learner.student.parameters()]
     rows = []
     for step in range(3):
-        batch = run._synthesize(step / 10)
-        run.learner.learn(batch, step / 10)
+        batch = run._synthesize(step / 20)
+        run.learner.learn(batch, step / 20)
         rows.append(run.learner.shown)
         changed = any(not torch.equal(a, b) for a, b in zip(before, run.learner.student.parameters(), strict=True))
         assert changed is (step == 2)
