@@ -88,7 +88,7 @@ class Learner:
         self._beside = nn.Module() if layers is None else layers.learned
         world.share(self._beside)
         self._trained = compute.trained(self.student if layers is None else layers.watched, world)
-        self._optimizer = _optimizer(self.student, recipe, self._beside)
+        self._optimizer = _optimizer([*self.student.parameters(), *self._beside.parameters()], recipe)
         self.ema = EmaStudent(self.student, recipe.ema) if recipe.ema else None
         self.pool = Pool(
             capacity_of(recipe, spec.input_shape, spec.num_classes, pool_memory) // world.size,
@@ -154,11 +154,15 @@ class Learner:
         with self._compute.autocast():
             layers = self._layers.wanted(images) if self._layers is not None and self._compares else {}
             if varied:
-                # The layers' last answer is the teacher's own, but for a constant.
-                known = layers.get(LOGITS)
-                whole = known is not None and len(known) == len(images) and self.recipe.loss == "kl"
-                answers = known.float() if whole and known is not None else self._teacher.scores(images)
+                answers = self._answers(images, layers)
         return _Lesson(images, answers, layers)
+
+    def _answers(self, images: Tensor, layers: Mapping[str, Tensor]) -> Tensor:
+        """The teacher's logits; those beside its layers are the same but for a constant."""
+        known = layers.get(LOGITS)
+        if known is None or len(known) < len(images) or self.recipe.loss != "kl":
+            return self._teacher.scores(images)
+        return known.float()
 
     def _drawn(self, batch: Batch, turn: int, fraction: float) -> tuple[Tensor, Tensor]:
         """Images and the teacher's logits, as they are kept."""
@@ -224,7 +228,7 @@ class Learner:
         images, logits = self.pool.rows(rows)
         images = images.contiguous(memory_format=self._format)
         student = copy.deepcopy(self.student)
-        optimizer = _optimizer(student, recipe, nn.Module())
+        optimizer = _optimizer(list(student.parameters()), recipe)
         times = []
         for _ in range(_BARE_STEPS):
             started = time.perf_counter()
@@ -283,10 +287,9 @@ def capacity_of(recipe: Recipe, input_shape: tuple[int, int, int], num_classes: 
     return max(1, min(max(recipe.pool, _LEAST_POOL), memory // each))
 
 
-def _optimizer(student: nn.Module, recipe: Recipe, beside: nn.Module) -> torch.optim.Optimizer:
+def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
     """One kernel for all weights where the device has it."""
-    weights = list(student.parameters())
-    groups: list[dict[str, Any]] = [{"params": [*weights, *beside.parameters()], "scale": 1.0}]
+    groups: list[dict[str, Any]] = [{"params": weights, "scale": 1.0}]
     if recipe.relative:
         groups = [{"params": [weight], "scale": _size_of(weight)} for weight in weights]
     if recipe.optimizer == "sgd":

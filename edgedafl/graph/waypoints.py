@@ -6,14 +6,14 @@ two networks of different makes can be compared: each has summed up the image in
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
 
 from edgedafl.graph.portable import IMAGE
 
-__all__ = ["Step", "Waypoint", "graph_waypoints", "is_map", "waypoints"]
+__all__ = ["Step", "Waypoint", "graph_waypoints", "waypoints"]
 
 _WEIGHTED = {"Conv", "Gemm", "MatMul"}
 # These read channels on the second axis.
@@ -50,20 +50,16 @@ class Waypoint:
     channels: int
     size: tuple[int, int]
 
-    @classmethod
-    def of(cls, name: str, shape: Sequence[int]) -> Waypoint:
-        """From a shape (N,C,H,W)."""
-        return cls(name, shape[1], (shape[2], shape[3]))
 
-
-def waypoints(steps: Sequence[Step], start: str, maps: Container[str]) -> list[str]:
+def waypoints(steps: Sequence[Step], start: str, shapes: Mapping[str, Sequence[int]]) -> list[Waypoint]:
     """Feature maps that everything behind them depends on, the last between one weighted layer and the next.
 
     Args:
         steps: In the order in which they run.
         start: The value that they begin with.
-        maps: The values that are feature maps.
+        shapes: Of the values that may be waypoints; maps (N,C,H,W) of more than one position are.
     """
+    maps = {name: s for name, s in shapes.items() if len(s) == 4 and s[2] * s[3] > 1}
     last = {name: place for place, step in enumerate(steps) for name in step.inputs}
     live, depending = {start}, {start}
     found: dict[int, str] = {}
@@ -77,16 +73,11 @@ def waypoints(steps: Sequence[Step], start: str, maps: Container[str]) -> list[s
         only = next(iter(live)) if len(live) == 1 else ""
         if weighted and only in maps:
             found[weighted] = only
-    return list(dict.fromkeys(found.values()))
-
-
-def is_map(shape: Sequence[int]) -> bool:
-    """Whether values of this shape are maps: (N,C,H,W), of more than one position."""
-    return len(shape) == 4 and shape[2] * shape[3] > 1
+    return [Waypoint(name, maps[name][1], (maps[name][2], maps[name][3])) for name in dict.fromkeys(found.values())]
 
 
 def graph_waypoints(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> list[Waypoint]:
-    """Those of a graph, see `portable`, that are maps of channels.
+    """Those of a graph, see `portable`, that layers read as maps of channels.
 
     Args:
         model: The graph.
@@ -99,5 +90,4 @@ def graph_waypoints(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]
         steps.append(Step(inputs, list(node.output), node.op_type in _WEIGHTED))
         if node.op_type in _READERS:
             read.add(node.input[0])
-    maps = {name: shapes[name] for name in read if name in shapes and is_map(shapes[name])}
-    return [Waypoint.of(name, maps[name]) for name in waypoints(steps, IMAGE, maps)]
+    return waypoints(steps, IMAGE, {name: shapes[name] for name in read if name in shapes})

@@ -26,7 +26,7 @@ from edgedafl.students import (
 from edgedafl.targets import Target
 from edgedafl.teachers import Teacher
 
-__all__ = ["StudentBuilder", "builder", "choose_student", "hinted", "pruner_of"]
+__all__ = ["StudentBuilder", "builder", "choose_student", "pruner_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -107,10 +107,10 @@ def choose_student(config: CompressConfig, teacher: Teacher, target: Target, pre
     if student.layers is not None or teacher.spec.access != "gradient" or teacher.max_queries is not None:
         return student
     _, settings = settings_of(config.method, teacher)
-    return hinted(student, teacher) if settings.recipe.layers else student
+    return _hinted(student, teacher) if settings.recipe.layers else student
 
 
-def hinted(student: Student, teacher: Teacher) -> Student:
+def _hinted(student: Student, teacher: Teacher) -> Student:
     """The student with its teacher's feature maps beside its own, where both can be looked into."""
     try:
         return replace(student, layers=Hints(teacher.network(), student.module, student.spec.input_shape))

@@ -1,7 +1,8 @@
 """Students: small networks that learn from a teacher."""
 
 from edgedafl.module_cost import module_layers, module_macs
-from edgedafl.students.base import PRUNED, LayerComparison, Student, StudentSpec
+from edgedafl.students.base import PRUNED, Student, StudentSpec
+from edgedafl.students.comparison import LayerComparison
 from edgedafl.students.fit import Budget, Candidate, fit_student, students_below, usual_students
 from edgedafl.students.hints import Hints
 from edgedafl.students.layout import training_format

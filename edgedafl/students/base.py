@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-__all__ = ["PRUNED", "LayerComparison", "Student", "StudentSpec"]
+from edgedafl.students.comparison import LayerComparison
+
+__all__ = ["PRUNED", "Student", "StudentSpec"]
 
 PRUNED = "pruned"
 """Architecture name of students that are cut out of their teacher."""
@@ -45,30 +45,6 @@ class StudentSpec:
     def to_dict(self) -> dict[str, Any]:
         """A JSON form."""
         return {**vars(self), "input_shape": list(self.input_shape)}
-
-
-class LayerComparison(Protocol):
-    """A teacher's layers beside a student's: a lesson for every layer, not only for the last."""
-
-    @property
-    def watched(self) -> nn.Module:
-        """The student as it is called in training: it keeps what its layers make."""
-
-    @property
-    def learned(self) -> nn.Module:
-        """Weights that are trained beside the student, and are no part of it."""
-
-    def to(self, device: torch.device | str) -> LayerComparison:
-        """Move to a device."""
-
-    def wanted(self, images: Tensor) -> Mapping[str, Tensor]:
-        """What the teacher's layers make of images (N,C,H,W), or of the first of them, with its `logits`."""
-
-    def take_seen(self) -> Mapping[str, Tensor]:
-        """What the student's layers made of the last batch in training, once."""
-
-    def distance(self, wanted: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> Tensor:
-        """How far both are apart, in units of the size of what the teacher makes, mean over layers."""
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgedafl.graph.executor import OnnxModule
-from edgedafl.graph.portable import IMAGE, LOGITS, value_shapes
+from edgedafl.graph.portable import LOGITS, value_shapes
 from edgedafl.graph.waypoints import Waypoint, graph_waypoints
+from edgedafl.students.comparison import LayerComparison
 from edgedafl.students.watched import WatchedModule, module_waypoints
 
 __all__ = ["Hints", "Pair", "pairs_of"]
 
 _LEAST = 1e-8
-# Most bytes of the teacher's feature maps on one batch; of larger ones the first images are compared.
-_MEMORY = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ def pairs_of(teacher: Sequence[Waypoint], student: Sequence[Waypoint]) -> list[P
     return found if last in found else [*found, last]
 
 
-class Hints:
-    """Compares a student's feature maps with its teacher's; see `LayerComparison`.
+class Hints(LayerComparison):
+    """Compares a student's feature maps with its teacher's.
 
     Args:
         graph: The teacher's network, see `graph.portable`.
@@ -78,35 +77,17 @@ class Hints:
         if not ours or not theirs:
             raise ValueError("there is no feature map that all passes through")
         self.pairs = pairs_of(theirs, ours)
-        self.watched = WatchedModule(traced, sorted({pair.student.name for pair in self.pairs}))
-        names = {pair.teacher.name for pair in self.pairs}
-        self._teacher = OnnxModule(graph, keep=names).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.learned = nn.ModuleList(_map(p.student.channels, p.teacher.channels) for p in self.pairs)
+        watched = WatchedModule(traced, sorted({pair.student.name for pair in self.pairs}))
+        learned = nn.ModuleList(_map(p.student.channels, p.teacher.channels) for p in self.pairs)
+        teacher = OnnxModule(graph, keep={pair.teacher.name for pair in self.pairs})
         elements = sum(p.teacher.channels * p.teacher.size[0] * p.teacher.size[1] for p in self.pairs)
-        self._rows = max(1, _MEMORY // (4 * elements))
-
-    def to(self, device: torch.device | str) -> Hints:
-        """Move to a device."""
-        self._teacher.to(device)
-        self.learned.to(device)
-        self.watched.to(device)
-        return self
-
-    @torch.no_grad()
-    def wanted(self, images: Tensor) -> dict[str, Tensor]:
-        """The teacher's feature maps and logits."""
-        values: dict[str, Tensor] = self._teacher.run({IMAGE: images[: self._rows]})
-        return values
-
-    def take_seen(self) -> dict[str, Tensor]:
-        """The student's feature maps of the last batch, once."""
-        return self.watched.take_seen()
+        super().__init__(watched, learned, teacher, 2 * elements)  # twice: the student's are mapped to as many
 
     def distance(self, wanted: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> Tensor:
         """Mean squared error of the mapped feature maps over the mean square of the teacher's, mean over pairs."""
         rows = len(wanted[LOGITS])
         terms = []
-        for pair, learned in zip(self.pairs, self.learned, strict=True):
+        for pair, learned in zip(self.pairs, self.learned.children(), strict=True):
             target = _unit(_sized(wanted[pair.teacher.name].float(), pair.size))
             found = learned(_unit(_sized(seen[pair.student.name][:rows], pair.size)))
             terms.append(F.mse_loss(found.float(), target))

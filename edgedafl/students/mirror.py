@@ -1,4 +1,4 @@
-"""The teacher's layers beside the student's: a lesson for every layer, not only for the last.
+"""The teacher's own layers beside those that a pruned student has kept of them.
 
 A pruned student's layers are its teacher's with fewer channels. What a layer reads can therefore be
 compared channel by channel, without a map to be learned between the two (as hints of FitNets, arXiv
@@ -8,6 +8,7 @@ compared channel by channel, without a map to be learned between the two (as hin
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,19 +16,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgedafl.graph.executor import OnnxModule
-from edgedafl.graph.portable import IMAGE
 from edgedafl.graph.pruning import ChannelMap, are_kept
 from edgedafl.graph.trainable import TrainableGraph
+from edgedafl.students.comparison import LayerComparison
 
 __all__ = ["Mirror"]
 
-# Most bytes of the teacher's layers on one batch; of larger ones only the first images are compared.
-_MEMORY = 2 << 30
 _LEAST_VARIANCE = 1e-8
 
 
-class Mirror:
-    """Compares what the layers of a student read with what the teacher's read; see `LayerComparison`.
+class Mirror(LayerComparison):
+    """Compares what the layers of a student read with what the teacher's read.
 
     Args:
         student: What is left of the teacher's network; it watches what its layers read.
@@ -45,29 +44,16 @@ class Mirror:
         removed: Set[int],
         sizes: Mapping[str, int],
     ) -> None:
-        self.watched, self.learned = student, nn.Module()
-        self._teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        super().__init__(student, nn.Module(), teacher, sum(sizes[name] for name in channels.values_read))
         self._kept: dict[str, tuple[int, Tensor]] = {}
         for reader in channels.readers:
             places = np.flatnonzero(are_kept(reader.weight.units, removed))
             self._kept[reader.input] = reader.axis, torch.from_numpy(places)
-        self._rows = max(1, _MEMORY // (4 * sum(sizes[name] for name in channels.values_read)))
 
-    def to(self, device: torch.device | str) -> Mirror:
+    def to(self, device: torch.device | str) -> Self:
         """Move to a device."""
-        self._teacher.to(device)
         self._kept = {name: (axis, places.to(device)) for name, (axis, places) in self._kept.items()}
-        return self
-
-    @torch.no_grad()
-    def wanted(self, images: Tensor) -> dict[str, Tensor]:
-        """What the teacher's layers read, and its logits."""
-        values: dict[str, Tensor] = self._teacher.run({IMAGE: images[: self._rows]})
-        return values
-
-    def take_seen(self) -> dict[str, Tensor]:
-        """What the student's layers read in the last batch, once."""
-        return self.watched.take_seen()
+        return super().to(device)
 
     def distance(self, wanted: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> Tensor:
         """Mean squared error of the student's layers over the variance of the teacher's, mean over layers."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node, symbolic_trace
 from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 
-from edgedafl.graph.waypoints import Step, Waypoint, is_map, waypoints
+from edgedafl.graph.waypoints import Step, Waypoint, waypoints
 
 __all__ = ["WatchedModule", "module_waypoints"]
 
@@ -32,9 +32,7 @@ def module_waypoints(module: nn.Module, input_shape: tuple[int, int, int]) -> tu
     nodes = {node.name: node for node in traced.graph.nodes}
     start = next(node.name for node in nodes.values() if node.op == "placeholder")
     steps = [_step(node, traced) for node in nodes.values()]
-    shapes = {name: _shape(node) for name, node in nodes.items()}
-    maps = {name: shape for name, shape in shapes.items() if is_map(shape)}
-    return traced, [Waypoint.of(name, maps[name]) for name in waypoints(steps, start, maps)]
+    return traced, waypoints(steps, start, {name: _shape(node) for name, node in nodes.items()})
 
 
 def _step(node: Node, traced: GraphModule) -> Step:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from edgedafl.graph.from_module import module_to_onnx
 from edgedafl.graph.portable import IMAGE, LOGITS, value_shapes
-from edgedafl.graph.waypoints import Step, graph_waypoints, waypoints
+from edgedafl.graph.waypoints import Step, Waypoint, graph_waypoints, waypoints
 from tests.conftest import tiny_text
 
 
@@ -19,9 +19,11 @@ def test_a_branch_carries_only_part_of_what_is_known() -> None:
         Step(["sum"], ["relu"], weighted=False),
         Step(["relu", "w3"], ["y"], weighted=True),
     ]
-    maps = {"stem", "inside", "sum", "relu"}
-    assert waypoints(steps, "x", maps) == ["stem", "relu"]
-    assert waypoints(steps, "x", maps - {"relu"}) == ["stem", "sum"]
+    shape = (1, 4, 8, 8)
+    maps = dict.fromkeys(("stem", "inside", "sum", "relu"), shape)
+    stem, added, relu = (Waypoint(name, 4, (8, 8)) for name in ("stem", "sum", "relu"))
+    assert waypoints(steps, "x", maps) == [stem, relu]
+    assert waypoints(steps, "x", {**maps, "relu": (1, 4)}) == [stem, added]
     # Read again by the last layer, the image itself passes by every value.
     assert waypoints([*steps[:-1], Step(["relu", "x"], ["y"], weighted=True)], "x", maps) == []
 

@@ -1,0 +1,67 @@
+"""A teacher's layers beside a student's: a lesson for every layer, not only for the last."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from edgedafl.graph.executor import OnnxModule
+from edgedafl.graph.portable import IMAGE
+from edgedafl.graph.trainable import TrainableGraph
+from edgedafl.students.watched import WatchedModule
+
+__all__ = ["LayerComparison"]
+
+# Most bytes of the compared layers on one batch; of larger ones only the first images are compared.
+_MEMORY = 2 << 30
+
+
+class LayerComparison(abc.ABC):
+    """What a student's layers make of images against what its teacher's make.
+
+    Args:
+        watched: The student as it is called in training; it keeps what its layers make.
+        learned: Weights that are trained beside the student, and are no part of it.
+        teacher: The teacher's network, which keeps what its layers make.
+        elements: Elements of all that is compared, per image.
+
+    Attributes:
+        watched: As given.
+        learned: As given.
+    """
+
+    def __init__(
+        self, watched: TrainableGraph | WatchedModule, learned: nn.Module, teacher: OnnxModule, elements: int
+    ) -> None:
+        self.watched, self.learned = watched, learned
+        self._teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._rows = max(1, _MEMORY // (4 * elements))
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move to a device."""
+        for module in (self._teacher, self.learned, self.watched):
+            module.to(device)
+        return self
+
+    @torch.no_grad()
+    def wanted(self, images: Tensor) -> dict[str, Tensor]:
+        """What the teacher's layers make of images (N,C,H,W), or of the first of them, with its `logits`."""
+        values: dict[str, Tensor] = self._teacher.run({IMAGE: images[: self._rows]})
+        return values
+
+    def take_seen(self) -> dict[str, Tensor]:
+        """What the student's layers made of the last batch in training, once."""
+        return self.watched.take_seen()
+
+    @abc.abstractmethod
+    def distance(self, wanted: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> Tensor:
+        """How far both are apart, in units of the size of what the teacher makes, mean over layers.
+
+        Args:
+            wanted: From the teacher, see `wanted`.
+            seen: What the student's layers made of the same images.
+        """
