@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.common import print_rows, write_result
 from edgedafl.errors import UsageError
-from edgedafl.latency.estimator import Published, Row, packaged_rows, read_rows
+from edgedafl.latency.estimator import Published, Row, mark_releases, packaged_rows, read_rows
 
 BANDS = Path(__file__).resolve().parent.parent / "edgedafl" / "latency" / "data" / "bands.json"
 # A little above the 90th percentile of the factors: other people's boards vary more.
@@ -65,7 +65,7 @@ def guesses(rows: tuple[Row, ...], judged: tuple[Row, ...]) -> list[Guess]:
             try:
                 guess = published.predict(
                     row.work, row.place, row.precision, row.runtime, own=given, floats=in_float,
-                    leave_out=(row.place.chip, row.architecture),
+                    older=row.older, leave_out=(row.place.chip, row.architecture),
                 )  # fmt: skip
             except UsageError:
                 continue
@@ -133,9 +133,10 @@ def main() -> None:
     args = parser.parse_args()
     packaged = packaged_rows()
     judged = read_rows(args.rows) if args.rows else packaged
-    judged = tuple(row for row in judged if row.runtime.startswith(args.runtime))
-    known = {row.identity for row in packaged}
-    found = guesses((*packaged, *(row for row in judged if row.identity not in known)), judged)
+    known, asked = {row.identity for row in packaged}, {row.identity for row in judged}
+    rows_known = mark_releases((*packaged, *(row for row in judged if row.identity not in known)))
+    judged = tuple(r for r in rows_known if r.identity in asked and r.runtime.startswith(args.runtime))
+    found = guesses(rows_known, judged)
     if args.write_bands:
         about = "90th percentile, and a little more, of the factor between estimate and truth; benchmarks/estimator.py"
         BANDS.write_text(json.dumps({"about": about, "bands": bands(found)}, indent=1) + "\n")

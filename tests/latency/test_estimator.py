@@ -24,6 +24,7 @@ from edgedafl.latency.estimator import (
     find_place,
     fit_device,
     fit_prior,
+    mark_releases,
     packaged_rows,
     read_rows,
     seconds_at_peak,
@@ -121,6 +122,41 @@ def test_eight_bits_keep_the_proportions_of_floating_point_where_their_rows_say_
     alone, helped = (fit_prior(seen, near).coefficients(1, False)[3] for near in (None, floats))
     assert helped == pytest.approx(TRUE[3] / 2, rel=0.15)
     assert abs(alone - TRUE[3] / 2) > 2 * abs(helped - TRUE[3] / 2)
+
+
+def test_older_releases_are_told_from_slow_chips() -> None:
+    rows = synthetic(120, TRUE, noise=0.02)
+    older = [replace(o, seconds=2 * o.seconds, older=True) for o in synthetic(60, TRUE, noise=0.02, seed=1)]
+    prior = fit_prior([*rows, *older])
+    assert np.median(prior.coefficients(1, False) / TRUE) == pytest.approx(1, abs=0.1)
+    assert prior.coefficients(1, False, older=True)[0] / prior.coefficients(1, False)[0] == pytest.approx(2, rel=0.2)
+    plain = fit_prior([*rows, *(replace(o, older=False) for o in older)])
+    told, mixed = (
+        np.mean([abs(np.log(o.row @ found.coefficients(1, False) / o.seconds)) for o in rows])
+        for found in (prior, plain)
+    )
+    assert told < 0.1 < mixed  # what mixing them up costs
+
+
+def test_a_long_list_without_the_newer_network_is_of_an_older_release() -> None:
+    rows = [row for row in packaged_rows() if row.runtime == "ncnn"]
+    older = {row.place.name for row in rows if row.older}
+    assert older >= {"Kirin 970", "Snapdragon 660", "Snapdragon 835"}
+    assert not older & {"BCM2711", "BCM2712", "Snapdragon 855"}
+    assert {row.precision for row in rows if row.older} == {"int8"}
+    few = [row for row in rows if row.place.name == "Kirin 970"][:5]
+    assert not any(row.older for row in mark_releases(few))  # too short a list says nothing
+    kirin = next(row for row in rows if row.place.name == "Kirin 970" and row.precision == "int8")
+    network = next(row for row in rows if row.architecture.startswith("efficientnetv2"))
+    listed = [*rows, replace(network, device=kirin.device)]
+    assert not any(row.older for row in mark_releases(listed) if row.board == kirin.board)
+    guess = [
+        Published(packaged_rows()).predict(
+            kirin.work, kirin.place, "int8", "ncnn", older=old, leave_out=("Kirin 960", "")
+        )
+        for old in (False, True)
+    ]
+    assert guess[1].seconds > 1.3 * guess[0].seconds
 
 
 def test_rows_in_floating_point_tell_how_a_device_differs_in_eight_bits() -> None:

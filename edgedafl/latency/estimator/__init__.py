@@ -4,7 +4,7 @@ from edgedafl.latency.estimator.calibrated import DeviceFit, DeviceModel, Measur
 from edgedafl.latency.estimator.chips import Place, find_place
 from edgedafl.latency.estimator.fit import Observation, Prior, fit_device, fit_prior
 from edgedafl.latency.estimator.published import Prediction, Published, band_of
-from edgedafl.latency.estimator.rows import Row, architectures, packaged_rows, read_rows, rows_of
+from edgedafl.latency.estimator.rows import Row, architectures, mark_releases, packaged_rows, read_rows, rows_of
 from edgedafl.latency.estimator.work import KINDS, CostedLayer, seconds_at_peak, work_of
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "fit_device",
     "fit_model",
     "fit_prior",
+    "mark_releases",
     "packaged_rows",
     "read_rows",
     "rows_of",

@@ -17,13 +17,16 @@ import numpy as np
 __all__ = ["Observation", "Prior", "fit_device", "fit_prior", "nonnegative_least_squares"]
 
 # Where a family's fit begins, and whither it is pulled where rows say nothing: coefficients by
-# kind of work, the exponent of the thread count, the exponent of dot products.
-_START = np.r_[np.log([0.6, 1.5, 1.5, 3.0, 3.0, 1.5, 1.0, 1.0, 0.3]), 0.2, -0.4]
+# kind of work, then the exponents of thread count, dot products and older releases.
+_START = np.r_[np.log([0.6, 1.5, 1.5, 3.0, 3.0, 1.5, 1.0, 1.0, 0.3]), 0.2, -0.4, 0.0]
+_EXPONENTS = 3
 _DAMPING = 1e-2
 _STEPS = 30
 # Rows further off than this count by their distance only: published tables hold slips.
 _HUBER = 0.3
 _PULL, _PULL_TO_FLOAT = 7e-4, 3e-3
+# Few chips tell older releases from chips that are slow.
+_PULL_TO_PRESENT = 5e-2
 _DEVICE_RIDGE = 0.3
 _SWEEPS = 300
 
@@ -38,6 +41,7 @@ class Observation:
         threads: Cores used.
         dot: Whether int8 ran on dot-product instructions.
         chip: The chip, which fits weigh equally whatever number of rows it has.
+        older: Whether it ran on eight-bit kernels of a release before the present ones.
     """
 
     row: np.ndarray
@@ -45,6 +49,7 @@ class Observation:
     threads: int
     dot: bool
     chip: str
+    older: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,19 +57,16 @@ class Prior:
     """Coefficients of a core family.
 
     Attributes:
-        logarithms: Of the coefficients by kind of work, then exponents of threads and dot products.
+        logarithms: Of the coefficients by kind of work, then exponents of threads, dot products and
+            older releases.
     """
 
     logarithms: np.ndarray
 
-    def coefficients(self, threads: int, dot: bool) -> np.ndarray:
+    def coefficients(self, threads: int, dot: bool, older: bool = False) -> np.ndarray:
         """By kind of work, for so many threads."""
-        scale = np.exp(self.logarithms[-2] * np.log(threads) + self.logarithms[-1] * dot)
-        return np.asarray(np.exp(self.logarithms[:-2]) * scale)
-
-    def seconds(self, row: np.ndarray, threads: int, dot: bool) -> float:
-        """The estimate for one network."""
-        return float(row @ self.coefficients(threads, dot))
+        scale = np.exp(self.logarithms[-_EXPONENTS:] @ _exponents(threads, dot, older))
+        return np.asarray(np.exp(self.logarithms[:-_EXPONENTS]) * scale)
 
 
 def fit_prior(rows: Sequence[Observation], floats: Prior | None = None) -> Prior:
@@ -83,7 +85,7 @@ def fit_prior(rows: Sequence[Observation], floats: Prior | None = None) -> Prior
         raise ValueError("no rows")
     design = np.array([r.row for r in rows])
     target = np.log([r.seconds for r in rows])
-    extra = np.array([[np.log(r.threads), float(r.dot)] for r in rows])
+    extra = np.array([_exponents(r.threads, r.dot, r.older) for r in rows])
     counts = Counter(r.chip for r in rows)
     weight = np.array([counts[r.chip] ** -0.5 for r in rows])
     weight /= weight.mean()
@@ -102,13 +104,19 @@ def fit_prior(rows: Sequence[Observation], floats: Prior | None = None) -> Prior
     return Prior(theta)
 
 
+def _exponents(threads: int, dot: bool, older: bool) -> np.ndarray:
+    return np.array([np.log(threads), float(dot), float(older)])
+
+
 def _anchor(floats: Prior | None) -> tuple[np.ndarray, np.ndarray]:
     """Where a fit begins, and the quadratic form that holds it there."""
-    if floats is None:
-        return _START, _PULL * np.eye(len(_START))
-    start = np.r_[floats.logarithms[:-1], _START[-1]]
-    common = np.r_[np.ones(len(start) - 2), 0, 0]
-    return start, _PULL_TO_FLOAT * (np.eye(len(start)) - np.outer(common, common) / common.sum())
+    start, pull = _START, _PULL * np.eye(len(_START))
+    if floats is not None:
+        start = np.r_[floats.logarithms[:-2], _START[-2:]]
+        common = np.r_[np.ones(len(start) - _EXPONENTS), np.zeros(_EXPONENTS)]
+        pull = _PULL_TO_FLOAT * (np.eye(len(start)) - np.outer(common, common) / common.sum())
+    pull[-1, -1] = _PULL_TO_PRESENT
+    return start, pull
 
 
 def fit_device(rows: Sequence[Observation], base: np.ndarray) -> np.ndarray:

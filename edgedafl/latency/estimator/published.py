@@ -98,6 +98,7 @@ class Published:
         own: Sequence[Row] = (),
         kin: Sequence[Row] = (),
         floats: Sequence[Row] = (),
+        older: bool = False,
         leave_out: tuple[str, str] = ("", ""),
     ) -> Prediction:
         """Estimate one network.
@@ -111,13 +112,17 @@ class Published:
             kin: Rows of sister chips instead, where there are none of its own.
             floats: For eight bits: rows of the very device and runtime in one floating-point
                 precision; how it differs from its family shows in them too.
+            older: Whether a release before the runtime's present eight-bit kernels is meant; where
+                rows of the device are given, theirs is.
             leave_out: Chip and architecture whose rows the prior must not see; for hold-outs.
 
         Raises:
             UsageError: If nothing published is near enough.
         """
         nearest = self._nearest(place, precision, runtime, leave_out)
-        tier, coefficients = nearest.tier, nearest.factor * nearest.prior.coefficients(place.threads, place.dot)
+        older = older or any(row.older for row in (*own, *kin))
+        family = nearest.prior.coefficients(place.threads, place.dot, older)
+        tier, coefficients = nearest.tier, nearest.factor * family
         bend = self._bend(floats, leave_out) if precision == "int8" and tier == "C" else None
         if bend is not None:
             coefficients = coefficients * bend
@@ -186,7 +191,7 @@ class Published:
         prior = self._prior(first.runtime, first.place.family, first.precision, leave_out)
         if prior is None:
             return None
-        family = prior.coefficients(first.place.threads, first.place.dot)
+        family = prior.coefficients(first.place.threads, first.place.dot, first.older)
         return np.asarray(fit_device([r.observation() for r in floats], family) / family)
 
     def _runtime_factor(self, prior: Prior, runtime: str, family: str) -> float:
@@ -195,7 +200,8 @@ class Published:
         for row in self._rows:
             if row.runtime == runtime and row.place.family == family:
                 seen = row.observation()
-                ratios.append(np.log(seen.seconds / prior.seconds(seen.row, seen.threads, seen.dot)))
+                expected = seen.row @ prior.coefficients(seen.threads, seen.dot, seen.older)
+                ratios.append(np.log(seen.seconds / expected))
         return float(np.exp(np.median(ratios))) if ratios else 1.0
 
     def _unseen(self, work: np.ndarray, runtime: str, family: str) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,13 @@ from edgedafl.latency.estimator.chips import Place, find_place
 from edgedafl.latency.estimator.fit import Observation
 from edgedafl.latency.estimator.work import KINDS, seconds_at_peak, work_of_table
 
-__all__ = ["Row", "architectures", "packaged_rows", "read_rows", "rows_of"]
+__all__ = ["Row", "architectures", "mark_releases", "packaged_rows", "read_rows", "rows_of"]
 
 _BACKENDS = {"cpu": "cpu", "gpu": "gpu"}
+# ncnn's table names no release, but its benchmark has grown: a device for which most networks are
+# listed and this one is not ran a release before it, with slower eight-bit kernels.
+_NEWER = {"ncnn": "efficientnetv2_b0@224"}
+_MOST = 10
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Row:
         place: Where it ran.
         work: Sums of the network.
         source: Where it was published.
+        older: Whether it ran on eight-bit kernels of a release before the present ones.
     """
 
     runtime: str
@@ -46,11 +52,17 @@ class Row:
     place: Place
     work: np.ndarray
     source: str
+    older: bool = False
 
     def observation(self) -> Observation:
         """As the fits take it."""
         row = seconds_at_peak(self.work, self.place, self.precision)
-        return Observation(row, self.seconds, self.place.threads, self.place.dot, self.place.chip)
+        return Observation(row, self.seconds, self.place.threads, self.place.dot, self.place.chip, self.older)
+
+    @property
+    def board(self) -> tuple[str, str]:
+        """Runtime and device, whatever the threads and the power mode."""
+        return self.runtime, self.device.rsplit(", ", 2)[0]
 
     @property
     def identity(self) -> tuple[str, str, str, str, float]:
@@ -71,7 +83,7 @@ def packaged_rows() -> tuple[Row, ...]:
     text = resources.files("edgedafl.latency.data").joinpath("rows.json").read_text("utf-8")
     data = json.loads(text)
     columns = data["columns"]
-    return tuple(rows_of(dict(zip(columns, values, strict=True)) for values in data["rows"]))
+    return mark_releases(rows_of(dict(zip(columns, values, strict=True)) for values in data["rows"]))
 
 
 def read_rows(path: Path) -> tuple[Row, ...]:
@@ -85,7 +97,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
         measurements = data["measurements"] if isinstance(data, dict) else data
         models = data.get("models", {}) if isinstance(data, dict) else {}
         given = {name: _table(model) for name, model in models.items() if "layers" in model}
-        return tuple(rows_of(measurements, {**given, **architectures()}))
+        return mark_releases(rows_of(measurements, {**given, **architectures()}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{str(path)!r} is no file of published rows: {error}.", "See benchmarks/estimator.py for its form."
@@ -120,6 +132,20 @@ def rows_of(
             work=work,
             source=f"{m.get('source', '')} {m.get('source_path', '')}".strip(),
         )
+
+
+def mark_releases(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """The same rows, eight-bit ones of older releases marked; to be called again on rows of several files."""
+    rows = tuple(rows)
+    listed: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        listed[row.board].add(row.architecture)
+    older = {
+        board
+        for board, names in listed.items()
+        if board[0] in _NEWER and len(names) >= _MOST and _NEWER[board[0]] not in names
+    }
+    return tuple(replace(row, older=row.precision == "int8" and row.board in older) for row in rows)
 
 
 def _table(model: Mapping[str, Any]) -> np.ndarray:
