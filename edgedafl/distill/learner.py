@@ -153,6 +153,7 @@ class Learner:
         images = images.contiguous(memory_format=self._format)
         with self._compute.autocast():
             layers = self._layers.wanted(images) if self._layers is not None and self._compares else {}
+            self._teacher.queries += len(layers.get(LOGITS, ()))
             if varied:
                 answers = self._answers(images, layers)
         return _Lesson(images, answers, layers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 import torch
@@ -12,7 +14,7 @@ from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.simplify import simplify
 
-__all__ = ["IMAGE", "LOGITS", "portable", "value_shapes"]
+__all__ = ["IMAGE", "LOGITS", "free_batch", "portable", "value_shapes"]
 
 IMAGE = "image"
 """Name of the input."""
@@ -54,7 +56,7 @@ def portable(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx.Mod
     _spell_out_gelu(graph)
     graph = _converted(graph)
     _unshare(graph)
-    _free_batch(graph, image)
+    free_batch(graph, value_shapes(graph, image.image_shape))
     _give_biases(graph)
     _as_gemm(graph, value_shapes(graph, image.image_shape))
     return graph
@@ -67,6 +69,23 @@ def value_shapes(model: onnx.ModelProto, input_shape: tuple[int, int, int]) -> d
     with torch.no_grad():
         found = module.run({IMAGE: torch.zeros(1, *input_shape)})
     return {IMAGE: (1, *input_shape)} | {name: tuple(value.shape) for name, value in found.items()}
+
+
+def free_batch(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Reshapes to constant sides take any batch: the first side is what is left over.
+
+    Args:
+        model: A float graph, changed in place; initializers are of one node alone.
+        shapes: Of its values for one image, see `value_shapes`.
+    """
+    constants = {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "Reshape" or node.input[1] not in constants:
+            continue
+        before, after = shapes[node.input[0]], shapes[node.output[0]]
+        if before[0] == after[0] and 0 not in after:
+            sides = np.array([-1, *after[1:]], np.int64)
+            constants[node.input[1]].CopyFrom(numpy_helper.from_array(sides, node.input[1]))
 
 
 def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -208,19 +227,6 @@ def _unshare(model: onnx.ModelProto) -> None:
                 graph.initializer.append(copy)
                 node.input[place] = copy.name
             seen.add(node.input[place])
-
-
-def _free_batch(model: onnx.ModelProto, image: ImageInput) -> None:
-    """Reshapes to constant sides take any batch: the first side is what is left over."""
-    shapes = value_shapes(model, image.image_shape)
-    constants = {t.name: t for t in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type != "Reshape" or node.input[1] not in constants:
-            continue
-        before, after = shapes[node.input[0]], shapes[node.output[0]]
-        if before[0] == after[0] and 0 not in after:
-            sides = np.array([-1, *after[1:]], np.int64)
-            constants[node.input[1]].CopyFrom(numpy_helper.from_array(sides, node.input[1]))
 
 
 def _give_biases(model: onnx.ModelProto) -> None:

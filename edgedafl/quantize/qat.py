@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from edgedafl.graph.executor import OnnxModule
+from edgedafl.graph.portable import free_batch, value_shapes
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.ptq import quantize_graph
 from edgedafl.targets import QuantizationScheme
@@ -59,7 +60,9 @@ def train_quantized(
     if not len(calibration.training_pixels):
         raise ValueError("no images to train on")
     frozen = quantize_graph(model, scheme, calibration.images(), method, trainable=True)
-    module = OnnxModule(_free_batch(frozen))
+    _, channels, rows, columns = (side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim)
+    free_batch(frozen, value_shapes(frozen, (channels, rows, columns)))
+    module = OnnxModule(frozen)
     names = [t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
     weights = module.make_trainable(names)
     # Weights move in units of their own integer step, channel by channel: layers and channels of
@@ -101,22 +104,6 @@ def _loss(student: Tensor, teacher: Tensor, task: str) -> Tensor:
     soft = torch.log_softmax(states(student.reshape(len(teacher), -1), task) / _TEMPERATURE, -1)
     wanted = torch.softmax(states(teacher, task) / _TEMPERATURE, -1)
     return torch.nn.functional.kl_div(soft, wanted, reduction="sum") * _TEMPERATURE**2 / len(teacher)
-
-
-def _free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Constant shapes of batch 1 inside reshapes become free, so that batches can be trained on."""
-    free = onnx.ModelProto()
-    free.CopyFrom(model)
-    shapes = {node.input[1] for node in free.graph.node if node.op_type == "Reshape"}
-    for tensor in free.graph.initializer:
-        if tensor.name in shapes:
-            sides = onnx.numpy_helper.to_array(tensor).copy()
-            if sides.size > 1 and sides[0] == 1 and -1 not in sides[1:]:
-                sides[0] = -1
-            elif sides.size > 1 and sides[0] == 1:
-                sides[0] = 0  # as the input has it
-            tensor.CopyFrom(onnx.numpy_helper.from_array(sides, tensor.name))
-    return free
 
 
 def _with_weights(model: onnx.ModelProto, weights: dict[str, np.ndarray]) -> onnx.ModelProto:

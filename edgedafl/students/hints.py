@@ -84,13 +84,20 @@ class Hints(LayerComparison):
         super().__init__(watched, learned, teacher, 2 * elements)  # twice: the student's are mapped to as many
 
     def distance(self, wanted: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> Tensor:
-        """Mean squared error of the mapped feature maps over the mean square of the teacher's, mean over pairs."""
+        """Mean squared error of the mapped feature maps over the variance of the teacher's, mean over pairs."""
         rows = len(wanted[LOGITS])
         terms = []
         for pair, learned in zip(self.pairs, self.learned.children(), strict=True):
-            target = _unit(_sized(wanted[pair.teacher.name].float(), pair.size))
-            found = learned(_unit(_sized(seen[pair.student.name][:rows], pair.size)))
-            terms.append(F.mse_loss(found.float(), target))
+            target = _sized(wanted[pair.teacher.name], pair.size)
+            given = seen[pair.student.name]
+            given = _sized(given if len(given) == rows else given[:rows], pair.size)
+            assert isinstance(learned, nn.Conv2d) and learned.bias is not None
+            # The map is from and to unit scale: its rate is made for the student's weights, not for
+            # scales of layers. What is scaled is the map, which is small, and not what it reads.
+            scale = _scale(target)
+            found = F.conv2d(given, learned.weight * (scale / _scale(given)), learned.bias * scale)
+            target = target.float()
+            terms.append(F.mse_loss(found.float(), target) / target.var().clamp_min(_LEAST))
         return torch.stack(terms).mean()
 
 
@@ -98,13 +105,15 @@ def _sized(value: Tensor, size: tuple[int, int]) -> Tensor:
     return value if value.shape[2:] == size else F.adaptive_avg_pool2d(value, size)
 
 
-def _unit(value: Tensor) -> Tensor:
-    """Scaled to a mean square of one: the method's rate is made for the student's weights, not for its scales."""
-    return value / value.detach().float().square().mean().clamp_min(_LEAST).sqrt().to(value.dtype)
+def _scale(value: Tensor) -> Tensor:
+    """Root mean square, no less than a small number."""
+    norm = torch.linalg.vector_norm(value.detach(), dtype=torch.float32)
+    scale: Tensor = norm / value.numel() ** 0.5
+    return scale.clamp_min(_LEAST)
 
 
 def _map(inputs: int, outputs: int) -> nn.Conv2d:
-    """From a student's channels to a teacher's. It begins at zero, so the first distance is one."""
+    """From a student's channels to a teacher's. It begins at zero, and moves the student once it has learned."""
     layer = nn.Conv2d(inputs, outputs, 1)
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None

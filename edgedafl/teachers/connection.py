@@ -22,8 +22,9 @@ __all__ = ["Connection", "TooLargeError"]
 _log = logging.getLogger(__name__)
 
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
-# Seconds: first pause, longest pause, and how long a server may stay away.
-_FIRST_PAUSE, _LONGEST_PAUSE, _PATIENCE = 0.2, 15.0, 300.0
+# Seconds: first pause, longest pause, how long a server may stay away, and how long it may take to
+# answer for the first time: until then a wrong address is the likelier reason.
+_FIRST_PAUSE, _LONGEST_PAUSE, _PATIENCE, _FIRST_PATIENCE = 0.2, 15.0, 300.0, 20.0
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -38,7 +39,8 @@ class Connection:
         url: `http(s)://host[:port]/v2/models/name[/versions/n]`.
         token: Bearer token; sent over https, or to this host.
         timeout: Seconds for one answer.
-        patience: Seconds a server may stay away before the run ends (its state is saved).
+        patience: Seconds a server may stay away before the run ends (its state is saved); fewer until
+            it has answered once.
 
     Raises:
         EnvironmentMissingError: If the `http` extra is not installed.
@@ -67,7 +69,7 @@ class Connection:
             )
         self.url = url.rstrip("/").removesuffix("/infer")
         self.root = f"{parts.scheme}://{parts.netloc}/v2"
-        self._patience = patience
+        self._patience, self._answered = patience, False
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._client = httpx.Client(headers=headers, timeout=timeout, follow_redirects=False)
 
@@ -86,10 +88,12 @@ class Connection:
         import httpx
 
         pause, began = _FIRST_PAUSE, time.monotonic()
+        patience = self._patience if self._answered else min(self._patience, _FIRST_PATIENCE)
         while True:
             try:
                 answer = self._client.request(method, url, **arguments)
                 if answer.status_code not in _PASSING:
+                    self._answered = True
                     return answer
                 reason = f"status {answer.status_code}"
                 pause = max(pause, _asked_pause(answer))
@@ -100,10 +104,13 @@ class Connection:
                         "Correct the address, or make the issuer known: SSL_CERT_FILE=ca.pem.",
                     ) from error
                 reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            if time.monotonic() - began + pause > self._patience:
+            waited = time.monotonic() - began
+            if waited + pause > patience:
                 raise MeasurementError(
-                    f"The server {urlsplit(url).netloc} did not answer for {self._patience:.0f} seconds ({reason}).",
-                    "Start it, then go on with the same command and --resume.",
+                    f"The server {urlsplit(url).netloc} did not answer for {waited:.0f} seconds ({reason}).",
+                    "Start it, then go on with the same command and --resume."
+                    if self._answered
+                    else "Check the address, and that the server is up and has loaded the model.",
                 )
             _log.info("No answer (%s); again in %.1f s.", reason, pause)
             time.sleep(pause * random.uniform(0.8, 1.2))

@@ -69,6 +69,7 @@ def test_near_names_are_offered() -> None:
     [
         (["--target", "jetsn"], ["no target 'jetsn'", "jetson"]),
         (["--student", "resnet21"], ["no student 'resnet21'", "resnet20"]),
+        (["--student", "prund"], ["no student 'prund'", "Did you mean pruned"]),
         (["--max-size", "1KB"], ["No student fits", "smallest student"]),
         (["--max-size", "big"], ["'big'", "500KB"]),
         (["--time-budget", "5y"], ["unknown unit 'y'"]),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from edgedafl.config import CompressConfig
 from edgedafl.distill import METHODS, Budget, Distiller, settings_of
@@ -56,7 +57,7 @@ def test_a_watched_student_answers_as_before_with_its_own_weights() -> None:
     assert {id(p) for p in watched.parameters()} == {id(p) for p in student.parameters()}
 
 
-def test_the_first_distance_is_one_and_training_brings_it_down(bn_onnx: Path) -> None:
+def test_distances_begin_with_the_teachers_own_size_and_training_brings_them_down(bn_onnx: Path) -> None:
     teacher = load_onnx_teacher(bn_onnx, PIXELS)
     module = build_student("resnet8", teacher.spec.input_shape, teacher.spec.num_classes).module.train()
     hints = Hints(teacher.network(), module, teacher.spec.input_shape)
@@ -70,7 +71,10 @@ def test_the_first_distance_is_one_and_training_brings_it_down(bn_onnx: Path) ->
         optimizer.zero_grad()
         distance.backward()
         optimizer.step()
-    assert distances[0] == pytest.approx(1.0, abs=1e-5)
+    wanted = hints.wanted(images)
+    values = [F.adaptive_avg_pool2d(wanted[pair.teacher.name], pair.size) for pair in hints.pairs]
+    expected = torch.stack([value.square().mean() / value.var() for value in values]).mean()
+    assert distances[0] == pytest.approx(float(expected), rel=1e-5)
     assert distances[-1] < 0.4
     assert torch.allclose(hints.wanted(images)["logits"], teacher.scores(images), atol=1e-4)
 
