@@ -14,7 +14,7 @@ from edgedafl.graph.portable import IMAGE
 from edgedafl.graph.trainable import TrainableGraph
 from edgedafl.students.watched import WatchedModule
 
-__all__ = ["LayerComparison"]
+__all__ = ["LayerComparison", "first_rows"]
 
 # Most bytes of the compared layers on one batch; of larger ones only the first images are compared.
 _MEMORY = 2 << 30
@@ -65,3 +65,8 @@ class LayerComparison(abc.ABC):
             wanted: From the teacher, see `wanted`.
             seen: What the student's layers made of the same images.
         """
+
+
+def first_rows(value: Tensor, rows: int) -> Tensor:
+    """The first rows; the value itself where that is all: gradients of slices are copies."""
+    return value if len(value) == rows else value[:rows]

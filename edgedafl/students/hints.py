@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.portable import LOGITS, value_shapes
 from edgedafl.graph.waypoints import Waypoint, graph_waypoints
-from edgedafl.students.comparison import LayerComparison
+from edgedafl.students.comparison import LayerComparison, first_rows
 from edgedafl.students.watched import WatchedModule, module_waypoints
 
 __all__ = ["Hints", "Pair", "pairs_of"]
@@ -89,8 +89,7 @@ class Hints(LayerComparison):
         terms = []
         for pair, learned in zip(self.pairs, self.learned.children(), strict=True):
             target = _sized(wanted[pair.teacher.name], pair.size)
-            given = seen[pair.student.name]
-            given = _sized(given if len(given) == rows else given[:rows], pair.size)
+            given = _sized(first_rows(seen[pair.student.name], rows), pair.size)
             assert isinstance(learned, nn.Conv2d) and learned.bias is not None
             # The map is from and to unit scale: its rate is made for the student's weights, not for
             # scales of layers. What is scaled is the map, which is small, and not what it reads.

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.pruning import ChannelMap, are_kept
 from edgedafl.graph.trainable import TrainableGraph
-from edgedafl.students.comparison import LayerComparison
+from edgedafl.students.comparison import LayerComparison, first_rows
 
 __all__ = ["Mirror"]
 
@@ -61,6 +61,6 @@ class Mirror(LayerComparison):
         for name, (axis, places) in self._kept.items():
             target = wanted[name].index_select(axis, places)
             # A value may have more rows than images: positions counted as rows.
-            found = seen[name][: len(target)]
+            found = first_rows(seen[name], len(target))
             terms.append(F.mse_loss(found, target) / target.var().clamp_min(_LEAST_VARIANCE))
         return torch.stack(terms).mean()
