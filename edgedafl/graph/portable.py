@@ -56,9 +56,10 @@ def portable(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx.Mod
     _spell_out_gelu(graph)
     graph = _converted(graph)
     _unshare(graph)
-    free_batch(graph, value_shapes(graph, image.image_shape))
+    shapes = value_shapes(graph, image.image_shape)
+    free_batch(graph, shapes)
     _give_biases(graph)
-    _as_gemm(graph, value_shapes(graph, image.image_shape))
+    _as_gemm(graph, shapes)
     return graph
 
 

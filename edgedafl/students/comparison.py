@@ -8,16 +8,18 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.portable import IMAGE
 from edgedafl.graph.trainable import TrainableGraph
 from edgedafl.students.watched import WatchedModule
 
-__all__ = ["LayerComparison", "first_rows"]
+__all__ = ["LayerComparison", "first_rows", "relative_error"]
 
 # Most bytes of the compared layers on one batch; of larger ones only the first images are compared.
 _MEMORY = 2 << 30
+_LEAST_VARIANCE = 1e-8
 
 
 class LayerComparison(abc.ABC):
@@ -70,3 +72,8 @@ class LayerComparison(abc.ABC):
 def first_rows(value: Tensor, rows: int) -> Tensor:
     """The first rows; the value itself where that is all: gradients of slices are copies."""
     return value if len(value) == rows else value[:rows]
+
+
+def relative_error(found: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error over the variance of the target."""
+    return F.mse_loss(found, target) / target.var().clamp_min(_LEAST_VARIANCE)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.portable import LOGITS, value_shapes
 from edgedafl.graph.waypoints import Waypoint, graph_waypoints
-from edgedafl.students.comparison import LayerComparison, first_rows
+from edgedafl.students.comparison import LayerComparison, first_rows, relative_error
 from edgedafl.students.watched import WatchedModule, module_waypoints
 
 __all__ = ["Hints", "Pair", "pairs_of"]
@@ -95,8 +95,7 @@ class Hints(LayerComparison):
             # scales of layers. What is scaled is the map, which is small, and not what it reads.
             scale = _scale(target)
             found = F.conv2d(given, learned.weight * (scale / _scale(given)), learned.bias * scale)
-            target = target.float()
-            terms.append(F.mse_loss(found.float(), target) / target.var().clamp_min(_LEAST))
+            terms.append(relative_error(found.float(), target.float()))
         return torch.stack(terms).mean()
 
 

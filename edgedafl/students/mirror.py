@@ -13,16 +13,13 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.pruning import ChannelMap, are_kept
 from edgedafl.graph.trainable import TrainableGraph
-from edgedafl.students.comparison import LayerComparison, first_rows
+from edgedafl.students.comparison import LayerComparison, first_rows, relative_error
 
 __all__ = ["Mirror"]
-
-_LEAST_VARIANCE = 1e-8
 
 
 class Mirror(LayerComparison):
@@ -62,5 +59,5 @@ class Mirror(LayerComparison):
             target = wanted[name].index_select(axis, places)
             # A value may have more rows than images: positions counted as rows.
             found = first_rows(seen[name], len(target))
-            terms.append(F.mse_loss(found, target) / target.var().clamp_min(_LEAST_VARIANCE))
+            terms.append(relative_error(found, target))
         return torch.stack(terms).mean()

@@ -13,7 +13,7 @@ from torch import nn
 
 from edgedafl.errors import UsageError
 from edgedafl.module_cost import module_macs
-from edgedafl.students.base import Student, StudentSpec
+from edgedafl.students.base import PRUNED, Student, StudentSpec
 from edgedafl.students.convnet import ConvNet
 from edgedafl.students.lenet import LeNet
 from edgedafl.students.mobilenet import MobileNetV2
@@ -73,11 +73,11 @@ def _parse(name: str) -> tuple[str, float]:
         return name, 1.0
     architecture, _, width = name.partition(":")
     if architecture not in ARCHITECTURES:
-        near = difflib.get_close_matches(architecture, [*ARCHITECTURES, "pruned"], 3, 0.4)
+        near = difflib.get_close_matches(architecture, [*ARCHITECTURES, PRUNED], 3, 0.4)
         nearest = f"Did you mean {' or '.join(near)}? " if near else ""
         raise UsageError(
             f"There is no student {architecture!r}.",
-            f"{nearest}Known: {', '.join(ARCHITECTURES)}, pruned:0.5 (cut out of the teacher), or my.py:build.",
+            f"{nearest}Known: {', '.join(ARCHITECTURES)}, {PRUNED}:0.5 (cut out of the teacher), or my.py:build.",
         )
     try:
         factor = float(width or 1)
