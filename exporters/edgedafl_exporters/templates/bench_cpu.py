@@ -131,6 +131,8 @@ def open_session(variant, threads, profile=None):
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # x86 without VNNI adds up products of eight bits in 16 bits, which overflow, unless it is told not to.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = profile
