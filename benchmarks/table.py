@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import string
 from typing import Any
 
 from benchmarks.common import ROOT
@@ -35,20 +36,29 @@ def rows() -> list[dict[str, Any]]:
                 "worst": min(scores),
                 "seeds": len(scores),
                 "seconds": max(r["seconds"] for r in runs),
-                "machine": f"{data['machine']['cpu']}, {data['machine']['threads']} threads"
-                if data.get("device", "cpu") == "cpu"
-                else data["device"],
+                "machine": _machine(data),
                 "date": data["date"],
             }
         )
     return sorted(found, key=lambda r: (r["suite"], _ORDER.index(r["method"]) if r["method"] in _ORDER else 99))
 
 
+def _machine(data: dict[str, Any]) -> str:
+    """What a result was measured on, in words."""
+    if data.get("device", "cpu") != "cpu":
+        return str(data["device"])
+    machine = data["machine"]
+    # Files without the instructions are older; all of them come from the same machine.
+    return f"{machine['cpu']}, {machine.get('instructions', 'AVX512')}, {machine['threads']} threads"
+
+
 def markdown() -> str:
-    """The table."""
-    head = ["suite", "method", "student", "teacher, %", "student, %", "worst seed", "seeds", "seconds", "date"]
+    """The table; where several machines measured, their letters are explained below it."""
+    head = ["suite", "method", "student", "teacher, %", "student, %", "worst seed", "seeds", "seconds", "date", "on"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for r in rows():
+    found = rows()
+    letters = dict(zip(sorted({r["machine"] for r in found}), string.ascii_uppercase, strict=False))
+    for r in found:
         cells = [
             r["suite"],
             r["method"],
@@ -59,10 +69,11 @@ def markdown() -> str:
             str(r["seeds"]),
             f"{r['seconds']:.0f}",
             r["date"],
+            letters[r["machine"]],
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    machines = sorted({r["machine"] for r in rows()})
-    return "\n".join([*lines, "", f"Machine: {'; '.join(machines)}."])
+    machines = "; ".join(f"{letter}, {machine}" for machine, letter in letters.items())
+    return "\n".join([*lines, "", f"Machines: {machines}."])
 
 
 def main() -> None:
