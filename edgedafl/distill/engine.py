@@ -216,6 +216,9 @@ class Distiller:
         return batch
 
     def _finish(self) -> Distillation:
+        if not self.learner.is_finite:  # since the last look at its health
+            self._note("the student's weights are not finite at the end", "went back to healthy weights")
+            self.learner.go_back()
         self.save()
         if len(self.probes.names) == 1 and self._step:
             self._add_generated_probe(1.0)
@@ -260,6 +263,8 @@ class Distiller:
         ill = self.world.agreed(float(symptom is not None))[0]
         if ill:
             self._recover(symptom or Symptom("collapse", "another process saw its generator collapse"))
+        else:
+            self.learner.keep()
 
     def _recover(self, symptom: Symptom) -> None:
         if len(self._recoveries) >= _MOST_RECOVERIES:
@@ -270,12 +275,20 @@ class Distiller:
                 "The usual cause is a wrong input range: check --input-mean/--input-std or --input-range "
                 "with `edgedafl inspect`; then try another --seed.",
             )
-        self._recoveries.append(f"step {self._step}: {symptom.text}; restarted the generator")
-        _log.warning("Step %d: %s; restarting the generator.", self._step, symptom.text)
+        if symptom.kind == "divergence":
+            self._note(symptom.text, "went back to healthy weights")
+            self.learner.go_back()
+            return
+        self._note(symptom.text, "restarted the generator")
         self.synthesizer.restart()
         self._health.forget()
         if symptom.kind == "nan":
-            self.learner.reset()
+            self.learner.go_back()
+            self.learner.pool.clear()
+
+    def _note(self, symptom: str, remedy: str) -> None:
+        self._recoveries.append(f"step {self._step}: {symptom}; {remedy}")
+        _log.warning("Step %d: %s; %s.", self._step, symptom, remedy)
 
     def save(self) -> None:
         """Write the checkpoint, if there is one; all processes take part, the first one writes."""

@@ -1,4 +1,4 @@
-"""Is a distillation still learning anything? NaN, collapse, lost classes and sameness are seen here."""
+"""Is a distillation still learning anything? NaN, divergence, collapse, lost classes, sameness are seen here."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ _LOST_BELOW = 0.2
 _SAME_BELOW = 0.03
 # How many checks in a row must agree. Generators swing; classes that are hard to make come late.
 _PATIENCE = {"collapse": 3, "sameness": 5, "lost classes": 40}
+# A student's loss is of the size of the teacher's logits, or of some units of its layers' distance.
+_DIVERGED = 1e3
 # Fewer images per class than this say nothing about a class.
 _LEAST_PER_CLASS = 20
 
@@ -34,7 +36,7 @@ class Symptom:
     """What is wrong.
 
     Attributes:
-        kind: `nan`, `collapse`, `sameness` or `lost classes`.
+        kind: `nan`, `divergence`, `collapse`, `sameness` or `lost classes`.
         text: One sentence with the numbers.
     """
 
@@ -44,7 +46,7 @@ class Symptom:
     @property
     def is_grave(self) -> bool:
         """Whether a run that shows it again and again must end."""
-        return self.kind in ("nan", "collapse")
+        return self.kind in ("nan", "divergence", "collapse")
 
 
 class HealthMonitor:
@@ -95,6 +97,8 @@ class HealthMonitor:
         logits = torch.cat([*self._recent]) if self._recent else torch.zeros(0, 1)
         if not math.isfinite(loss) or not bool(torch.isfinite(logits).all()):
             return Symptom("nan", f"the student's loss is {loss}")
+        if loss > _DIVERGED * (1 + float(logits.abs().max() if len(logits) else 0)):
+            return Symptom("divergence", f"the student's loss has grown to {loss:.1e}")
         if not len(logits):
             return None
         scores = states(logits, self._task)

@@ -103,6 +103,7 @@ class Learner:
         self._turns = 0
         self.may_ask = True
         self.shown = 0
+        self._healthy = copy.deepcopy(self._weights())
 
     @property
     def best(self) -> nn.Module:
@@ -243,16 +244,31 @@ class Learner:
             times.append(time.perf_counter() - started)
         return recipe.student_batch / statistics.median(times)
 
-    def reset(self) -> None:
-        """Back to the last average that is finite, or to zeroed non-finite weights, at a lower rate."""
+    @property
+    def is_finite(self) -> bool:
+        """Whether all weights are numbers."""
+        values = [value for part in self._weights().values() for value in part.values() if value.is_floating_point()]
+        return bool(torch.stack([torch.isfinite(value).all() for value in values]).all())
+
+    def keep(self) -> None:
+        """Remember the weights as healthy ones."""
+        if self.is_finite:
+            self._healthy = copy.deepcopy(self._weights())
+
+    def go_back(self) -> None:
+        """Back to the weights that were healthy last, at a lower rate."""
         self._rate_factor *= 0.3
         self._optimizer.state.clear()
-        source = self.best.state_dict()
-        clean = {name: torch.nan_to_num(value) for name, value in source.items()}
-        self.student.load_state_dict(clean)
-        if self.ema:
-            self.ema.module.load_state_dict(clean)
-        self.pool.clear()
+        for name, module in self._modules().items():
+            module.load_state_dict(self._healthy[name])
+
+    def _modules(self) -> dict[str, nn.Module]:
+        """All that is trained, and the average."""
+        found = {"student": self.student, "beside": self._beside}
+        return found | {"average": self.ema.module} if self.ema else found
+
+    def _weights(self) -> dict[str, dict[str, Tensor]]:
+        return {name: module.state_dict() for name, module in self._modules().items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the pool."""
@@ -274,6 +290,7 @@ class Learner:
         self._beside.load_state_dict(state["beside"])
         if self.ema and state["ema"]:
             self.ema.load_state_dict(state["ema"])
+        self.keep()
         self._optimizer.load_state_dict(state["optimizer"])
         self._rate_factor = float(state["rate_factor"])
         self._turns = int(state.get("turns", 0))

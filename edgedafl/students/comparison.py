@@ -20,6 +20,8 @@ __all__ = ["LayerComparison", "first_rows", "relative_error"]
 # Most bytes of the compared layers on one batch; of larger ones only the first images are compared.
 _MEMORY = 2 << 30
 _LEAST_VARIANCE = 1e-8
+# Maps that hardly vary around a large mean would weigh without bound, and steps along them diverge.
+_SHARE_OF_MEAN = 0.25
 
 
 class LayerComparison(abc.ABC):
@@ -75,5 +77,7 @@ def first_rows(value: Tensor, rows: int) -> Tensor:
 
 
 def relative_error(found: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error over the variance of the target."""
-    return F.mse_loss(found, target) / target.var().clamp_min(_LEAST_VARIANCE)
+    """Mean squared error over the variance of the target, or over a quarter of its squared mean if that is more."""
+    variance, mean = torch.var_mean(target)
+    size = torch.maximum(variance, _SHARE_OF_MEAN * mean.square())
+    return F.mse_loss(found, target) / size.clamp_min(_LEAST_VARIANCE)

@@ -44,6 +44,15 @@ class Pair:
         rows = min(self.teacher.size[0], self.student.size[0])
         return rows, min(self.teacher.size[1], self.student.size[1])
 
+    @property
+    def slope(self) -> float:
+        """By what the map from the student's channels is multiplied, at most 1.
+
+        How steep the distance is in the map's weights grows with the channels it reads over those it
+        makes: at the rate that suits equal numbers, a map from many channels to few would diverge.
+        """
+        return float(min(1.0, (self.teacher.channels / self.student.channels) ** 0.5))
+
 
 def pairs_of(teacher: Sequence[Waypoint], student: Sequence[Waypoint]) -> list[Pair]:
     """Pair the waypoints of equal size in their order, and the last of both networks in any case."""
@@ -94,7 +103,8 @@ class Hints(LayerComparison):
             # The map is from and to unit scale: its rate is made for the student's weights, not for
             # scales of layers. What is scaled is the map, which is small, and not what it reads.
             scale = _scale(target)
-            found = F.conv2d(given, learned.weight * (scale / _scale(given)), learned.bias * scale)
+            slope = pair.slope * scale / _scale(given)
+            found = F.conv2d(given, learned.weight * slope, learned.bias * scale)
             terms.append(relative_error(found.float(), target.float()))
         return torch.stack(terms).mean()
 

@@ -128,6 +128,35 @@ def test_nan_is_recovered(tiny_onnx: Path) -> None:
     assert all(torch.isfinite(p).all() for p in outcome.student.parameters())
 
 
+def test_a_student_that_diverges_goes_back_and_keeps_its_images(tiny_onnx: Path) -> None:
+    run = distiller(tiny_onnx, steps=100)
+    images = []
+
+    def blow_up(progress: Progress) -> None:
+        if progress.step > 30 and not images:
+            images.append(len(run.learner.pool))
+            with torch.no_grad():
+                for weight in run.learner.student.parameters():
+                    weight.mul_(1e4)
+
+    run._observe = blow_up
+    outcome = run.run()
+    (recovery,) = outcome.recoveries
+    assert "has grown to" in recovery and "healthy weights" in recovery
+    assert len(outcome.pool) > images[0] > 0
+    assert outcome.agreement.generated > 0.8
+
+
+def test_nan_since_the_last_look_is_not_what_is_kept(tiny_onnx: Path) -> None:
+    run = distiller(tiny_onnx, steps=25)
+    assert run.run().recoveries == ()
+    with torch.no_grad():
+        next(run.best.parameters()).fill_(math.nan)
+    outcome = run._finish()
+    assert "not finite at the end" in outcome.recoveries[0]
+    assert all(torch.isfinite(p).all() for p in outcome.student.parameters())
+
+
 def test_what_cannot_be_recovered_stops_with_advice(tiny_onnx: Path) -> None:
     run = distiller(tiny_onnx, steps=10)
     with pytest.raises(DistillationError) as caught:
@@ -153,6 +182,8 @@ def test_health_is_patient_with_swings() -> None:
     assert see(collapsed) is None
     assert see(collapsed).kind == "collapse"
     assert see(healthy, math.nan).kind == "nan"
+    assert see(healthy, 5e3) is None
+    assert see(healthy, 5e4).kind == "divergence"
 
 
 def test_sameness_and_lost_classes_are_seen_late_and_are_not_grave() -> None:
