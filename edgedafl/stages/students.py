@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 _BYTES_PER_WEIGHT = {"int8": 1.0, "fp16": 2.0, "fp32": 4.0}
 _IMAGES = (100, 1000)
+_UNSEEN = (20, 200)
 _TRIAL = (20, 300)
 _TRIED = 0.5
 # Of a limit on queries the look takes at most this share; what it asks is not learned from.
@@ -137,6 +138,7 @@ def _chosen(config: CompressConfig, teacher: Teacher, target: Target, precision:
         teacher_parameters=spec.parameters,
         budget=Budget(config.max_size, config.max_latency),
         bytes_per_weight=_BYTES_PER_WEIGHT[precision],
+        unexplained=build.pruner.unexplained if build.pruner is not None else None,
         latency_of=latency_of if config.max_latency is not None else None,
     )
     return build(candidate.spec.name)
@@ -167,7 +169,8 @@ def _pruner(teacher: Teacher) -> Pruner:
     companions = Companions(teacher.spec, 1, trial, "cpu")
     companions.tune(teacher)
     images = companions.draw(_within(_IMAGES, _EFFORT / macs))
-    pruner = Pruner.of(graph, images, teacher.spec.num_classes, batch=_within(_BATCH, _AT_ONCE / macs))
+    unseen = companions.draw(_within(_UNSEEN, _EFFORT / macs / 10))
+    pruner = Pruner.of(graph, images, unseen, teacher.spec.num_classes, batch=_within(_BATCH, _AT_ONCE / macs))
     logits = pruner.student(_TRIED).module(images[:2])
     if logits.shape != (2, teacher.spec.num_classes):
         raise ValueError(f"cut in half it answers shape {tuple(logits.shape)} for two images")

@@ -18,6 +18,11 @@ _WIDTHS = (0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
 _PRUNED_WIDTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 # Share of a tiny teacher's weights that are kept at most.
 _MOST_OF_TINY = 0.6
+# Where a quarter of the weights leaves more than this of the teacher's answers unexplained before
+# training, up to that share is kept: what is lost then does not come back from generated images.
+_UNEXPLAINED = 0.5
+_MOST_OF_HARD = 0.45
+_TOLERANCE = 1.1
 _TINY_TEACHER_MACS = 5_000_000
 _SMALL_TEACHER_MACS = 30_000_000
 _LENET_SIDE = 40
@@ -52,6 +57,7 @@ def fit_student(
     teacher_parameters: int,
     budget: Budget,
     bytes_per_weight: float,
+    unexplained: Callable[[Student], float] | None = None,
     latency_of: Callable[[Student], float] | None = None,
 ) -> Candidate:
     """The largest student within the budget and within a quarter of the teacher.
@@ -59,7 +65,8 @@ def fit_student(
     More capacity imitates better, so the largest candidate wins. Without a size limit the student
     stays near a quarter of the teacher's weights, which keeps its int8 artifact below an eighth
     of a float teacher; a size limit of the user's own replaces that rule. Of tiny teachers more is
-    kept: where weights take less room than a file's own structure, cutting them saves nothing.
+    kept: where weights take less room than a file's own structure, cutting them saves nothing. So it
+    is of teachers of which a quarter says too little; then the smallest student that says enough.
 
     Args:
         names: Students to consider, see `usual_students`.
@@ -67,6 +74,8 @@ def fit_student(
         teacher_parameters: Weights of the teacher; 0 where nobody knows (a server).
         budget: The user's limits.
         bytes_per_weight: 1 for int8, 2 for fp16, 4 for fp32 artifacts.
+        unexplained: Share of the teacher's answers that a student does not explain before it is
+            trained; for students that begin as their teacher.
         latency_of: Cost in seconds; needed for a latency limit.
 
     Raises:
@@ -79,10 +88,22 @@ def fit_student(
     cap = teacher_parameters or _usual_size(candidates[0].spec.input_shape)[0]
     if budget.size is None:
         cap = max(cap // 4, int(min(_FILE_OVERHEAD / bytes_per_weight, _MOST_OF_TINY * cap)))
-    modest = [c for c in within if c.spec.parameters <= 1.1 * cap]
+    modest = [c for c in within if c.spec.parameters <= _TOLERANCE * cap]
     if not modest:
         return min(within, key=lambda c: c.spec.parameters)
-    return max(modest, key=lambda c: (c.spec.parameters, -c.spec.macs))
+    chosen = max(modest, key=lambda c: (c.spec.parameters, -c.spec.macs))
+    if budget.size is not None or unexplained is None:
+        return chosen
+    most = _TOLERANCE * _MOST_OF_HARD * teacher_parameters
+    larger = [c for c in within if chosen.spec.parameters < c.spec.parameters <= most]
+    return _telling([chosen, *sorted(larger, key=lambda c: c.spec.parameters)], build, unexplained)
+
+
+def _telling(
+    candidates: Sequence[Candidate], build: Callable[[str], Student], unexplained: Callable[[Student], float]
+) -> Candidate:
+    """The first that explains enough of its teacher, or the last."""
+    return next((c for c in candidates[:-1] if unexplained(build(c.spec.name)) <= _UNEXPLAINED), candidates[-1])
 
 
 def usual_students(macs: int, input_shape: tuple[int, int, int], *, pruned: bool) -> tuple[str, ...]:

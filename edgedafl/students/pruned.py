@@ -12,15 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import torch
 from torch import Tensor
 
 from edgedafl.errors import UnsupportedModelError, UsageError
 from edgedafl.graph.executor import OnnxModule
-from edgedafl.graph.portable import value_shapes
+from edgedafl.graph.portable import IMAGE, LOGITS, value_shapes
 from edgedafl.graph.pruning import ChannelMap, Moments, absorb, cut, observe, rank, trace_channels
 from edgedafl.graph.trainable import TrainableGraph
 from edgedafl.module_cost import module_macs
 from edgedafl.students.base import PRUNED, Student, StudentSpec
+from edgedafl.students.comparison import relative_error
 from edgedafl.students.mirror import Mirror
 
 __all__ = ["Pruner", "pruned_width"]
@@ -58,7 +60,7 @@ class Pruner:
         channels: Its channels.
         moments: What each of its layers reads on images.
         ranks: Channels of each group, those first that are best kept.
-        input_shape: (C, H, W).
+        unseen: Other images, by which students are judged before they are trained.
         num_classes: K.
     """
 
@@ -68,16 +70,19 @@ class Pruner:
     channels: ChannelMap
     moments: tuple[Moments, ...]
     ranks: tuple[np.ndarray, ...]
-    input_shape: tuple[int, int, int]
+    unseen: Tensor
     num_classes: int
 
     @classmethod
-    def of(cls, graph: onnx.ModelProto, images: Tensor, num_classes: int, *, batch: int = 100) -> Pruner:
+    def of(
+        cls, graph: onnx.ModelProto, images: Tensor, unseen: Tensor, num_classes: int, *, batch: int = 100
+    ) -> Pruner:
         """Look at a teacher's network.
 
         Args:
             graph: The network, see `graph.portable`.
             images: (N,C,H,W) in model space; only how channels go together is learned from them.
+            unseen: Some more.
             num_classes: K.
             batch: Images at a time: all that the layers read is held in memory.
 
@@ -93,7 +98,7 @@ class Pruner:
             )
         module = OnnxModule(graph, keep=channels.values_read)
         moments = tuple(observe(module, channels, images.split(batch)))
-        return cls(graph, module, shapes, channels, moments, rank(graph, channels, moments), (c, h, w), num_classes)
+        return cls(graph, module, shapes, channels, moments, rank(graph, channels, moments), unseen, num_classes)
 
     def student(self, width: float) -> Student:
         """The teacher with a share of its channels.
@@ -106,11 +111,17 @@ class Pruner:
         smaller = cut(absorb(self.graph, self.channels, self.moments, removed), self.channels, removed)
         module = TrainableGraph(smaller, watch=self.channels.values_read)
         parameters = sum(p.numel() for p in module.parameters())
-        macs = module_macs(module, self.input_shape)
-        name = f"{PRUNED}:{width:g}"
-        spec = StudentSpec(name, PRUNED, width, self.input_shape, self.num_classes, parameters, macs)
+        _, c, h, w = self.unseen.shape
+        macs = module_macs(module, (c, h, w))
+        spec = StudentSpec(f"{PRUNED}:{width:g}", PRUNED, width, (c, h, w), self.num_classes, parameters, macs)
         sizes = {key: math.prod(shape) for key, shape in self.shapes.items()}
         return Student(module.train(), spec, Mirror(module, self.module, self.channels, removed, sizes))
+
+    @torch.no_grad()
+    def unexplained(self, student: Student) -> float:
+        """Error of an untrained student's logits on unseen images, as a share of the teacher's variance."""
+        wanted = self.module.run({IMAGE: self.unseen})[LOGITS]
+        return float(relative_error(student.module.eval()(self.unseen), wanted))
 
 
 def _rounded(count: int, width: float) -> int:

@@ -98,6 +98,14 @@ def test_the_automatic_choice_is_a_quarter_of_the_teacher_cut_out_of_it() -> Non
     assert student.spec.parameters < 1.1 * 61_706 / 4
 
 
+def test_what_a_student_does_not_explain_grows_with_what_was_cut() -> None:
+    pruner = pruner_of(example())
+    left = [pruner.unexplained(pruner.student(width)) for width in (1.0, 0.75, 0.5, 0.25)]
+    assert left[0] < 1e-6
+    assert left == sorted(left)
+    assert 0.1 < left[2] < 0.5
+
+
 def test_of_a_tiny_teacher_more_is_kept(tiny_onnx: Path) -> None:
     teacher = load_teacher(str(tiny_onnx), PIXELS)
     student = choose_student(CompressConfig(), teacher, find_target("rpi5"), "int8")
