@@ -34,6 +34,9 @@ __all__ = ["METHODS", "Method", "as_asked", "choose_method", "make_synthesizer",
 
 # Multiply-accumulates per image: a CIFAR ResNet-20 has 41 million.
 _LARGE = 30_000_000
+# Beyond this a batch of the meta-learned generator takes longer than a student that begins as its
+# teacher need wait.
+_COSTLY = 150_000_000
 
 
 @dataclass(frozen=True)
@@ -42,47 +45,53 @@ class Method:
 
     Attributes:
         build: Called with a teacher, `settings` and `device`.
-        settings: The settings that suit a teacher.
+        settings: The settings that suit a teacher and a student that begins as it, or does not.
         gradient: Whether the teacher must give gradients.
         batch_norm: Whether it must have BatchNorm statistics.
         text: One line for users.
     """
 
     build: Callable[..., Synthesizer]
-    settings: Callable[[TeacherSpec], Any]
+    settings: Callable[[TeacherSpec, bool], Any]
     text: str
     gradient: bool = True
     batch_norm: bool = False
 
 
+def _adversarial(spec: TeacherSpec, inherited: bool) -> AdversarialSettings:
+    return AdversarialSettings.of(spec)
+
+
 METHODS: dict[str, Method] = {
     "adversarial": Method(
         AdversarialSynthesizer,
-        AdversarialSettings.of,
+        _adversarial,
         "procedural images and a generator against teacher and student",
     ),
     "fast": Method(
         FastSynthesizer,
-        lambda spec: FastSettings(),
+        lambda spec, inherited: FastSettings.of(inherited=inherited),
         "meta-learned generator on BatchNorm statistics (Fast-DFKD)",
         batch_norm=True,
     ),
     "inversion": Method(
-        InversionSynthesizer, lambda spec: InversionSettings(), "trained pixels (DeepInversion)", batch_norm=True
+        InversionSynthesizer, lambda *_: InversionSettings(), "trained pixels (DeepInversion)", batch_norm=True
     ),
-    "dafl": Method(DaflSynthesizer, DaflSettings.of, "DAFL as published"),
-    "dfad": Method(DisagreementSynthesizer, dfad, "data-free adversarial distillation as published"),
-    "zskt": Method(DisagreementSynthesizer, zskt, "zero-shot knowledge transfer, without attention"),
-    "dfq": Method(DisagreementSynthesizer, dfq, "DFQ's generator as published"),
+    "dafl": Method(DaflSynthesizer, lambda spec, _: DaflSettings.of(spec), "DAFL as published"),
+    "dfad": Method(
+        DisagreementSynthesizer, lambda spec, _: dfad(spec), "data-free adversarial distillation as published"
+    ),
+    "zskt": Method(
+        DisagreementSynthesizer, lambda spec, _: zskt(spec), "zero-shot knowledge transfer, without attention"
+    ),
+    "dfq": Method(DisagreementSynthesizer, lambda spec, _: dfq(spec), "DFQ's generator as published"),
     "blackbox": Method(
         BlackBoxSynthesizer,
-        lambda spec: BlackBoxSettings(),
+        lambda *_: BlackBoxSettings(),
         "scores or labels only, no query for gradients",
         gradient=False,
     ),
-    "zeroth-order": Method(
-        AdversarialSynthesizer, AdversarialSettings.of, "gradients estimated from scores", gradient=False
-    ),
+    "zeroth-order": Method(AdversarialSynthesizer, _adversarial, "gradients estimated from scores", gradient=False),
 }
 
 
@@ -91,8 +100,9 @@ def choose_method(spec: TeacherSpec, *, gradient: bool, inherited: bool = False)
 
     Large teachers see photographs, which no procedural image resembles: there a generator led by
     BatchNorm statistics comes closest. For small ones the default learns more in the same time, with
-    those statistics as one more term. So does a student that begins as its teacher: it mends what the
-    cut broke on whatever excites its layers, and need not wait for images that look like the data.
+    those statistics as one more term. So does a student that begins as a teacher for which that
+    generator is slow: it mends what the cut broke on whatever excites its layers, and need not wait
+    for images that look like the data.
 
     Args:
         spec: Of the teacher.
@@ -101,7 +111,8 @@ def choose_method(spec: TeacherSpec, *, gradient: bool, inherited: bool = False)
     """
     if not gradient:
         return "blackbox"
-    return "fast" if spec.batch_norms and spec.macs >= _LARGE and not inherited else "adversarial"
+    costly = inherited and spec.macs > _COSTLY
+    return "fast" if spec.batch_norms and spec.macs >= _LARGE and not costly else "adversarial"
 
 
 def settings_of(method: str, teacher: Teacher, *, inherited: bool = False) -> tuple[str, Any]:
@@ -129,7 +140,7 @@ def settings_of(method: str, teacher: Teacher, *, inherited: bool = False) -> tu
             f"--method {name} needs the statistics of BatchNorm layers; {teacher.spec.source} has none left.",
             "Export the teacher without folding its BatchNorms, or use --method auto.",
         )
-    return name, entry.settings(teacher.spec)
+    return name, entry.settings(teacher.spec, inherited)
 
 
 def make_synthesizer(

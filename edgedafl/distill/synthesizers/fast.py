@@ -91,6 +91,15 @@ class FastSettings:
         augment=True,
     )
 
+    @classmethod
+    def of(cls, *, inherited: bool) -> FastSettings:
+        """The defaults for a student that begins as its teacher, or for one from scratch.
+
+        The former learns at once, while the generator has little to show: as many procedural images
+        as generated ones.
+        """
+        return cls(priors=cls.batch) if inherited else cls()
+
 
 class FastSynthesizer(GeneratorSynthesizer):
     """One batch per step."""
