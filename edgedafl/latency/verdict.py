@@ -38,6 +38,8 @@ def doubts_of(raw: dict[str, Any], summaries: dict[str, LatencySummary]) -> tupl
     for name, check in raw.get("checks", {}).items():
         if not check["passed"]:
             found.append(f"{name} answers differ from the build machine's ({check['relative_error']:.2g})")
+    if "int8" in summaries and facts.get("dot_products") is False:
+        found.append("int8 gains more on processors with dot-product instructions, which this one has not")
     if raw.get("quick"):
         found.append("quick run: fewer samples than the protocol asks for")
     if raw.get("kind") == "emulated":

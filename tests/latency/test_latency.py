@@ -71,6 +71,7 @@ def test_speed_up_is_a_ratio_of_medians(tmp_path: Path) -> None:
     [
         ({"environment": {"other_load": 0.5}}, "contended"),
         ({"environment": {"steal_share": 0.05}}, "stolen"),
+        ({"environment": {"dot_products": False}}, "dot-product"),
         ({"samples_ns": {"fp32": samples(900, drift=0.5)}}, "drifted"),
         ({"quick": True}, "quick run"),
         ({"checks": {"int8": {"passed": False, "relative_error": 0.7}}}, "differ"),

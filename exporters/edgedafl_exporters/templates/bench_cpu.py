@@ -35,6 +35,7 @@ ROOT = os.environ.get("SYSROOT", "")  # before every path that tells of the mach
 LAYER_ROUNDS = 50
 LEAST_ROUNDS = 5  # of a network that is measured alone, however slow it is
 PASSES = 3
+DOT_PRODUCTS = {"asimddp", "avx512_vnni", "avx_vnni"}  # instructions that make eight bits worth it
 
 
 def read_text(path):
@@ -100,11 +101,13 @@ def device_facts():
 
 def environment(facts):
     affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    features = set(facts.get("cpu_features", "").split())
     return {
         "machine": platform.machine(),
         "system": platform.platform(),
         "cpu": facts.get("cpu") or facts.get("cpu_parts") or platform.processor(),
         "cores": os.cpu_count(),
+        "dot_products": bool(features & DOT_PRODUCTS) if features else None,
         "affinity": affinity,
         "governor": read_text(ROOT + "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown",
         "board": facts.get("board", ""),
