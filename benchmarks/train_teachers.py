@@ -9,7 +9,6 @@ Weights go to `benchmarks/trained/`; a finished teacher is not trained again.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import nets
-from benchmarks.common import ROOT, print_rows, write_result
+from benchmarks.common import print_rows, write_result
 from benchmarks.data import DATASETS
 from benchmarks.suites import TRAINED
 from benchmarks.zoo import export
@@ -163,14 +162,6 @@ def _accuracy(net: nn.Module, preprocess: Preprocess, images: Tensor, labels: Te
     return right / labels.numel()
 
 
-def _others(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    """What is known of teachers that were trained at other times."""
-    path = ROOT / "results" / "teachers-trained.json"
-    known = json.loads(path.read_text())["rows"] if path.exists() else []
-    names = {row["teacher"] for row in rows}
-    return [row for row in known if row["teacher"] not in names]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("teachers", nargs="+", choices=list(RECIPES))
@@ -185,8 +176,8 @@ def main() -> None:
     for name in args.teachers:
         if args.force or not (TRAINED / f"{name}.safetensors").exists():
             rows.append(train(name, args.data, device=args.device, epochs=args.epochs))
+            write_result(f"teacher-{name}", {"device": args.device, **rows[-1]})
     if rows:
-        write_result("teachers-trained", {"device": args.device, "rows": [*_others(rows), *rows]})
         print_rows(
             ["teacher", "test accuracy, %", "epochs", "seconds"],
             [[str(r["teacher"]), f"{r['accuracy']:.2f}", str(r["epochs"]), f"{r['seconds']:.0f}"] for r in rows],

@@ -14,7 +14,7 @@ from torch import nn
 from edgedafl.distill.budget import Budget, Clock
 from edgedafl.distill.checkpoint import load_checkpoint, merged_pools, pool_part, save_checkpoint
 from edgedafl.distill.compute import Compute
-from edgedafl.distill.health import HealthMonitor, Symptom
+from edgedafl.distill.health import KINDS, HealthMonitor, Symptom
 from edgedafl.distill.learner import Learner
 from edgedafl.distill.pool import Pool
 from edgedafl.distill.priors import noise_fields
@@ -260,11 +260,14 @@ class Distiller:
     def check_health(self, loss: float) -> None:
         """Recover from NaN and collapse, or give up with advice."""
         symptom = self._health.check(loss)
-        ill = self.world.agreed(float(symptom is not None))[0]
-        if ill:
-            self._recover(symptom or Symptom("collapse", "another process saw its generator collapse"))
-        else:
+        place = int(self.world.agreed(float(KINDS.index(symptom.kind) if symptom else -1))[0])
+        if place < 0:
             self.learner.keep()
+            return
+        # All processes have to do the same: some of it waits for the others.
+        if symptom is None or symptom.kind != KINDS[place]:
+            symptom = Symptom(KINDS[place], "the first process saw it")
+        self._recover(symptom)
 
     def _recover(self, symptom: Symptom) -> None:
         if len(self._recoveries) >= _MOST_RECOVERIES:

@@ -13,7 +13,10 @@ from torch import Tensor
 from edgedafl.distill.losses import entropy_share
 from edgedafl.tasks import SINGLE_LABEL, states
 
-__all__ = ["HealthMonitor", "Symptom"]
+__all__ = ["KINDS", "HealthMonitor", "Symptom"]
+
+KINDS = ("nan", "divergence", "collapse", "sameness", "lost classes")
+"""Of symptoms."""
 
 # Health is judged over this many newest images.
 _WINDOW = 2000
@@ -36,7 +39,7 @@ class Symptom:
     """What is wrong.
 
     Attributes:
-        kind: `nan`, `divergence`, `collapse`, `sameness` or `lost classes`.
+        kind: One of KINDS.
         text: One sentence with the numbers.
     """
 

@@ -103,7 +103,8 @@ class Learner:
         self._turns = 0
         self.may_ask = True
         self.shown = 0
-        self._healthy = copy.deepcopy(self._weights())
+        self._all = nn.ModuleList([self.student, self._beside, self.best])
+        self._healthy = copy.deepcopy(self._all.state_dict())
 
     @property
     def best(self) -> nn.Module:
@@ -247,28 +248,20 @@ class Learner:
     @property
     def is_finite(self) -> bool:
         """Whether all weights are numbers."""
-        values = [value for part in self._weights().values() for value in part.values() if value.is_floating_point()]
+        values = [value for value in self._all.state_dict().values() if value.is_floating_point()]
         return bool(torch.stack([torch.isfinite(value).all() for value in values]).all())
 
     def keep(self) -> None:
         """Remember the weights as healthy ones."""
         if self.is_finite:
-            self._healthy = copy.deepcopy(self._weights())
+            self._all = nn.ModuleList([self.student, self._beside, self.best])
+        self._healthy = copy.deepcopy(self._all.state_dict())
 
     def go_back(self) -> None:
         """Back to the weights that were healthy last, at a lower rate."""
         self._rate_factor *= 0.3
         self._optimizer.state.clear()
-        for name, module in self._modules().items():
-            module.load_state_dict(self._healthy[name])
-
-    def _modules(self) -> dict[str, nn.Module]:
-        """All that is trained, and the average."""
-        found = {"student": self.student, "beside": self._beside}
-        return found | {"average": self.ema.module} if self.ema else found
-
-    def _weights(self) -> dict[str, dict[str, Tensor]]:
-        return {name: module.state_dict() for name, module in self._modules().items()}
+        self._all.load_state_dict(self._healthy)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the pool."""
@@ -290,13 +283,13 @@ class Learner:
         self._beside.load_state_dict(state["beside"])
         if self.ema and state["ema"]:
             self.ema.load_state_dict(state["ema"])
-        self.keep()
         self._optimizer.load_state_dict(state["optimizer"])
         self._rate_factor = float(state["rate_factor"])
         self._turns = int(state.get("turns", 0))
         self._begun = bool(state["begun"])
         self._varied = bool(state.get("varied", self._begun))
         self._synthesizer.augmentation = Augmentation(**state["augmentation"])
+        self.keep()
 
 
 def capacity_of(recipe: Recipe, input_shape: tuple[int, int, int], num_classes: int, memory: int) -> int:

@@ -45,53 +45,50 @@ class Method:
 
     Attributes:
         build: Called with a teacher, `settings` and `device`.
-        settings: The settings that suit a teacher and a student that begins as it, or does not.
+        settings: The settings that suit a teacher.
+        text: One line for users.
         gradient: Whether the teacher must give gradients.
         batch_norm: Whether it must have BatchNorm statistics.
-        text: One line for users.
+        inherited: The same settings for a student that begins as its teacher.
     """
 
     build: Callable[..., Synthesizer]
-    settings: Callable[[TeacherSpec, bool], Any]
+    settings: Callable[[TeacherSpec], Any]
     text: str
     gradient: bool = True
     batch_norm: bool = False
-
-
-def _adversarial(spec: TeacherSpec, inherited: bool) -> AdversarialSettings:
-    return AdversarialSettings.of(spec)
+    inherited: Callable[[Any], Any] = lambda settings: settings
 
 
 METHODS: dict[str, Method] = {
     "adversarial": Method(
         AdversarialSynthesizer,
-        _adversarial,
+        AdversarialSettings.of,
         "procedural images and a generator against teacher and student",
     ),
     "fast": Method(
         FastSynthesizer,
-        lambda spec, inherited: FastSettings.of(inherited=inherited),
+        lambda spec: FastSettings(),
         "meta-learned generator on BatchNorm statistics (Fast-DFKD)",
         batch_norm=True,
+        inherited=FastSettings.inherited,
     ),
     "inversion": Method(
-        InversionSynthesizer, lambda *_: InversionSettings(), "trained pixels (DeepInversion)", batch_norm=True
+        InversionSynthesizer, lambda spec: InversionSettings(), "trained pixels (DeepInversion)", batch_norm=True
     ),
-    "dafl": Method(DaflSynthesizer, lambda spec, _: DaflSettings.of(spec), "DAFL as published"),
-    "dfad": Method(
-        DisagreementSynthesizer, lambda spec, _: dfad(spec), "data-free adversarial distillation as published"
-    ),
-    "zskt": Method(
-        DisagreementSynthesizer, lambda spec, _: zskt(spec), "zero-shot knowledge transfer, without attention"
-    ),
-    "dfq": Method(DisagreementSynthesizer, lambda spec, _: dfq(spec), "DFQ's generator as published"),
+    "dafl": Method(DaflSynthesizer, DaflSettings.of, "DAFL as published"),
+    "dfad": Method(DisagreementSynthesizer, dfad, "data-free adversarial distillation as published"),
+    "zskt": Method(DisagreementSynthesizer, zskt, "zero-shot knowledge transfer, without attention"),
+    "dfq": Method(DisagreementSynthesizer, dfq, "DFQ's generator as published"),
     "blackbox": Method(
         BlackBoxSynthesizer,
-        lambda *_: BlackBoxSettings(),
+        lambda spec: BlackBoxSettings(),
         "scores or labels only, no query for gradients",
         gradient=False,
     ),
-    "zeroth-order": Method(AdversarialSynthesizer, _adversarial, "gradients estimated from scores", gradient=False),
+    "zeroth-order": Method(
+        AdversarialSynthesizer, AdversarialSettings.of, "gradients estimated from scores", gradient=False
+    ),
 }
 
 
@@ -140,7 +137,8 @@ def settings_of(method: str, teacher: Teacher, *, inherited: bool = False) -> tu
             f"--method {name} needs the statistics of BatchNorm layers; {teacher.spec.source} has none left.",
             "Export the teacher without folding its BatchNorms, or use --method auto.",
         )
-    return name, entry.settings(teacher.spec, inherited)
+    settings = entry.settings(teacher.spec)
+    return name, entry.inherited(settings) if inherited else settings
 
 
 def make_synthesizer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import time
@@ -19,12 +20,13 @@ from edgedafl.distill import (
     make_synthesizer,
 )
 from edgedafl.distill.checkpoint import load_checkpoint, save_checkpoint
-from edgedafl.distill.health import HealthMonitor
+from edgedafl.distill.health import KINDS, HealthMonitor
 from edgedafl.distill.methods import choose_method
 from edgedafl.distill.pool import Pool
 from edgedafl.distill.priors import FAMILIES
 from edgedafl.distill.probes import ProbeSets
 from edgedafl.distill.samples import class_sheet
+from edgedafl.distill.world import World
 from edgedafl.errors import DistillationError, InterruptedRunError, UsageError
 from edgedafl.preprocess import Preprocess
 from edgedafl.students import build_student
@@ -145,6 +147,22 @@ def test_a_student_that_diverges_goes_back_and_keeps_its_images(tiny_onnx: Path)
     assert "has grown to" in recovery and "healthy weights" in recovery
     assert len(outcome.pool) > images[0] > 0
     assert outcome.agreement.generated > 0.8
+
+
+def test_all_processes_do_what_the_first_one_needs(tiny_onnx: Path) -> None:
+    class SecondOfTwo(World):
+        def agreed(self, *values: float) -> tuple[float, ...]:
+            return (float(KINDS.index("divergence")),)
+
+    run = distiller(tiny_onnx, steps=10)
+    before = copy.deepcopy(run.learner.student.state_dict())
+    generator = run.synthesizer.generator
+    with torch.no_grad():
+        next(run.learner.student.parameters()).add_(1)
+    run.world = SecondOfTwo()
+    run.check_health(0.1)
+    assert run.synthesizer.generator is generator  # to begin anew would wait for the first process
+    assert all(torch.equal(value, before[name]) for name, value in run.learner.student.state_dict().items())
 
 
 def test_nan_since_the_last_look_is_not_what_is_kept(tiny_onnx: Path) -> None:

@@ -112,7 +112,7 @@ def test_published_recipes(bn_teacher: Teacher) -> None:
     assert (dfad(spec).distance, dfad(spec).recipe.loss, dfad(spec).recipe.student_steps) == ("l1", "l1", 5)
     assert (dfad(spec).batch, dfad(spec).latent, dfad(spec).recipe.optimizer) == (512, 100, "sgd")
     assert (zskt(spec).fresh, zskt(spec).recipe.student_steps, zskt(spec).clip) == (False, 10, 5.0)
-    assert METHODS["dfq"].settings(spec, False).balance == pytest.approx(46.05, abs=0.01)
+    assert METHODS["dfq"].settings(spec).balance == pytest.approx(46.05, abs=0.01)
     assert FastSettings().batch_norm == 10 and FastSettings().momentum == 0.9
 
 

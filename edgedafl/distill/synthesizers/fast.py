@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -91,14 +91,13 @@ class FastSettings:
         augment=True,
     )
 
-    @classmethod
-    def of(cls, *, inherited: bool) -> FastSettings:
-        """The defaults for a student that begins as its teacher, or for one from scratch.
+    def inherited(self) -> FastSettings:
+        """The same for a student that begins as its teacher.
 
-        The former learns at once, while the generator has little to show: as many procedural images
-        as generated ones.
+        It learns at once, while the generator has little to show: as many procedural images as
+        generated ones.
         """
-        return cls(priors=cls.batch) if inherited else cls()
+        return replace(self, priors=self.batch)
 
 
 class FastSynthesizer(GeneratorSynthesizer):
