@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgedafl.distill import AdversarialSettings, Batch, Synthesizer
+from edgedafl.distill import Batch, Recipe, Synthesizer
 from edgedafl.evaluate import LabelledData
 from edgedafl.teachers import Teacher
 
 __all__ = ["NoiseSynthesizer", "RealSynthesizer"]
 
 _ROWS = 256
+_STUDENT_STEPS = 12
 
 
 class _Stateless(Synthesizer):
-    """Images from elsewhere: nothing is learned."""
+    """Images from elsewhere: nothing is learned.
 
-    def __init__(self, teacher: Teacher, device: torch.device | str = "cpu") -> None:
+    Args:
+        teacher: The teacher.
+        recipe: How the student learns beside the data-free method that this is compared with. It
+            learns at once, and sees fresh images at least every few steps: they cost nothing here.
+        device: Where to train.
+    """
+
+    def __init__(self, teacher: Teacher, recipe: Recipe, device: torch.device | str = "cpu") -> None:
         self._spec, self._device = teacher.spec, device
-        self.recipe = AdversarialSettings().recipe
+        self.recipe = replace(recipe, student_steps=min(recipe.student_steps, _STUDENT_STEPS), begin_at=0.0)
 
     def step(self, teacher: Teacher, student: nn.Module, fraction: float) -> Batch:
         images = self.sample(_ROWS)
@@ -49,8 +58,10 @@ class NoiseSynthesizer(_Stateless):
 class RealSynthesizer(_Stateless):
     """The teacher's own training images: the most that distillation can give."""
 
-    def __init__(self, teacher: Teacher, data: LabelledData, device: torch.device | str = "cpu") -> None:
-        super().__init__(teacher, device)
+    def __init__(
+        self, teacher: Teacher, recipe: Recipe, data: LabelledData, device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(teacher, recipe, device)
         self._pixels = torch.from_numpy(data.images).to(device)
 
     def sample(self, count: int) -> Tensor:

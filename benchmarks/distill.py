@@ -23,11 +23,12 @@ import torch
 from benchmarks.baselines import NoiseSynthesizer, RealSynthesizer
 from benchmarks.common import print_rows, student_for, write_result
 from benchmarks.suites import SUITES, Suite
-from edgedafl.distill import METHODS, Budget, Distiller, Progress, Synthesizer, World, make_synthesizer, settings_of
+from edgedafl.distill import METHODS, Budget, Distiller, Progress, Synthesizer, World, settings_of
 from edgedafl.evaluate import LabelledData, accuracy
 from edgedafl.teachers import Teacher
 
-CHOICES = ("auto", *METHODS, "noise", "real")
+BASELINES = ("noise", "real")
+CHOICES = ("auto", *METHODS, *BASELINES)
 
 
 def percent(module: torch.nn.Module, teacher: Teacher, test: LabelledData, device: str = "cpu") -> float:
@@ -48,15 +49,13 @@ def percent(module: torch.nn.Module, teacher: Teacher, test: LabelledData, devic
 def synthesizer_of(
     method: str, suite: Suite, teacher: Teacher, args: argparse.Namespace, *, inherited: bool
 ) -> tuple[str, Synthesizer]:
+    name, default = settings_of("auto" if method in BASELINES else method, teacher, inherited=inherited)
+    settings = changed(default, args.set)
     if method == "noise":
-        return method, NoiseSynthesizer(teacher, args.device)
+        return method, NoiseSynthesizer(teacher, settings.recipe, args.device)
     if method == "real":
         data = suite.data(args.data, "train", teacher.spec.input_shape)
-        return method, RealSynthesizer(teacher, data, args.device)
-    if not args.set:
-        return make_synthesizer(method, teacher, args.device, inherited=inherited)
-    name, default = settings_of(method, teacher, inherited=inherited)
-    settings = changed(default, args.set)
+        return method, RealSynthesizer(teacher, settings.recipe, data, args.device)
     return name, METHODS[name].build(teacher, settings=settings, device=args.device)
 
 

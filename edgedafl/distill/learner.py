@@ -254,8 +254,7 @@ class Learner:
     def keep(self) -> None:
         """Remember the weights as healthy ones."""
         if self.is_finite:
-            self._all = nn.ModuleList([self.student, self._beside, self.best])
-        self._healthy = copy.deepcopy(self._all.state_dict())
+            self._healthy = copy.deepcopy(self._all.state_dict())
 
     def go_back(self) -> None:
         """Back to the weights that were healthy last, at a lower rate."""

@@ -165,6 +165,17 @@ def test_all_processes_do_what_the_first_one_needs(tiny_onnx: Path) -> None:
     assert all(torch.equal(value, before[name]) for name, value in run.learner.student.state_dict().items())
 
 
+def test_weights_that_are_no_numbers_are_never_remembered_as_healthy(tiny_onnx: Path) -> None:
+    learner = distiller(tiny_onnx, steps=1).learner
+    before = copy.deepcopy(learner.student.state_dict())
+    with torch.no_grad():
+        next(learner.student.parameters()).fill_(math.nan)
+    learner.keep()
+    learner.go_back()
+    assert learner.is_finite
+    assert all(torch.equal(value, before[name]) for name, value in learner.student.state_dict().items())
+
+
 def test_nan_since_the_last_look_is_not_what_is_kept(tiny_onnx: Path) -> None:
     run = distiller(tiny_onnx, steps=25)
     assert run.run().recoveries == ()
