@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgedafl.search import Space, Trial, pareto_front
+from edgedafl.search.study import Study
 from tests.conftest import assert_clean_failure, edgedafl
 
 FLAGS = ("--input-range", "0,1", "--steps", "6", "--threads", "1")
@@ -29,6 +32,51 @@ def test_a_space_is_every_combination() -> None:
     points = Space(("x", "y"), ("jetson",), (0, 1)).points()
     assert len(points) == 4
     assert points[0] == {"student": "x", "target": "jetson", "seed": 0}
+
+
+def take_one_and_wait(folder: Path, space: Space, taken: multiprocessing.Queue) -> None:
+    study = Study(folder)
+    with study.worker() as worker:
+        taken.put(study.take(worker, space, limit=2).user_attrs["point"])
+        threading.Event().wait()
+
+
+def test_a_second_sweep_leaves_running_trials_alone_and_takes_those_of_a_killed_worker(tmp_path: Path) -> None:
+    space = Space(("x", "y"), ("jetson",), (0,))
+    study = Study(tmp_path)
+    study.enqueue(space)
+    context = multiprocessing.get_context("spawn")
+    taken = context.Queue()
+    other = context.Process(target=take_one_and_wait, args=(tmp_path, space, taken))
+    other.start()
+    its = taken.get(timeout=60)
+    study.enqueue(space)
+    with study.worker() as worker:
+        mine = study.take(worker, space, limit=2)
+        assert sorted([its["student"], mine.user_attrs["point"]["student"]]) == ["x", "y"]
+        assert study.take(worker, space, limit=2) is None
+        other.kill()
+        other.join()
+        study.enqueue(space)
+        again = study.take(worker, space, limit=2)
+        assert again is not None and again.user_attrs["point"] == its
+        study.finish(mine, {"number": 1}, (0.9, 100, 0.1))
+        study.fail(again, "no such student")
+    assert study.results() == [{"number": 1}]
+    assert study.failures() == [(its, "no such student")]
+    assert list((tmp_path / "workers").iterdir()) == []
+
+
+def test_what_is_waiting_keeps_its_combination_in_a_larger_sweep(tmp_path: Path) -> None:
+    small, large = Space(("x",), ("jetson",), (0,)), Space(("x", "y", "z"), ("jetson",), (0,))
+    study = Study(tmp_path)
+    study.enqueue(small)
+    study.enqueue(large)
+    with study.worker() as worker:
+        points = []
+        while (trial := study.take(worker, large, limit=3)) is not None:
+            points.append(trial.user_attrs["point"])
+    assert points == large.points()
 
 
 @pytest.mark.slow

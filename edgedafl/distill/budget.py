@@ -11,6 +11,7 @@ __all__ = ["SCHEDULES", "Budget", "Clock", "cosine"]
 
 FLOOR = 0.01
 _GRACE = 1 / 30
+_MOST_LEFT = 1 / 20
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Clock:
     def __init__(self, budget: Budget, elapsed: float = 0.0) -> None:
         self.budget = budget
         self._before = elapsed
+        self._left = 0.0
         self._start = time.monotonic()
 
     @property
@@ -39,22 +41,31 @@ class Clock:
         """Seconds spent so far, over all parts of the run."""
         return self._before + time.monotonic() - self._start
 
+    def leave(self, seconds: float) -> None:
+        """Leave time to what follows the last step; a twentieth of the budget at most."""
+        self._left = max(self._left, min(seconds, (self.budget.seconds or 0.0) * _MOST_LEFT))
+
+    @property
+    def _end(self) -> float | None:
+        """When the last step is to end."""
+        return None if self.budget.seconds is None else self.budget.seconds - self._left
+
     @property
     def is_over(self) -> bool:
         """Whether the time is used up."""
-        return self.budget.seconds is not None and self.elapsed >= self.budget.seconds
+        return self._end is not None and self.elapsed >= self._end
 
     def overruns(self, seconds: float) -> bool:
         """Whether something that takes so long would end more than a thirtieth after the time."""
-        if self.budget.seconds is None or not seconds:
+        if self._end is None or not seconds:
             return False
-        return self.elapsed + seconds > self.budget.seconds * (1 + _GRACE)
+        return self.elapsed + seconds > self._end * (1 + _GRACE)
 
     def fraction(self, step: int) -> float:
         """Progress in [0, 1]; at 1 the run ends."""
         shares = [0.0]
-        if self.budget.seconds is not None:
-            shares.append(self.elapsed / self.budget.seconds)
+        if self._end is not None:
+            shares.append(self.elapsed / self._end)
         if self.budget.steps is not None:
             shares.append(step / self.budget.steps)
         return min(1.0, max(shares))

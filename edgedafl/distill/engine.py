@@ -17,8 +17,7 @@ from edgedafl.distill.compute import Compute
 from edgedafl.distill.health import KINDS, HealthMonitor, Symptom
 from edgedafl.distill.learner import Learner
 from edgedafl.distill.pool import Pool
-from edgedafl.distill.priors import noise_fields
-from edgedafl.distill.probes import Agreement, ProbeSets
+from edgedafl.distill.probes import Agreement, ProbePlan, ProbeSets
 from edgedafl.distill.reporter import Progress, Reporter, RunState
 from edgedafl.distill.synthesizers.base import Batch, Synthesizer, evaluating
 from edgedafl.distill.world import World
@@ -39,13 +38,6 @@ _log = logging.getLogger(__name__)
 POOL_MEMORY = 2 << 30
 """Bytes of the replay pool where nothing else is asked for."""
 
-_PROBE_ROWS = 1000
-# With the default synthesizer's eight lives these lie right before its adversarial phases: probes
-# show how the student does on clear images, not on those made to fool it.
-_PROBE_MOMENTS = (0.28, 0.53, 0.78, 0.905)
-# Under a query limit a probe set takes at most 1/150 of it: five sets stay below the 5 % that
-# black-box synthesizers leave to them.
-_PROBE_SHARE = 150
 _MOST_RECOVERIES = 3
 # By steps and not by time: a resumed run must judge itself at the same steps.
 _HEALTH_EVERY = 10
@@ -118,10 +110,9 @@ class Distiller:
         self.learner = Learner(student, teacher, synthesizer, self.world, self.compute, pool_memory)
         spec = teacher.spec
         self.probes = ProbeSets(spec.preprocess, spec.task)
+        self._plan = ProbePlan(self.probes, teacher, synthesizer, self.world.device)
         self._observe = observe
         self._checkpoint = checkpoint
-        limit = teacher.max_queries
-        self._probe_rows = _PROBE_ROWS if limit is None else min(_PROBE_ROWS, limit // _PROBE_SHARE)
         self._health = HealthMonitor(spec.task, labels_only=spec.access == "labels")
         self._recoveries: list[str] = []
         self._step = 0
@@ -147,8 +138,7 @@ class Distiller:
         if resume and self._checkpoint is not None:
             self._restore(load_checkpoint(self._checkpoint))
         clock = Clock(self.budget, self._elapsed)
-        if not self.probes.names:
-            self._add_prior_probe()
+        self._plan.begin()
         reporter = Reporter(clock, self._observe, self.agreement)
         try:
             self._loop(clock, reporter)
@@ -184,7 +174,7 @@ class Distiller:
             loss = self.learner.learn(batch, fraction, lambda: self.world.size == 1 and clock.is_over)
             self._step += 1
             self._shown += self.learner.shown * self.world.size
-            self._add_due_probes(fraction)
+            self._plan.add_due(fraction)
             if self._step % _HEALTH_EVERY == 0:
                 self.check_health(float(loss))
             if self.world.is_first:
@@ -220,8 +210,8 @@ class Distiller:
             self._note("the student's weights are not finite at the end", "went back to healthy weights")
             self.learner.go_back()
         self.save()
-        if len(self.probes.names) == 1 and self._step:
-            self._add_generated_probe(1.0)
+        if self._step:
+            self._plan.end()
         return Distillation(
             student=self.best.eval(),
             agreement=self.agreement(),
@@ -239,23 +229,6 @@ class Distiller:
         """Synthetic agreement of the student to keep."""
         with torch.no_grad(), evaluating(self.best) as module, self.compute.autocast():
             return self.probes.agreement(module)
-
-    def _add_prior_probe(self) -> None:
-        seed = torch.Generator().manual_seed(20190402)
-        spec = self.teacher.spec
-        unit = noise_fields(self._probe_rows, spec.input_shape, seed).to(self.world.device)
-        self.probes.add("priors", spec.preprocess.to_model(unit), self.teacher.scores)
-
-    def _add_due_probes(self, fraction: float) -> None:
-        made = len(self.probes.names) - 1
-        if made < len(_PROBE_MOMENTS) and fraction >= _PROBE_MOMENTS[made]:
-            self._add_generated_probe(_PROBE_MOMENTS[made])
-
-    def _add_generated_probe(self, moment: float) -> None:
-        if self.teacher.remaining is not None and self.teacher.remaining < self._probe_rows:
-            return
-        images = self.synthesizer.sample(self._probe_rows)
-        self.probes.add(f"generated at {moment:.0%}", images, self.teacher.scores)
 
     def check_health(self, loss: float) -> None:
         """Recover from NaN and collapse, or give up with advice."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +17,7 @@ from edgedafl.distill.budget import SCHEDULES
 from edgedafl.distill.compute import Compute
 from edgedafl.distill.ema import EmaStudent
 from edgedafl.distill.losses import distillation_loss
+from edgedafl.distill.optimizer import bare_rate, make_optimizer, set_rate
 from edgedafl.distill.pool import Pool
 from edgedafl.distill.synthesizers.base import Batch, Recipe, Synthesizer
 from edgedafl.distill.world import World
@@ -33,8 +32,6 @@ __all__ = ["Learner", "capacity_of"]
 # Pictures, calibration and probes still want images where the recipe itself keeps none.
 _LEAST_POOL = 4000
 _FIRST_ROWS = 400
-_BARE_STEPS = 9
-_SMALLEST_SIZE = 1e-2
 _WARM_UP = 60  # student steps
 
 
@@ -88,7 +85,7 @@ class Learner:
         self._beside = nn.Module() if layers is None else layers.learned
         world.share(self._beside)
         self._trained = compute.trained(self.student if layers is None else layers.watched, world)
-        self._optimizer = _optimizer([*self.student.parameters(), *self._beside.parameters()], recipe)
+        self._optimizer = make_optimizer([*self.student.parameters(), *self._beside.parameters()], recipe)
         self.ema = EmaStudent(self.student, recipe.ema) if recipe.ema else None
         self.pool = Pool(
             capacity_of(recipe, spec.input_shape, spec.num_classes, pool_memory) // world.size,
@@ -143,8 +140,7 @@ class Learner:
         rate = recipe.student_rate * self._rate_factor * SCHEDULES[recipe.decay](fraction)
         # Adam's first steps go by signs alone: what was inherited would be shaken.
         warm = min(1.0, (self._turns + 1) / _WARM_UP) if recipe.relative else 1.0
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate * warm * group["scale"]
+        set_rate(self._optimizer, rate * warm)
 
     def _lesson(self, batch: Batch, turn: int, fraction: float) -> _Lesson:
         """What one student step learns from."""
@@ -219,31 +215,13 @@ class Learner:
             self._synthesizer.augmentation = choose_augmentation(self._teacher, images, logits)
 
     def bare_rate(self) -> float:
-        """Images per second of forward, backward and optimizer alone, on a copy of the student.
-
-        What the device can do with this student: the measure for a run's own rate. 0 where there
-        are no images to try it with.
-        """
-        recipe, task = self.recipe, self._teacher.spec.task
+        """Images per second of the student's training step alone; 0 where there are no images."""
         if not len(self.pool):
             return 0.0
-        rows = torch.arange(recipe.student_batch, device=self._world.device) % len(self.pool)
+        rows = torch.arange(self.recipe.student_batch, device=self._world.device) % len(self.pool)
         images, logits = self.pool.rows(rows)
         images = images.contiguous(memory_format=self._format)
-        student = copy.deepcopy(self.student)
-        optimizer = _optimizer(list(student.parameters()), recipe)
-        times = []
-        for _ in range(_BARE_STEPS):
-            started = time.perf_counter()
-            with self._compute.autocast():
-                guess = student(images)
-            optimizer.zero_grad(set_to_none=True)
-            distillation_loss(states(guess.float(), task), states(logits, task)).backward()
-            optimizer.step()
-            if self._world.device.type == "cuda":
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - started)
-        return recipe.student_batch / statistics.median(times)
+        return bare_rate(self.student, images, logits, self.recipe, self._teacher.spec.task, self._compute)
 
     @property
     def is_finite(self) -> bool:
@@ -295,20 +273,3 @@ def capacity_of(recipe: Recipe, input_shape: tuple[int, int, int], num_classes: 
     """Images that a pool holds within `memory` bytes: pixels, and logits and a weight of four bytes each."""
     each = math.prod(input_shape) + 4 * num_classes + 4
     return max(1, min(max(recipe.pool, _LEAST_POOL), memory // each))
-
-
-def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    """One kernel for all weights where the device has it."""
-    groups: list[dict[str, Any]] = [{"params": weights, "scale": 1.0}]
-    if recipe.relative:
-        groups = [{"params": [weight], "scale": _size_of(weight)} for weight in weights]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups, recipe.student_rate, momentum=0.9, weight_decay=recipe.weight_decay, fused=weights[0].is_cuda
-        )
-    return torch.optim.Adam(groups, recipe.student_rate, weight_decay=recipe.weight_decay, fused=weights[0].is_cuda)
-
-
-def _size_of(weight: Tensor) -> float:
-    """Root mean square of a tensor, of which a step takes a share; biases of zero may move too."""
-    return max(_SMALLEST_SIZE, float(weight.detach().square().mean().sqrt()))

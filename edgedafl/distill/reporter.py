@@ -15,6 +15,8 @@ __all__ = ["Progress", "Reporter", "RunState"]
 
 _REPORT_SECONDS = 1.0
 _PROBE_SECONDS = 6.0
+# Asking the probes takes no more than this share of the time.
+_PROBE_SHARE = 0.02
 _SAVE_SECONDS = 30.0
 
 
@@ -71,7 +73,8 @@ class Reporter:
         self._clock = clock
         self._observe = observe
         self._agreement = agreement
-        self._reported = self._probed = self._saved = clock.elapsed
+        self._reported = self._saved = clock.elapsed
+        self._probe_due = clock.elapsed + _PROBE_SECONDS
         self._images = 0
 
     @property
@@ -89,11 +92,17 @@ class Reporter:
         now = self._clock.elapsed
         if now - self._reported < _REPORT_SECONDS:
             return
-        agreement = None
-        if now - self._probed >= _PROBE_SECONDS:
-            agreement = self._agreement()
-            self._probed = now
+        agreement = self._asked() if now >= self._probe_due else None
         rate = self._images / max(now - self._reported, 1e-9)
         terms = {name: float(term) for name, term in losses.items()} | {"distillation": float(loss)}
         self._observe(Progress(state.step, state.fraction, now, terms, agreement, rate, state.queries))
         self._reported, self._images = now, 0
+
+    def _asked(self) -> Agreement:
+        """What the probes say; the same is asked again after the last step, which takes as long."""
+        started = self._clock.elapsed
+        agreement = self._agreement()
+        cost = self._clock.elapsed - started
+        self._clock.leave(cost)
+        self._probe_due = started + max(_PROBE_SECONDS, cost / _PROBE_SHARE)
+        return agreement

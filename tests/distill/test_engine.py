@@ -19,12 +19,14 @@ from edgedafl.distill import (
     Progress,
     make_synthesizer,
 )
+from edgedafl.distill.budget import Clock
 from edgedafl.distill.checkpoint import load_checkpoint, save_checkpoint
 from edgedafl.distill.health import KINDS, HealthMonitor
 from edgedafl.distill.methods import choose_method
 from edgedafl.distill.pool import Pool
 from edgedafl.distill.priors import FAMILIES
-from edgedafl.distill.probes import ProbeSets
+from edgedafl.distill.probes import Agreement, ProbePlan, ProbeSets
+from edgedafl.distill.reporter import Reporter, RunState
 from edgedafl.distill.samples import class_sheet
 from edgedafl.distill.world import World
 from edgedafl.errors import DistillationError, InterruptedRunError, UsageError
@@ -258,6 +260,49 @@ def test_time_budgets_are_kept_within_a_twentieth(tiny_onnx: Path, slow_part: st
         run.synthesizer.recipe = recipe
     outcome = run.run()
     assert 3.8 <= outcome.seconds <= 4.2
+
+
+class StoppedClock(Clock):
+    """Shows what it is set to."""
+
+    now = 0.0
+
+    @property
+    def elapsed(self) -> float:
+        return self.now
+
+
+def test_asking_the_probes_takes_a_fiftieth_of_the_time_and_is_left_time_at_the_end() -> None:
+    clock, asked = StoppedClock(Budget(seconds=1000.0)), []
+
+    def agreement() -> Agreement:
+        asked.append(clock.now)
+        clock.now += 4
+        return Agreement({}, 0.5, 0.5)
+
+    reporter = Reporter(clock, lambda progress: None, agreement)
+    while not clock.is_over:
+        clock.now += 2
+        reporter.report({}, torch.tensor(0.1), RunState(1, 0.5, 0, 1))
+    assert asked == [6, 206, 406, 606, 806]
+    assert clock.now == 996
+    assert clock.fraction(0) == 1
+    assert not clock.overruns(30)
+    assert clock.overruns(40)
+    clock.leave(300)
+    clock.now = 949
+    assert not clock.is_over
+    clock.now = 950
+    assert clock.is_over
+
+
+@pytest.mark.parametrize(("macs", "rows"), [(40_000_000, 1000), (400_000_000, 500), (4_000_000_000, 200)])
+def test_probe_sets_are_smaller_where_the_teacher_is_slow(tiny_onnx: Path, macs: int, rows: int) -> None:
+    run = distiller(tiny_onnx, steps=1)
+    run.teacher.spec = dataclasses.replace(run.teacher.spec, macs=macs)
+    sets = ProbeSets(UNIT)
+    ProbePlan(sets, run.teacher, run.synthesizer).begin()
+    assert len(sets.classes("priors")) == rows
 
 
 def test_published_dafl_runs_in_the_same_engine(tiny_onnx: Path) -> None:
