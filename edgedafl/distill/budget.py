@@ -7,11 +7,28 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["SCHEDULES", "Budget", "Clock", "cosine"]
+import torch
+
+__all__ = ["SCHEDULES", "Budget", "Clock", "affordable", "cosine"]
 
 FLOOR = 0.01
 _GRACE = 1 / 30
 _MOST_LEFT = 1 / 20
+_GPU = 100  # times what a few cores compute in the same time
+
+
+def affordable(macs: int, *, effort: float, fewest: int, most: int, device: torch.device | str = "cpu") -> int:
+    """How many images a network may be asked about where that teaches no student anything yet.
+
+    Args:
+        macs: Its multiply-accumulates per image; 0 where they are not known.
+        effort: Multiply-accumulates it may take altogether on a few cores; GPUs get more.
+        fewest: Images that are needed at least.
+        most: Images beyond which nothing is gained.
+        device: Where it runs.
+    """
+    factor = 1 if torch.device(device).type == "cpu" else _GPU
+    return int(min(max(fewest, factor * effort / max(macs, 1)), most))
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ class Distiller:
             if must_save:
                 self._elapsed = clock.elapsed
                 self.save()
-                reporter.saved()
+                reporter.saved(self._elapsed)
             if fraction >= 1 or (late and not self.synthesizer.recipe.pool):
                 return
             started = clock.elapsed

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgedafl.distill.budget import affordable
 from edgedafl.distill.priors import noise_fields
 from edgedafl.distill.synthesizers.base import Synthesizer
 from edgedafl.preprocess import Preprocess
@@ -123,7 +124,7 @@ class ProbePlan:
     ) -> None:
         self._sets, self._teacher, self._synthesizer, self._device = sets, teacher, synthesizer, device
         limit = teacher.max_queries
-        rows = int(min(max(_FEWEST_ROWS, _EFFORT / max(teacher.spec.macs, 1)), _ROWS))
+        rows = affordable(teacher.spec.macs, effort=_EFFORT, fewest=_FEWEST_ROWS, most=_ROWS, device=device)
         self._rows = rows if limit is None else min(rows, limit // _SHARE)
 
     def begin(self) -> None:

@@ -15,8 +15,8 @@ __all__ = ["Progress", "Reporter", "RunState"]
 
 _REPORT_SECONDS = 1.0
 _PROBE_SECONDS = 6.0
-# Asking the probes takes no more than this share of the time.
-_PROBE_SHARE = 0.02
+# Asking the probes and writing checkpoints take no more than these shares of the time.
+_PROBE_SHARE, _SAVE_SHARE = 0.02, 0.03
 _SAVE_SECONDS = 30.0
 
 
@@ -73,18 +73,20 @@ class Reporter:
         self._clock = clock
         self._observe = observe
         self._agreement = agreement
-        self._reported = self._saved = clock.elapsed
+        self._reported = clock.elapsed
+        self._save_due = clock.elapsed + _SAVE_SECONDS
         self._probe_due = clock.elapsed + _PROBE_SECONDS
         self._images = 0
 
     @property
     def must_save(self) -> bool:
         """Whether a checkpoint is due."""
-        return self._clock.elapsed - self._saved >= _SAVE_SECONDS
+        return self._clock.elapsed >= self._save_due
 
-    def saved(self) -> None:
-        """Take note of a checkpoint."""
-        self._saved = self._clock.elapsed
+    def saved(self, began: float) -> None:
+        """Take note of a checkpoint and of when its writing began."""
+        cost = self._clock.elapsed - began
+        self._save_due = began + max(_SAVE_SECONDS, cost / _SAVE_SHARE)
 
     def report(self, losses: dict[str, Tensor], loss: Tensor, state: RunState) -> None:
         """Take note of a step; about once per second say so."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
 from google.protobuf.message import DecodeError
 
-from edgedafl.errors import UnsupportedModelError, UsageError
+from edgedafl.errors import UnsupportedModelError, UsageError, reason_of
 
 __all__ = ["OnnxFile", "load_onnx", "sha256_of"]
 
@@ -60,7 +60,12 @@ def load_onnx(path: str | Path) -> OnnxFile:
     model = _parse(path, blob)
     external = _check_external_data(path, model)
     if external:
-        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+        try:
+            onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
+        except (OSError, ValueError, onnx.checker.ValidationError) as error:
+            raise UnsupportedModelError(
+                f"The external data of {str(path)!r} cannot be read: {reason_of(error)}.", "Copy or export it again."
+            ) from error
     _check_structure(path, model)
     size = len(blob) + sum(file.stat().st_size for file in external)
     return OnnxFile(path, model, size, hashlib.sha256(blob).hexdigest())
@@ -85,23 +90,35 @@ def _parse(path: Path, blob: bytes) -> onnx.ModelProto:
     return model
 
 
-def _external_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    for tensor in graph.initializer:
+def _external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    for tensor in (*_stored(model.graph), *_attached(nodes)):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             yield tensor
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _external_tensors(attribute.g)
-            elif attribute.t.data_location == onnx.TensorProto.EXTERNAL:
-                yield attribute.t
+
+
+def _stored(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+
+
+def _attached(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    """Tensors in the attributes of nodes, and in the graphs that are attributes."""
+    for attribute in (attribute for node in nodes for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _stored(graph)
+            yield from _attached(graph.node)
 
 
 def _check_external_data(path: Path, model: onnx.ModelProto) -> list[Path]:
     """Every external file must exist inside the model's folder, links resolved."""
     folder = path.parent.resolve()
     files: dict[Path, int] = {}
-    for tensor in _external_tensors(model.graph):
+    for tensor in _external_tensors(model):
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
         absolute = PurePosixPath(location).is_absolute() or PureWindowsPath(location).is_absolute()
@@ -116,7 +133,7 @@ def _check_external_data(path: Path, model: onnx.ModelProto) -> list[Path]:
                 f"{str(path)!r} needs the external data file {location!r}, which is not beside it.",
                 f"Copy {location!r} into {str(path.parent)!r}.",
             )
-        end = int(entries.get("offset") or 0) + int(entries.get("length") or 0)
+        end = _end_of(path, tensor, entries)
         files[target] = max(files.get(target, 0), end)
     for file, needed in files.items():
         if file.stat().st_size < needed:
@@ -125,6 +142,21 @@ def _check_external_data(path: Path, model: onnx.ModelProto) -> list[Path]:
                 "The file is truncated: copy it again.",
             )
     return list(files)
+
+
+def _end_of(path: Path, tensor: onnx.TensorProto, entries: dict[str, str]) -> int:
+    """Where a tensor's bytes end in its file."""
+    try:
+        offset, length = (int(entries.get(key) or 0) for key in ("offset", "length"))
+    except ValueError:
+        offset = length = -1
+    if min(offset, length) < 0:
+        raise UnsupportedModelError(
+            f"{str(path)!r} is damaged: it says of the data of {tensor.name!r} "
+            f"offset {entries.get('offset')!r}, length {entries.get('length')!r}.",
+            "Export it again.",
+        )
+    return offset + length
 
 
 def _check_structure(path: Path, model: onnx.ModelProto) -> None:

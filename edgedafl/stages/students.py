@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from edgedafl.config import CompressConfig
 from edgedafl.distill import Companions, settings_of
+from edgedafl.distill.budget import affordable
 from edgedafl.distill.priors import FAMILIES
 from edgedafl.errors import EdgeDaflError, UnsupportedModelError, reason_of
 from edgedafl.latency import estimate_latency
@@ -158,8 +159,8 @@ def pruner_of(teacher: Teacher) -> Pruner:
 
 
 def _pruner(teacher: Teacher) -> Pruner:
-    macs = max(teacher.spec.macs, 1)
-    trial = _within(_TRIAL, _EFFORT / macs / len(FAMILIES))
+    macs = teacher.spec.macs
+    trial = _within(_TRIAL, _EFFORT / len(FAMILIES), macs)
     asked = trial * len(FAMILIES)
     if teacher.remaining is not None and asked > _SHARE * teacher.remaining:
         raise UnsupportedModelError(
@@ -168,14 +169,14 @@ def _pruner(teacher: Teacher) -> Pruner:
     graph = teacher.network()
     companions = Companions(teacher.spec, 1, trial, "cpu")
     companions.tune(teacher)
-    images = companions.draw(_within(_IMAGES, _EFFORT / macs))
-    unseen = companions.draw(_within(_UNSEEN, _EFFORT / macs / 10))
-    pruner = Pruner.of(graph, images, unseen, teacher.spec.num_classes, batch=_within(_BATCH, _AT_ONCE / macs))
+    images = companions.draw(_within(_IMAGES, _EFFORT, macs))
+    unseen = companions.draw(_within(_UNSEEN, _EFFORT / 10, macs))
+    pruner = Pruner.of(graph, images, unseen, teacher.spec.num_classes, batch=_within(_BATCH, _AT_ONCE, macs))
     logits = pruner.student(_TRIED).module(images[:2])
     if logits.shape != (2, teacher.spec.num_classes):
         raise ValueError(f"cut in half it answers shape {tuple(logits.shape)} for two images")
     return pruner
 
 
-def _within(limits: tuple[int, int], wanted: float) -> int:
-    return int(min(max(limits[0], wanted), limits[1]))
+def _within(limits: tuple[int, int], effort: float, macs: int) -> int:
+    return affordable(macs, effort=effort, fewest=limits[0], most=limits[1])

@@ -97,7 +97,9 @@ class Connection:
                     return answer
                 reason = f"status {answer.status_code}"
                 pause = max(pause, _asked_pause(answer))
-            except httpx.TransportError as error:
+            except httpx.InvalidURL as error:
+                raise UsageError(f"{url!r} is no valid address: {error}.", "Correct --teacher-url.") from error
+            except httpx.RequestError as error:
                 if "CERTIFICATE" in str(error).upper():
                     raise MeasurementError(
                         f"The server's certificate is not valid: {error}.",

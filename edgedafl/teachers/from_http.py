@@ -157,12 +157,13 @@ def _token(options: TeacherOptions) -> str | None:
 
 def _describe(connection: Connection, options: TeacherOptions) -> _Interface:
     found = connection.get(connection.url)
-    if not isinstance(found, dict) or not {"inputs", "outputs"} <= set(found):
+    try:
+        inputs, outputs = _tensors(found["inputs"]), _tensors(found["outputs"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnsupportedModelError(
             f"{connection.url} describes no model.",
             "Check the name, and that the server speaks the Open Inference Protocol (KServe v2).",
-        )
-    inputs, outputs = _tensors(found["inputs"]), _tensors(found["outputs"])
+        ) from error
     if len(inputs) != 1 and options.input_name is None:
         names = ", ".join(t.name for t in inputs) or "none"
         raise UnsupportedModelError(
@@ -180,10 +181,10 @@ def _describe(connection: Connection, options: TeacherOptions) -> _Interface:
         raise UsageError(f"The model has {len(outputs)} outputs: {names}.", "Choose one with --output-name.")
     output = _named(outputs, options.output_name, "output", "--output-name")
     server = connection.get(connection.root)
-    extensions = server.get("extensions", []) if isinstance(server, dict) else []
+    extensions = server.get("extensions") or [] if isinstance(server, dict) else []
     fixed = image.shape[0] if len(image.shape) in (2, 4) and image.shape[0] > 0 else None
     config = connection.get(f"{connection.url}/config")
-    limit = int(config.get("max_batch_size", 0)) if isinstance(config, dict) else 0
+    limit = int(config.get("max_batch_size") or 0) if isinstance(config, dict) else 0
     binary = "binary_tensor_data" in extensions
     return _Interface(image, output, fixed, fixed or limit or _BATCH, binary)
 
@@ -258,8 +259,8 @@ def _infer(connection: Connection, interface: _Interface, layout: str, images: n
 def _read(answer: httpx.Response, name: str, rows: int) -> np.ndarray:
     """The named output of an inference answer, (rows, K)."""
     length = answer.headers.get("inference-header-content-length")
-    head = answer.content if length is None else answer.content[: int(length)]
     try:
+        head = answer.content if length is None else answer.content[: int(length)]
         outputs = json.loads(head)["outputs"]
         entry = next(o for o in outputs if o["name"] == name)
         kind = _RESULTS[entry["datatype"]]
@@ -273,7 +274,7 @@ def _read(answer: httpx.Response, name: str, rows: int) -> np.ndarray:
                     values = np.frombuffer(answer.content[position : position + size], kind)
                 position += size
         return np.asarray(values, np.float32).reshape(rows, -1)
-    except (ValueError, KeyError, StopIteration, TypeError) as error:
+    except (ValueError, KeyError, StopIteration, TypeError, AttributeError) as error:
         raise UnsupportedModelError(
             f"The server's answer holds no output {name!r} of {rows} rows ({type(error).__name__}).",
             "Check that the model answers one row of scores per image.",

@@ -296,6 +296,18 @@ def test_asking_the_probes_takes_a_fiftieth_of_the_time_and_is_left_time_at_the_
     assert clock.is_over
 
 
+def test_writing_checkpoints_takes_a_small_part_of_the_time() -> None:
+    clock = StoppedClock(Budget(steps=1))
+    reporter, saved = Reporter(clock, lambda progress: None, lambda: Agreement({}, 0, 0)), []
+    while clock.now < 1000:
+        clock.now += 1
+        if reporter.must_save:
+            saved.append(clock.now)
+            clock.now += 0.1 if len(saved) < 3 else 6  # the pool has grown
+            reporter.saved(saved[-1])
+    assert [round(at) for at in saved] == [30, 60, 90, 290, 490, 690, 890]
+
+
 @pytest.mark.parametrize(("macs", "rows"), [(40_000_000, 1000), (400_000_000, 500), (4_000_000_000, 200)])
 def test_probe_sets_are_smaller_where_the_teacher_is_slow(tiny_onnx: Path, macs: int, rows: int) -> None:
     run = distiller(tiny_onnx, steps=1)

@@ -72,6 +72,58 @@ def test_external_data_outside_the_folder_is_refused(tmp_path: Path, location: s
         load_onnx(external(tmp_path, location))
 
 
+def stray_tensor() -> onnx.TensorProto:
+    tensor = onnx.TensorProto(name="stray", data_type=onnx.TensorProto.FLOAT, dims=[1])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+    return tensor
+
+
+def in_an_attribute(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute.add(name="x", type=onnx.AttributeProto.TENSOR).t.CopyFrom(stray_tensor())
+
+
+def in_a_list_of_an_attribute(model: onnx.ModelProto) -> None:
+    model.graph.node[0].attribute.add(name="x", type=onnx.AttributeProto.TENSORS).tensors.append(stray_tensor())
+
+
+def in_a_graph_of_a_list(model: onnx.ModelProto) -> None:
+    graphs = model.graph.node[0].attribute.add(name="x", type=onnx.AttributeProto.GRAPHS).graphs
+    graphs.add(name="g").initializer.append(stray_tensor())
+
+
+def in_a_sparse_weight(model: onnx.ModelProto) -> None:
+    model.graph.sparse_initializer.add().values.CopyFrom(stray_tensor())
+
+
+def in_a_function(model: onnx.ModelProto) -> None:
+    node = model.functions.add(name="f", domain="d").node.add(op_type="Constant")
+    node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t.CopyFrom(stray_tensor())
+
+
+@pytest.mark.parametrize(
+    "hide", [in_an_attribute, in_a_list_of_an_attribute, in_a_graph_of_a_list, in_a_sparse_weight, in_a_function]
+)
+def test_external_data_outside_the_folder_is_found_wherever_it_hides(
+    save: Callable[..., Path], hide: Callable[[onnx.ModelProto], None]
+) -> None:
+    model = tiny_text(LINEAR)
+    hide(model)
+    with pytest.raises(UnsupportedModelError, match=r"'stray'.* outside the model's folder"):
+        load_onnx(save(model))
+
+
+@pytest.mark.parametrize(("key", "value"), [("offset", "-8"), ("length", "many")])
+def test_external_data_at_an_impossible_place_is_refused(tmp_path: Path, key: str, value: str) -> None:
+    path = external(tmp_path)
+    model = onnx.load(path, load_external_data=False)
+    entry = next(e for e in model.graph.initializer[0].external_data if e.key == key)
+    entry.value = value
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UnsupportedModelError, match="damaged"):
+        load_onnx(path)
+
+
 def test_external_data_behind_a_link_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()

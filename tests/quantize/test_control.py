@@ -160,6 +160,8 @@ def test_the_layer_that_suffers_most_is_found_and_kept_float(model: onnx.ModelPr
     assert kept.kept[0].node == worst
     found = integer_coverage(kept.model, runtime=target.runtime, architecture=target.architecture)
     assert set(found.floating) == {layer.node for layer in kept.kept}
+    assert judge.distance(kept.model, most=10_000) == pytest.approx(kept.fidelity.distance, rel=1e-6)
+    assert judge.distance(kept.model, most=50) == pytest.approx(kept.fidelity.distance, rel=0.5)
 
 
 def test_training_under_rounding_brings_the_answers_back(model: onnx.ModelProto) -> None:

@@ -49,6 +49,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/v2":
             extensions = ["binary_tensor_data"] if self.arguments.binary else []
             return self.reply(200, {"name": "test", "version": "1", "extensions": extensions})
+        if self.path == "/v2/models/net" and self.arguments.metadata:
+            return self.reply(200, self.arguments.metadata.encode())
         if self.path == "/v2/models/net":
             image, scores = self.session.get_inputs()[0], self.session.get_outputs()[0]
             shape = [-1, *image.shape[1:]]
@@ -70,6 +72,8 @@ class Handler(BaseHTTPRequestHandler):
         a = self.arguments
         if not self.allowed():
             return self.reply(403, {"error": "no"})
+        if a.answer:
+            return self.reply(200, a.answer.encode())
         if a.fail_every and Handler.requests % a.fail_every == 0:
             return self.reply(429 if Handler.requests % 2 else 503, {"error": "busy"}, headers={"Retry-After": "0.1"})
         length = self.headers.get("Inference-Header-Content-Length")
@@ -107,6 +111,8 @@ def main() -> None:
     parser.add_argument("--fail-every", type=int, default=0)
     parser.add_argument("--largest", type=int, default=0)
     parser.add_argument("--inputs", type=int, default=1)
+    parser.add_argument("--metadata", help="what is said of the model instead of the truth")
+    parser.add_argument("--answer", help="what is answered to all images")
     for flag in ("--binary", "--noise", "--nan", "--labels", "--other-protocol"):
         parser.add_argument(flag, action="store_true")
     Handler.arguments = parser.parse_args()

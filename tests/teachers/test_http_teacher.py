@@ -121,6 +121,14 @@ def test_labels_only(tiny_onnx: Path, tmp_path: Path) -> None:
         (("--other-protocol",), UnsupportedModelError, "another protocol"),
         (("--inputs", "2"), UnsupportedModelError, "takes 2 inputs"),
         (("--token", "secret-1"), UsageError, "refused the credentials (status 401)"),
+        (("--metadata", "[]"), UnsupportedModelError, "describes no model"),
+        (("--metadata", '{"inputs": null, "outputs": []}'), UnsupportedModelError, "describes no model"),
+        (("--metadata", '{"inputs": [{"name": "x"}], "outputs": []}'), UnsupportedModelError, "describes no model"),
+        (("--metadata", '{"inputs": [3], "outputs": []}'), UnsupportedModelError, "describes no model"),
+        (("--answer", "[]"), UnsupportedModelError, "holds no output"),
+        (("--answer", '{"outputs": [3]}'), UnsupportedModelError, "holds no output"),
+        (("--answer", '{"outputs": [{"name": "logits"}]}'), UnsupportedModelError, "holds no output"),
+        (("--answer", "<html>"), UnsupportedModelError, "holds no output"),
     ],
 )
 def test_what_is_wrong_is_said(
@@ -155,11 +163,12 @@ def test_tokens_come_from_the_environment_and_are_never_shown(
         ("http://127.0.0.1:9/predict", "no model address"),
         ("https://user:pass@host/v2/models/net", "holds credentials"),
         ("http://example.org/v2/models/net", "unencrypted"),
+        ("https://example.org:abc/v2/models/net", "no valid address"),
     ],
 )
 def test_addresses_are_checked_before_anything_is_sent(url: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        Connection(url, token="t", timeout=1)
+        Connection(url, token="t", timeout=1).get(url)
 
 
 def test_a_server_that_never_answered_is_soon_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

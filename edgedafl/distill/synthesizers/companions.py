@@ -7,12 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgedafl.distill.priors import PriorMixture
+from edgedafl.distill.budget import affordable
+from edgedafl.distill.priors import FAMILIES, PriorMixture
 from edgedafl.distill.synthesizers.base import Batch
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher, TeacherSpec
 
 __all__ = ["Companions"]
+
+# Multiply-accumulates of the trial: some ten seconds on a small processor.
+_EFFORT = 1e12
+_FEWEST = 20
 
 
 class Companions:
@@ -21,13 +26,16 @@ class Companions:
     Args:
         spec: Of the teacher.
         count: Images per step; 0 for none.
-        trial: Images per family by which their shares are set, at the first step.
+        trial: Images per family by which their shares are set, at the first step; fewer where the
+            teacher is slow.
         device: Where images are wanted.
     """
 
     def __init__(self, spec: TeacherSpec, count: int, trial: int, device: torch.device | str) -> None:
         self.priors = PriorMixture(spec.input_shape, seed=int(torch.randint(2**31, ())))
-        self._spec, self._count, self._trial, self._device = spec, count, trial, device
+        self._spec, self._count, self._device = spec, count, device
+        effort = _EFFORT / len(FAMILIES)
+        self._trial = affordable(spec.macs, effort=effort, fewest=min(_FEWEST, trial), most=trial, device=device)
         self._tuned = not count
 
     def tune(self, teacher: Teacher) -> None:
