@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgedafl.arrays import read_arrays
 from edgedafl.errors import UsageError
 from edgedafl.preprocess import Preprocess
 from edgedafl.tasks import SINGLE_LABEL, agreement, predictions
@@ -34,9 +35,9 @@ def read_labelled(
         UsageError: If the file does not fit the model.
     """
     try:
-        with np.load(path, allow_pickle=False) as data:
-            images, labels = data["images"], data["labels"]
-    except (OSError, ValueError, KeyError) as error:
+        data = read_arrays(path)
+        images, labels = data["images"], data["labels"]
+    except (ValueError, KeyError) as error:
         raise UsageError(
             f"The labelled data {str(path)!r} cannot be read: {error}.",
             "Give an .npz with the arrays `images` (uint8) and `labels`.",
@@ -53,13 +54,19 @@ def read_labelled(
         )
     if task != SINGLE_LABEL:
         return LabelledData(np.ascontiguousarray(images), _on_or_off(path, labels, len(images), num_classes))
-    if len(labels) != len(images) or not len(labels) or labels.min() < 0 or labels.max() >= num_classes:
+    if not _are_classes(labels, len(images), num_classes):
         raise UsageError(
-            f"The labels of {str(path)!r} do not fit: {len(labels)} labels for {len(images)} images, "
+            f"The labels of {str(path)!r} do not fit: {labels.dtype} {labels.shape} for {len(images)} images, "
             f"{num_classes} classes.",
-            "Give one class index per image.",
+            "Give one class index per image, 0 for the first class.",
         )
-    return LabelledData(np.ascontiguousarray(images), labels.astype(np.int64))
+    return LabelledData(np.ascontiguousarray(images), labels.reshape(-1).astype(np.int64))
+
+
+def _are_classes(labels: np.ndarray, images: int, num_classes: int) -> bool:
+    if labels.size != images or not images or labels.dtype.kind not in "iuf":
+        return False
+    return bool((labels == np.floor(labels)).all() and labels.min() >= 0 and labels.max() < num_classes)
 
 
 def _on_or_off(path: Path, labels: np.ndarray, images: int, num_classes: int) -> np.ndarray:

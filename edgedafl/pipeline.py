@@ -32,6 +32,7 @@ from edgedafl.stages import (
     distill_stage,
     export_stage,
     keep_calibration,
+    options_of,
     prepare,
     profile_stage,
     quantize_stage,
@@ -40,7 +41,15 @@ from edgedafl.stages import (
     verify_stage,
 )
 from edgedafl.targets import Target, find_target
-from edgedafl.teachers import OnnxTeacher, RuntimeTeacher, TeacherOptions, TeacherSpec, load_teacher
+from edgedafl.teachers import (
+    OnnxTeacher,
+    RuntimeTeacher,
+    Teacher,
+    TeacherOptions,
+    TeacherSpec,
+    is_plain_file,
+    load_teacher,
+)
 
 if TYPE_CHECKING:
     from edgedafl.distill import Progress
@@ -194,21 +203,32 @@ def export(run: RunDirectory, *, target: Target, precision: str, exporter: str |
         return export_stage(run, target, precision, exporter)
 
 
-def verify(run: RunDirectory, *, target: Target, labelled: Path | None = None) -> dict[str, Any]:
-    """Compare teacher, student and bundle of a run."""
-    manifest = run.read_manifest()
-    teacher = None
+def verify(run: RunDirectory, *, target: Target, labelled: Path | None = None, trust: bool = False) -> dict[str, Any]:
+    """Compare teacher, student and bundle of a run.
+
+    Args:
+        run: The run.
+        target: For which target.
+        labelled: The user's labelled .npz, for reporting; the run's teacher is opened for it.
+        trust: Whether that teacher may run code or be asked over the network.
+    """
+    run.read_manifest()
     with run.locked():
-        if labelled is not None:
-            config = CompressConfig(**manifest["config"])
-            teacher = _teacher_again(manifest, config)
+        teacher = None if labelled is None else _teacher_again(run, trust)
         return verify_stage(run, target, teacher=teacher, labelled=labelled)
 
 
-def _teacher_again(manifest: dict[str, Any], config: CompressConfig) -> Any:
-    from edgedafl.stages import options_of
-
-    return load_teacher(str(manifest["teacher"]["source"]), options_of(config))
+def _teacher_again(run: RunDirectory, trust: bool) -> Teacher:
+    """The teacher that a run names: runs are passed on, so what it says of trust does not count."""
+    with run.reading() as manifest:
+        config = CompressConfig(**manifest["config"]).model_copy(update={"trust": trust})
+        source = str(manifest["teacher"]["source"])
+    if not trust and not is_plain_file(source):
+        raise UsageError(
+            f"The run's teacher {source!r} is code of its own or lies on a server.",
+            "If this is a run of yours, add --trust.",
+        )
+    return load_teacher(source, options_of(config))
 
 
 def profile(
@@ -222,8 +242,8 @@ def profile(
 ) -> dict[str, Any]:
     """Measure and estimate a run's latency."""
     with run.locked():
-        config = run.read_manifest()["config"]
-        drop = config.get("max_drop", DEFAULT_DROP)
+        with run.reading() as manifest:
+            drop = float(manifest["config"].get("max_drop", DEFAULT_DROP))
         result = profile_stage(run, target, precision, device=device, options=options, max_drop=drop, notice=notice)
         write_report(run)
         return result
@@ -236,12 +256,17 @@ def calibrate(device: str, *, target: str | None = None, threads: int = 1, notic
 
 def run_target(run: RunDirectory) -> Target:
     """The target a run was made for."""
-    return find_target(str(run.read_manifest()["target"]["name"]))
+    with run.reading() as manifest:
+        return find_target(str(manifest["target"]["name"]))
 
 
 def measured_of(run: RunDirectory) -> Measured:
     """What a gate or a sweep asks about a run's artifact."""
-    manifest = run.read_manifest()
+    with run.reading() as manifest:
+        return _measured(manifest)
+
+
+def _measured(manifest: dict[str, Any]) -> Measured:
     results = {name: stage["result"] for name, stage in manifest.get("stages", {}).items()}
     precision = results.get("export", {}).get("precision", manifest["precision"])
     verified, profiled = results.get("verify", {}), results.get("profile", {})
@@ -263,12 +288,13 @@ def measured_of(run: RunDirectory) -> Measured:
 
 def estimated_latency(run: RunDirectory) -> float:
     """Seconds per image that the estimator gives for the run's own target and precision."""
-    manifest = run.read_manifest()
+    with run.reading() as manifest:
+        precision = manifest["stages"].get("export", {}).get("result", {}).get("precision", manifest["precision"])
+        device = str(manifest["config"].get("device", "local"))
     student = load_onnx(run.path / "student.onnx").model
     layers = layer_costs(student, find_image_input(student))
-    precision = manifest["stages"].get("export", {}).get("result", {}).get("precision", manifest["precision"])
     target = run_target(run)
-    model = calibration_of(str(manifest["config"].get("device", "local")), target)
+    model = calibration_of(device, target)
     return estimate_latency(layers, target, precision, model).median / 1e9
 
 

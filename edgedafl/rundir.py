@@ -14,7 +14,7 @@ from typing import Any
 
 import filelock
 
-from edgedafl.errors import EnvironmentMissingError, UsageError
+from edgedafl.errors import EnvironmentMissingError, UsageError, reason_of
 
 __all__ = ["RunDirectory", "StageRecord", "digest_of", "write_atomic"]
 
@@ -134,11 +134,27 @@ class RunDirectory:
             ) from error
         except (OSError, ValueError) as error:
             raise UsageError(f"{str(self.manifest_path)!r} is damaged: {error}.", "Run again.") from error
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("stages", {}), dict):
+            raise UsageError(f"{str(self.manifest_path)!r} is damaged: it holds no stages by name.", "Run again.")
         if manifest.get("schema") != SCHEMA:
             raise UsageError(
                 f"{str(self.manifest_path)!r} has schema {manifest.get('schema')}; this version reads {SCHEMA}."
             )
         return manifest
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[dict[str, Any]]:
+        """The manifest, for code that looks deep into it.
+
+        Raises:
+            UsageError: If this is no run directory, or its manifest lacks what the code looks for.
+        """
+        manifest = self.read_manifest()
+        try:
+            yield manifest
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            what = f"it lacks {error}" if isinstance(error, KeyError) else reason_of(error)
+            raise UsageError(f"{str(self.manifest_path)!r} is damaged: {what}.", "Run again.") from error
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write the manifest atomically."""
@@ -154,8 +170,14 @@ class RunDirectory:
         """What a finished stage left, or None."""
         if not self.manifest_path.exists():
             return None
-        record = self.read_manifest().get("stages", {}).get(name)
-        return None if record is None else StageRecord(**record)
+        with self.reading() as manifest:
+            entry = manifest.get("stages", {}).get(name)
+            if entry is None:
+                return None
+            record = StageRecord(**entry)
+            if not (isinstance(record.outputs, dict) and isinstance(record.result, dict)):
+                raise ValueError(f"its stage {name!r} has another form")
+            return record
 
     def is_current(self, name: str, inputs: str) -> bool:
         """Whether a stage was finished with these inputs and its files are unchanged."""

@@ -28,10 +28,18 @@ __all__ = ["command"]
 @click.option("--processes", type=int, default=3, show_default=True, help="Over how many the samples are spread.")
 @click.option("--timeout", default="15m", show_default=True, help="Longest wait for a measurement.")
 @click.option("--keep", is_flag=True, help="Leave the bundle on the device.")
+@click.option("--trust", is_flag=True, help="Run a bundle's programs even if this version did not write them.")
 @click.option("--allow-contended", is_flag=True, help="Accept a measurement that was disturbed or throttled.")
 @common
 def command(
-    path: Path, device: str, target: str | None, allow_contended: bool, as_json: bool, quiet: bool, **flags: Any
+    path: Path,
+    device: str,
+    target: str | None,
+    trust: bool,
+    allow_contended: bool,
+    as_json: bool,
+    quiet: bool,
+    **flags: Any,
 ) -> int:
     """Measure the latency of a run or of a bundle directory."""
     from edgedafl.latency import BenchOptions
@@ -40,14 +48,15 @@ def command(
     options = BenchOptions(**{**flags, "timeout": parse_duration(flags["timeout"])})
     notice = notices(quiet)
     if (path / "manifest.json").is_file():
-        result = _bundle(path, device, options, notice)
+        result = _bundle(path, device, options, notice, trust=trust)
     else:
         run = run_directory(path)
         from edgedafl import pipeline
         from edgedafl.targets import find_target
 
         chosen = find_target(target) if target else pipeline.run_target(run)
-        precision = str(run.read_manifest()["precision"])
+        with run.reading() as manifest:
+            precision = str(manifest["precision"])
         result = pipeline.profile(
             run, target=chosen, precision=precision, device=device, options=options, notice=notice
         )
@@ -61,10 +70,10 @@ def command(
     return 0
 
 
-def _bundle(path: Path, device: str, options: Any, notice: Any) -> dict[str, Any]:
+def _bundle(path: Path, device: str, options: Any, notice: Any, *, trust: bool) -> dict[str, Any]:
     from edgedafl.export import read_bundle
     from edgedafl.stages import profile_bundle
 
     bundle = read_bundle(path)
     result = path.with_name(f"{path.name}.latency.json")
-    return {"measured": profile_bundle(bundle.directory, device, result, options, notice).to_dict()}
+    return {"measured": profile_bundle(bundle.directory, device, result, options, notice, trust=trust).to_dict()}

@@ -26,6 +26,9 @@ __all__ = ["command"]
     "--calibration", type=click.Path(path_type=Path), help="calibration.npz whose probe images to compare on."
 )
 @click.option("--min-agreement", default="99%", show_default=True, help="Fail below this share of equal classes.")
+@click.option(
+    "--trust", is_flag=True, help="Open a run's teacher for --eval even if it can run code or is on a server."
+)
 @click.option("--max-error", type=float, help="Fail above this relative error.")
 @common
 def command(
@@ -35,13 +38,14 @@ def command(
     labelled: Path | None,
     calibration: Path | None,
     min_agreement: str,
+    trust: bool,
     max_error: float | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
     """Compare the ONNX models A and B, or what a run directory A holds."""
     if b is None:
-        return _verify_run(a, target, labelled, as_json)
+        return _verify_run(a, target, labelled, trust, as_json)
     from edgedafl.graph.image_input import find_image_input
     from edgedafl.graph.load import load_onnx
     from edgedafl.stages import compare_models
@@ -84,13 +88,13 @@ def _images(calibration: Path | None, shape: tuple[int, int, int]) -> tuple[np.n
     return noise_fields(256, shape, torch.Generator().manual_seed(3)).numpy(), "procedural images"
 
 
-def _verify_run(path: Path, target: str | None, labelled: Path | None, as_json: bool) -> int:
+def _verify_run(path: Path, target: str | None, labelled: Path | None, trust: bool, as_json: bool) -> int:
     directory = run_directory(path)
     from edgedafl import pipeline
     from edgedafl.targets import find_target
 
     chosen = find_target(target) if target else pipeline.run_target(directory)
-    result = pipeline.verify(directory, target=chosen, labelled=labelled)
+    result = pipeline.verify(directory, target=chosen, labelled=labelled, trust=trust)
     if as_json:
         print_json(result)
         return 0

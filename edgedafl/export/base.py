@@ -82,6 +82,9 @@ class Exporter(Protocol):
     def export(self, artifacts: Artifacts, target: Target, directory: Path) -> Bundle:
         """Write the bundle into an empty directory."""
 
+    def programs(self) -> dict[str, bytes]:
+        """The files of its bundles that are run, by name: a bundle with others is not run unasked."""
+
     def trial(self, file: Path) -> dict[str, Any]:
         """What making the device's own form of a model file here tells; empty where that cannot be done.
 

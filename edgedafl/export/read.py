@@ -7,6 +7,7 @@ import hashlib
 import json
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,14 +79,24 @@ def _manifest(directory: Path, where: str) -> dict[str, Any]:
             f"The bundle {where!r} is of schema {manifest.get('schema')!r}; this version reads {SCHEMA}.",
             "Export it again, or install the version that wrote it.",
         )
-    names = [*manifest["files"], *(v.get("file", "") for v in manifest["variants"]), manifest["primary"]]
+    variants = manifest["variants"]
+    if not isinstance(variants, list) or not all(map(_is_variant, variants)):
+        raise UsageError(f"{where!r} is not a bundle: its manifest describes no models.", remedy)
+    names = [*manifest["files"], *(v["file"] for v in variants), manifest["primary"]]
     for name in names:
-        if not name or "/" in name or "\\" in name or name.startswith("."):
+        if not isinstance(name, str) or not name or "/" in name or "\\" in name or name.startswith("."):
             raise UsageError(f"The bundle {where!r} names the file {name!r}, which leads outside itself.")
     unlisted = set(names) - set(manifest["files"])
     if unlisted:
         raise UsageError(f"The manifest of {where!r} has no digest of {sorted(unlisted)[0]!r}.")
     return manifest
+
+
+def _is_variant(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    named = all(isinstance(entry.get(key), str) for key in ("file", "precision"))
+    return named and isinstance(entry.get("tolerance"), int | float)
 
 
 def _unpack(archive: Path, folder: Path) -> Path:
@@ -97,7 +108,7 @@ def _unpack(archive: Path, folder: Path) -> Path:
                 if not (member.isfile() or member.isdir()) or size > _LARGEST:
                     raise UsageError(f"{str(archive)!r} holds {member.name!r}, which no bundle has.")
                 tar.extract(member, folder, filter="data")
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
         raise UsageError(f"{str(archive)!r} is not a bundle's archive: {error}.", "Export it again.") from error
     inner = [place for place in folder.iterdir() if place.is_dir()]
     if len(inner) != 1:

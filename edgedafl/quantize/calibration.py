@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgedafl.arrays import read_arrays
 from edgedafl.errors import UsageError
 from edgedafl.preprocess import Preprocess
 from edgedafl.rundir import write_atomic
@@ -114,13 +115,13 @@ class CalibrationSet:
             UsageError: If the file is missing or is no calibration set.
         """
         try:
-            with np.load(path, allow_pickle=False) as data:
-                preprocess = Preprocess(tuple(data["low"].tolist()), tuple(data["high"].tolist()))
-                main = (data["pixels"], data["probe_pixels"], data["probe_classes"], preprocess, str(data["task"]))
-                if "training_pixels" not in data:
-                    return cls(*main)
-                return cls(*main, data["training_pixels"], data["training_logits"])
-        except (OSError, ValueError, KeyError) as error:
+            data = read_arrays(path)
+            preprocess = Preprocess(tuple(data["low"].tolist()), tuple(data["high"].tolist()))
+            main = (data["pixels"], data["probe_pixels"], data["probe_classes"], preprocess, str(data["task"]))
+            if "training_pixels" not in data:
+                return cls(*main)
+            return cls(*main, data["training_pixels"], data["training_logits"])
+        except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"{str(path)!r} is not a calibration set: {error}.",
                 "Give the calibration.npz of a run directory.",

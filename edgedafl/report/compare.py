@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from edgedafl.rundir import RunDirectory
 from edgedafl.units import format_bytes, format_count, format_duration
@@ -28,7 +27,7 @@ def compare_runs(a: RunDirectory, b: RunDirectory) -> list[Difference]:
     Raises:
         UsageError: If one of them is no run.
     """
-    before, after = _values(a.read_manifest()), _values(b.read_manifest())
+    before, after = (_values(run) for run in (a, b))
     rows = []
     for name, show, is_share in _SHOWN:
         x, y = before.get(name), after.get(name)
@@ -58,15 +57,17 @@ def _change(x: float | None, y: float | None, is_share: bool) -> str:
     return f"{100 * (y - x):+.2f} points" if is_share else f"{100 * (y / x - 1):+.1f} %" if x else ""
 
 
-def _values(manifest: dict[str, Any]) -> dict[str, float | None]:
-    results = {name: stage["result"] for name, stage in manifest.get("stages", {}).items()}
-    precision = results.get("export", {}).get("precision", manifest["precision"])
-    summary = results.get("profile", {}).get("measured", {}).get("summaries", {}).get(precision)
-    return {
-        "file size": results.get("export", {}).get("sizes", {}).get(precision),
-        "parameters": manifest["student"]["parameters"],
-        "MACs": manifest["student"]["macs"],
-        "latency (median)": summary["median"] / 1e9 if summary else None,
-        "synthetic agreement": results.get("verify", {}).get("agreement", {}).get(precision),
-        "accuracy": results.get("verify", {}).get("accuracy", {}).get(precision),
-    }
+def _values(run: RunDirectory) -> dict[str, float | None]:
+    with run.reading() as manifest:
+        results = {name: stage["result"] for name, stage in manifest.get("stages", {}).items()}
+        precision = results.get("export", {}).get("precision", manifest["precision"])
+        summary = results.get("profile", {}).get("measured", {}).get("summaries", {}).get(precision)
+        found = {
+            "file size": results.get("export", {}).get("sizes", {}).get(precision),
+            "parameters": manifest["student"]["parameters"],
+            "MACs": manifest["student"]["macs"],
+            "latency (median)": summary["median"] / 1e9 if summary else None,
+            "synthetic agreement": results.get("verify", {}).get("agreement", {}).get(precision),
+            "accuracy": results.get("verify", {}).get("accuracy", {}).get(precision),
+        }
+        return {name: None if value is None else float(value) for name, value in found.items()}

@@ -57,18 +57,18 @@ def summarize_run(run: RunDirectory) -> RunSummary:
     Raises:
         UsageError: If the directory is no run.
     """
-    manifest = run.read_manifest()
-    results = {name: stage["result"] for name, stage in manifest.get("stages", {}).items()}
-    teacher = manifest["teacher"]
-    return RunSummary(
-        title=f"{teacher['name']} on {manifest['target']['title']}",
-        command=manifest["command"],
-        columns=tuple(_columns(manifest, results)),
-        facts=(*_facts(manifest, results), *_query_facts(manifest, run)),
-        advice=tuple(_advice(results)),
-        checks=tuple(_checks(results.get("verify", {}))),
-        raw=manifest,
-    )
+    with run.reading() as manifest:
+        results = {name: stage["result"] for name, stage in manifest.get("stages", {}).items()}
+        teacher = manifest["teacher"]
+        return RunSummary(
+            title=f"{teacher['name']} on {manifest['target']['title']}",
+            command=manifest["command"],
+            columns=tuple(_columns(manifest, results)),
+            facts=(*_facts(manifest, results), *_query_facts(manifest, run)),
+            advice=tuple(_advice(results)),
+            checks=tuple(_checks(results.get("verify", {}))),
+            raw=manifest,
+        )
 
 
 def _columns(manifest: dict[str, Any], results: dict[str, Any]) -> list[Column]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
+from edgedafl.errors import UsageError, reason_of
 from edgedafl.report.plots import agreement_plot, bar_plot, latency_plot
 from edgedafl.report.summary import RunSummary, summarize_run
 from edgedafl.rundir import RunDirectory, write_atomic
@@ -73,6 +75,17 @@ def _picture(run: RunDirectory) -> str:
     return base64.b64encode(path.read_bytes()).decode() if path.is_file() else ""
 
 
+def _samples(profile: Path) -> dict[str, list[int]]:
+    """Nanoseconds by precision."""
+    try:
+        found = json.loads(profile.read_text("utf-8"))["samples_ns"]
+        return {str(name): [int(value) for value in values] for name, values in found.items() if values}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{str(profile)!r} is damaged: {reason_of(error)}.", "Run `edgedafl profile` again."
+        ) from error
+
+
 def _plots(run: RunDirectory, summary: RunSummary) -> list[str]:
     stages = summary.raw.get("stages", {})
     known = summary.raw["teacher"]["size"]
@@ -85,9 +98,9 @@ def _plots(run: RunDirectory, summary: RunSummary) -> list[str]:
         plots.append(agreement_plot(metrics, over="queries"))
     profile = run.path / "profile" / "local.json"
     if profile.is_file():
-        samples = json.loads(profile.read_text("utf-8"))["samples_ns"]
+        samples = _samples(profile)
         medians = {
-            f"{'student' if name == 'fp32' else 'artifact'} {name}": sorted(values)[len(values) // 2] / 1e3
+            f"{'student' if name == 'fp32' else 'artifact'} {name}": statistics.median(values) / 1e3
             for name, values in samples.items()
         }
         plots += [bar_plot("median latency on this host", "µs", medians), latency_plot(samples)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ def artifacts_of(run: RunDirectory, target: Target, precision: str) -> Artifacts
     Raises:
         UsageError: If the student was not quantized for it.
     """
-    manifest = run.read_manifest()
     models = load_models(run, target)
     if precision not in models:
         raise UsageError(
@@ -43,22 +43,24 @@ def artifacts_of(run: RunDirectory, target: Target, precision: str) -> Artifacts
     if target.runtime == "tensorrt":
         models.pop("fp32", None)  # fp16 is the float form that Jetsons run
     calibration = CalibrationSet.load(run.path / CALIBRATION)
-    return Artifacts(
-        models=models,
-        primary=precision if precision in models else "fp16",
-        name=str(manifest["student"]["name"]),
-        preprocess=calibration.preprocess.to_dict(),
-        inputs=calibration.probe_images()[:_EXAMPLES].astype(np.float32),
-        provenance={
-            "teacher_sha256": manifest["teacher"]["sha256"],
-            "seed": manifest["config"]["seed"],
-            "versions": manifest["versions"],
-            "calibration": calibration.digest,
-        },
-        calibration=calibration.images()[:_CALIBRATION].astype(np.float32),
-        agreements=_result(manifest, stage_name("quantize", run, target)).get("agreements", {}),
-        card=_card(manifest, _result(manifest, stage_name("quantize", run, target))),
-    )
+    with run.reading() as manifest:
+        quantized = _result(manifest, stage_name("quantize", run, target))
+        return Artifacts(
+            models=models,
+            primary=precision if precision in models else "fp16",
+            name=str(manifest["student"]["name"]),
+            preprocess=calibration.preprocess.to_dict(),
+            inputs=calibration.probe_images()[:_EXAMPLES].astype(np.float32),
+            provenance={
+                "teacher_sha256": manifest["teacher"]["sha256"],
+                "seed": manifest["config"]["seed"],
+                "versions": manifest["versions"],
+                "calibration": calibration.digest,
+            },
+            calibration=calibration.images()[:_CALIBRATION].astype(np.float32),
+            agreements=quantized.get("agreements", {}),
+            card=_card(manifest, quantized),
+        )
 
 
 def _result(manifest: dict[str, Any], stage: str) -> dict[str, Any]:
@@ -92,12 +94,14 @@ def export_stage(run: RunDirectory, target: Target, precision: str, exporter: st
     directory = bundle_dir(run, target)
     stage = stage_name("export", run, target)
     files = [models_dir(run, target) / f"{p}.onnx" for p in artifacts.models]
-    inputs = digest_of([[sha256_of(f) for f in files], target.to_dict(), name, precision])
+    found = find_exporter(name)
+    programs = {file: hashlib.sha256(content).hexdigest() for file, content in found.programs().items()}
+    inputs = digest_of([[sha256_of(f) for f in files], target.to_dict(), name, precision, programs])
     if run.is_current(stage, inputs):
         record = run.stage(stage)
         assert record is not None
         return record.result
-    bundle: Bundle = find_exporter(name).export(artifacts, target, directory)
+    bundle: Bundle = found.export(artifacts, target, directory)
     sizes = {v["precision"]: (directory / v["file"]).stat().st_size for v in bundle.manifest["variants"]}
     result = {
         "exporter": name,

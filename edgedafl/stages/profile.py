@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from edgedafl.devices import file_stem, find_device, look_up, run_bundle
-from edgedafl.errors import MeasurementError
-from edgedafl.export import find_exporter
+from edgedafl.errors import MeasurementError, UsageError
+from edgedafl.export import find_exporter, read_bundle
 from edgedafl.graph.cost import layer_costs
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.layer_names import layer_names, name_layers
@@ -31,6 +31,8 @@ __all__ = ["host_target", "profile_bundle", "profile_path", "profile_stage", "re
 # int8 has to win by this much before it is called the faster one.
 _WORTH_IT = 1.05
 _HERE = ("local", "none")
+# Files of bundles that neither a shell nor Python takes for a program.
+_INERT = {".bin", ".json", ".md", ".npz", ".onnx", ".ort", ".pte", ".txt"}
 _GREETING_SECONDS = 30.0
 Notice = Callable[[str], None]
 
@@ -57,18 +59,49 @@ def require_device(device: str) -> None:
 
 
 def profile_bundle(
-    bundle: Path, device: str, result: Path, options: BenchOptions | None = None, notice: Notice = lambda _: None
+    bundle: Path,
+    device: str,
+    result: Path,
+    options: BenchOptions | None = None,
+    notice: Notice = lambda _: None,
+    *,
+    trust: bool = False,
 ) -> Measurement:
     """Run a bundle's `bench` on a device and read what it measured.
 
+    Args:
+        bundle: Its folder.
+        device: Where.
+        result: Where to write what was measured.
+        options: Of the measurement.
+        notice: Called with what happens on the device.
+        trust: Whether programs may be run that this version did not write.
+
     Raises:
+        UsageError: If it holds other programs than its exporter's, and is not trusted.
         MeasurementError: If the device or the measurement fails.
     """
+    if not trust:
+        _require_known_programs(bundle)
     asked = options or BenchOptions()
     with closing(find_device(device)) as place:
         run_bundle(place, bundle, asked.arguments(), result, timeout=asked.timeout, keep=asked.keep, notice=notice)
     found = read_measurement(result, device)
     return replace(found, kind=EMULATED) if place.emulated else found
+
+
+def _require_known_programs(bundle: Path) -> None:
+    """Bundles are passed on, and `bench` is run: it has to be the one that is written here."""
+    known = find_exporter(str(read_bundle(bundle).manifest["exporter"])).programs()
+    for file in sorted(bundle.iterdir()):
+        if file.is_dir() or file.name == "manifest.json":
+            continue  # folders do not travel
+        inert = file.suffix in _INERT and file.name not in known
+        if file.is_symlink() or not (inert or known.get(file.name) == file.read_bytes()):
+            raise UsageError(
+                f"The bundle {str(bundle)!r} would run or load {file.name!r}, which this version did not write.",
+                "Export it again, or add --trust if you know where it comes from.",
+            )
 
 
 def profile_stage(

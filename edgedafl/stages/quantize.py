@@ -26,7 +26,8 @@ __all__ = ["for_target", "load_models", "models_dir", "quantize_stage", "stage_n
 
 def stage_name(stage: str, run: RunDirectory, target: Target) -> str:
     """Stages of the run's own target keep their plain name; others carry the target's."""
-    own = run.read_manifest().get("target", {}).get("name")
+    with run.reading() as manifest:
+        own = manifest.get("target", {}).get("name")
     return stage if own == target.name else f"{stage}:{target.name}"
 
 
@@ -47,7 +48,9 @@ def quantize_stage(run: RunDirectory, target: Target, precision: str, max_drop: 
     source, calibration_file = run.path / STUDENT, run.path / CALIBRATION
     if not source.is_file():
         raise UsageError(f"{str(run.path)!r} holds no distilled student.", "Run `edgedafl distill` first.")
-    allowed = max_drop if max_drop is not None else run.read_manifest()["config"].get("max_drop", DEFAULT_DROP)
+    with run.reading() as manifest:
+        kept = float(manifest["config"].get("max_drop", DEFAULT_DROP))
+    allowed = kept if max_drop is None else max_drop
     name = stage_name("quantize", run, target)
     inputs = digest_of([sha256_of(source), sha256_of(calibration_file), target.to_dict(), precision, allowed])
     if run.is_current(name, inputs):

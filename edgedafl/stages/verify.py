@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 import torch
 
-from edgedafl.errors import CheckFailedError
+from edgedafl.arrays import read_arrays
+from edgedafl.errors import CheckFailedError, UsageError, reason_of
 from edgedafl.evaluate import accuracy, read_labelled
 from edgedafl.export import Bundle, find_exporter, read_bundle
 from edgedafl.graph.load import sha256_of
@@ -122,8 +123,13 @@ def check_answers(bundle: Bundle) -> dict[str, Parity]:
         EnvironmentMissingError: If the runtime is not installed here.
     """
     exporter = find_exporter(str(bundle.manifest["exporter"]))
-    with np.load(bundle.directory / "expected_io.npz", allow_pickle=False) as data:
-        images, expected = data["image"], {n: data[n] for n in data.files if n != "image"}
+    try:
+        expected = read_arrays(bundle.directory / "expected_io.npz")
+        images = expected.pop("image")
+    except (ValueError, KeyError) as error:
+        raise UsageError(
+            f"The bundle {str(bundle.directory)!r} has no readable expected_io: {reason_of(error)}.", "Export it again."
+        ) from error
     checks = {}
     for variant in bundle.manifest["variants"]:
         parity = compare(expected[variant["precision"]], exporter.answer(bundle.directory / variant["file"], images))

@@ -31,12 +31,18 @@ __all__ = [
     "TeacherOutput",
     "TeacherSpec",
     "TorchTeacher",
+    "is_plain_file",
     "load_http_teacher",
     "load_onnx_teacher",
     "load_runtime_teacher",
     "load_teacher",
     "load_torch_teacher",
 ]
+
+
+def is_plain_file(source: str) -> bool:
+    """Whether a teacher is an ONNX file, which neither runs code nor asks anyone."""
+    return not (looks_like_url(source) or looks_like_factory(source) or Path(source).suffix.lower() in PYTORCH_FILES)
 
 
 def load_teacher(source: str, options: TeacherOptions | None = None) -> Teacher:

@@ -23,10 +23,12 @@ __all__ = [
     "compose",
     "expected_outputs",
     "model_files",
+    "programs",
     "template",
     "tolerance_of",
 ]
 
+_STARTED = ("bench", "build.sh")
 # A float32 graph may differ by rounding; an integer one by two steps of its last quantizer.
 _TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2, "int8": 5e-2}
 
@@ -40,10 +42,9 @@ def compose(
     variants: dict[str, str],
     files: dict[str, bytes],
     outputs: dict[str, np.ndarray],
-    bench: str = "bench_cpu.py",
+    run: dict[str, bytes],
     readme_name: str = "README_cpu.md",
     changes: dict[str, Any] | None = None,
-    executable: tuple[str, ...] = ("bench",),
 ) -> Bundle:
     """Write a bundle: an exporter's own files, and beside them what every bundle carries.
 
@@ -55,22 +56,28 @@ def compose(
         variants: File of each precision.
         files: The exporter's files by name.
         outputs: Expected scores of `artifacts.inputs` by precision.
-        bench: Template of `bench`.
+        run: The exporter's programs; those named in `_STARTED` get the x bit.
         readme_name: Template of the README.
         changes: Manifest entries that differ from the target's.
-        executable: Names that get the x bit.
     """
     entries = {**_entries(artifacts, target, exporter, variants), **(changes or {})}
     common = {
         "expected_io.npz": _expected_io(artifacts, outputs),
-        "bench": template(bench).encode(),
-        "facts.sh": facts_script().encode(),
         "README.md": readme(template(readme_name), entries, target),
         "model-card.md": model_card(entries, artifacts, target),
     }
-    merged = {**files, **common}
+    merged = {**files, **run, **common}
     merged["sbom.cdx.json"] = bill_of_materials(entries, merged)
-    return write_bundle(directory, merged, entries, executable=executable)
+    return write_bundle(directory, merged, entries, executable=tuple(name for name in _STARTED if name in run))
+
+
+def programs(bench: str = "bench_cpu.py", **others: str) -> dict[str, bytes]:
+    """What runs on a device, from templates: `bench`, the script of facts, and an exporter's own by name."""
+    return {
+        "bench": template(bench).encode(),
+        "facts.sh": facts_script().encode(),
+        **{f"{name}.sh": template(file).encode() for name, file in others.items()},
+    }
 
 
 def tolerance_of(variant: str) -> float:

@@ -22,7 +22,7 @@ from edgedafl.errors import EnvironmentMissingError
 from edgedafl.export import Artifacts, Bundle
 from edgedafl.graph.edit import model_bytes
 from edgedafl.targets import Target
-from edgedafl_exporters.contents import compose
+from edgedafl_exporters.contents import compose, programs
 
 __all__ = ["ExecuTorchExporter"]
 
@@ -70,6 +70,7 @@ class ExecuTorchExporter:
             variants=variants,
             files={variants[precision]: model.blob for precision, model in made.items()},
             outputs={precision: model.scores for precision, model in made.items()},
+            run=self.programs(),
             changes={
                 "runtime": "executorch",
                 "runtime_range": _RANGE,
@@ -94,6 +95,10 @@ class ExecuTorchExporter:
                 _LOG.warning("%s is left out of the bundle. %s", precision, error.message)
                 omitted[precision] = error.message
         return made, omitted
+
+    def programs(self) -> dict[str, bytes]:
+        """What runs on the device."""
+        return programs()
 
     def trial(self, file: Path) -> dict[str, Any]:
         """The file is what runs; there is nothing to make of it."""

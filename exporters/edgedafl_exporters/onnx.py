@@ -9,7 +9,7 @@ import numpy as np
 
 from edgedafl.export import Artifacts, Bundle
 from edgedafl.targets import Target
-from edgedafl_exporters.contents import answer_with_onnxruntime, compose, expected_outputs, model_files
+from edgedafl_exporters.contents import answer_with_onnxruntime, compose, expected_outputs, model_files, programs
 
 __all__ = ["OnnxExporter"]
 
@@ -30,8 +30,13 @@ class OnnxExporter:
             variants=variants,
             files=model_files(artifacts, variants),
             outputs=expected_outputs(artifacts),
+            run=self.programs(),
             changes={"runtime": "onnxruntime"},
         )
+
+    def programs(self) -> dict[str, bytes]:
+        """What runs on the device."""
+        return programs()
 
     def trial(self, file: Path) -> dict[str, Any]:
         """The file is what runs; there is nothing to make of it."""

@@ -16,7 +16,7 @@ from edgedafl.errors import EnvironmentMissingError
 from edgedafl.export import Artifacts, Bundle
 from edgedafl.graph.edit import model_bytes
 from edgedafl.targets import Target
-from edgedafl_exporters.contents import answer_with_onnxruntime, compose, expected_outputs
+from edgedafl_exporters.contents import answer_with_onnxruntime, compose, expected_outputs, programs
 
 __all__ = ["OrtExporter"]
 
@@ -47,8 +47,13 @@ class OrtExporter:
             variants=variants,
             files=files,
             outputs=expected_outputs(artifacts),
+            run=self.programs(),
             changes={"runtime": "onnxruntime", "source": source},
         )
+
+    def programs(self) -> dict[str, bytes]:
+        """What runs on the device."""
+        return programs()
 
     def trial(self, file: Path) -> dict[str, Any]:
         """The file is what runs; there is nothing to make of it."""

@@ -24,7 +24,7 @@ from edgedafl_exporters.contents import (
     compose,
     expected_outputs,
     model_files,
-    template,
+    programs,
     tolerance_of,
 )
 from edgedafl_exporters.tensorrt_steps import PACKAGES
@@ -46,7 +46,6 @@ class TensorRtExporter:
         outputs = expected_outputs(artifacts)
         files = {**model_files(artifacts, variants), **_raw_examples(artifacts, outputs)}
         files["variants.txt"] = _table(artifacts, variants).encode()
-        files["build.sh"] = template("build_trt.sh").encode()
         return compose(
             artifacts,
             target,
@@ -55,10 +54,13 @@ class TensorRtExporter:
             variants=variants,
             files=files,
             outputs=outputs,
-            bench="bench_trt.sh",
+            run=self.programs(),
             readme_name="README_trt.md",
-            executable=("bench", "build.sh"),
         )
+
+    def programs(self) -> dict[str, bytes]:
+        """What runs on the device."""
+        return programs("bench_trt.sh", build="build_trt.sh")
 
     def trial(self, file: Path) -> dict[str, Any]:
         """Build a shipped file's engine here, where some TensorRT is installed; it is thrown away.
