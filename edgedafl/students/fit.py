@@ -20,7 +20,7 @@ _PRUNED_WIDTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 _MOST_OF_TINY = 0.6
 # Where a quarter of the weights leaves more than this of the teacher's answers unexplained before
 # training, up to that share is kept: what is lost then does not come back from generated images.
-_UNEXPLAINED = 0.5
+_UNEXPLAINED = 0.35
 _MOST_OF_HARD = 0.45
 _TOLERANCE = 1.1
 _TINY_TEACHER_MACS = 5_000_000
