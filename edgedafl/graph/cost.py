@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
+from edgedafl.errors import UnsupportedModelError, reason_of
 from edgedafl.graph.facts import ImageInput
 from edgedafl.module_cost import LayerSize
 
@@ -74,7 +75,12 @@ def _infer_shapes(model: onnx.ModelProto, image: ImageInput) -> dict[str, tuple[
         del light.graph.value_info[:]
         for output in light.graph.output:
             output.type.tensor_type.ClearField("shape")
-    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise UnsupportedModelError(
+            f"The shapes in the graph contradict each other: {reason_of(error)}.", "Export the model again."
+        ) from error
     shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
     for value in [*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input]:
         dims = value.type.tensor_type.shape.dim

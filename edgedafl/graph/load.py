@@ -58,6 +58,7 @@ def load_onnx(path: str | Path) -> OnnxFile:
     except OSError as error:
         raise UsageError(f"The model file {str(path)!r} cannot be read: {error.strerror}.") from error
     model = _parse(path, blob)
+    _check_text(path, model)
     external = _check_external_data(path, model)
     if external:
         try:
@@ -142,6 +143,22 @@ def _check_external_data(path: Path, model: onnx.ModelProto) -> list[Path]:
                 "The file is truncated: copy it again.",
             )
     return list(files)
+
+
+def _check_text(path: Path, model: onnx.ModelProto) -> None:
+    """Names must be text; damaged ones are read as bytes."""
+    graph = model.graph
+    names = [value.name for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer)]
+    names += [opset.domain for opset in model.opset_import]
+    for node in (*graph.node, *(node for function in model.functions for node in function.node)):
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        names += [attribute.name for attribute in node.attribute]
+    broken = [name for name in names if not isinstance(name, str)]
+    if broken:
+        raise UnsupportedModelError(
+            f"{str(path)!r} is damaged: the name {broken[0]!r} in it is no text.",
+            "The file was cut or changed: copy or export it again.",
+        )
 
 
 def _end_of(path: Path, tensor: onnx.TensorProto, entries: dict[str, str]) -> int:

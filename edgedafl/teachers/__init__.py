@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgedafl.errors import UnsupportedModelError, reason_of
 from edgedafl.teachers.base import (
     BatchNormStatistics,
     QueryBudgetError,
@@ -40,6 +41,9 @@ __all__ = [
 ]
 
 
+_BROKEN = (ArithmeticError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+
+
 def is_plain_file(source: str) -> bool:
     """Whether a teacher is an ONNX file, which neither runs code nor asks anyone."""
     return not (looks_like_url(source) or looks_like_factory(source) or Path(source).suffix.lower() in PYTORCH_FILES)
@@ -59,6 +63,13 @@ def load_teacher(source: str, options: TeacherOptions | None = None) -> Teacher:
         if options.access in ("scores", "labels"):
             return OpaqueTeacher(inner, options.access, max_queries=options.max_queries)
         return inner
-    if options.access in ("scores", "labels"):
-        return load_runtime_teacher(source, options)
-    return load_onnx_teacher(source, options)
+    try:
+        if options.access in ("scores", "labels"):
+            return load_runtime_teacher(source, options)
+        return load_onnx_teacher(source, options)
+    except _BROKEN as error:
+        # Files of other people, damaged ones included, hold more than any check foresees.
+        raise UnsupportedModelError(
+            f"{source} cannot be imported: {reason_of(error)} ({type(error).__name__}).",
+            "Copy or export it again; if other programs run it, please report it.",
+        ) from error

@@ -146,6 +146,16 @@ def test_missing_and_short_external_data_are_refused(tmp_path: Path) -> None:
         load_onnx(path)
 
 
+@pytest.mark.parametrize("field", ["name", "op_type"])
+def test_names_that_are_no_text_are_refused(tmp_path: Path, field: str) -> None:
+    model = tiny_text(LINEAR)
+    setattr(model.graph.node[0], field, "QQQQQQQQ")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString().replace(b"QQQQQQQQ", b"QQQ\xff\xfeQQQ"))
+    with pytest.raises(UnsupportedModelError, match="no text"):
+        load_onnx(path)
+
+
 def test_a_weight_with_too_few_bytes_is_refused(save: Callable[..., Path]) -> None:
     model = tiny_text(LINEAR)
     model.graph.initializer[0].raw_data = np.zeros(10, np.float32).tobytes()
