@@ -16,7 +16,6 @@ _DAMAGES = (
     EOFError,
     KeyError,
     MemoryError,
-    NotImplementedError,
     OSError,
     OverflowError,
     RuntimeError,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgedafl.config import DEFAULT_DROP, CompressConfig, GateConfig
+from edgedafl.config import CompressConfig, GateConfig
 from edgedafl.distill import join_world
 from edgedafl.distill.preflight import Preflight, check_teacher
 from edgedafl.errors import UsageError
@@ -26,6 +26,7 @@ from edgedafl.report import RunSummary, summarize_run, write_report
 from edgedafl.rundir import RunDirectory
 from edgedafl.stages import (
     Plan,
+    allowed_drop,
     assist,
     calibrate_device,
     calibration_of,
@@ -242,8 +243,7 @@ def profile(
 ) -> dict[str, Any]:
     """Measure and estimate a run's latency."""
     with run.locked():
-        with run.reading() as manifest:
-            drop = float(manifest["config"].get("max_drop", DEFAULT_DROP))
+        drop = allowed_drop(run)
         result = profile_stage(run, target, precision, device=device, options=options, max_drop=drop, notice=notice)
         write_report(run)
         return result

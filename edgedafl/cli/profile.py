@@ -71,9 +71,7 @@ def command(
 
 
 def _bundle(path: Path, device: str, options: Any, notice: Any, *, trust: bool) -> dict[str, Any]:
-    from edgedafl.export import read_bundle
     from edgedafl.stages import profile_bundle
 
-    bundle = read_bundle(path)
     result = path.with_name(f"{path.name}.latency.json")
-    return {"measured": profile_bundle(bundle.directory, device, result, options, notice, trust=trust).to_dict()}
+    return {"measured": profile_bundle(path, device, result, options, notice, trust=trust).to_dict()}

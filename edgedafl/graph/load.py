@@ -92,10 +92,14 @@ def _parse(path: Path, blob: bytes) -> onnx.ModelProto:
 
 
 def _external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
-    for tensor in (*_stored(model.graph), *_attached(nodes)):
+    for tensor in (*_stored(model.graph), *_attached(_nodes(model))):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             yield tensor
+
+
+def _nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Of the graph and of its functions."""
+    return [*model.graph.node, *(node for function in model.functions for node in function.node)]
 
 
 def _stored(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -150,7 +154,7 @@ def _check_text(path: Path, model: onnx.ModelProto) -> None:
     graph = model.graph
     names = [value.name for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer)]
     names += [opset.domain for opset in model.opset_import]
-    for node in (*graph.node, *(node for function in model.functions for node in function.node)):
+    for node in _nodes(model):
         names += [node.name, node.op_type, node.domain, *node.input, *node.output]
         names += [attribute.name for attribute in node.attribute]
     broken = [name for name in names if not isinstance(name, str)]

@@ -6,13 +6,14 @@ from edgedafl.stages.distill import assist, distill_stage
 from edgedafl.stages.export import export_stage
 from edgedafl.stages.prepare import Plan, options_of, prepare, record
 from edgedafl.stages.profile import profile_bundle, profile_stage, require_device
-from edgedafl.stages.quantize import quantize_stage
+from edgedafl.stages.quantize import allowed_drop, quantize_stage
 from edgedafl.stages.students import StudentBuilder, builder, choose_student, pruner_of
 from edgedafl.stages.verify import check_answers, compare_models, trials, verify_stage
 
 __all__ = [
     "Plan",
     "StudentBuilder",
+    "allowed_drop",
     "assist",
     "builder",
     "calibrate_device",

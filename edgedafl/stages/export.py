@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +94,7 @@ def export_stage(run: RunDirectory, target: Target, precision: str, exporter: st
     stage = stage_name("export", run, target)
     files = [models_dir(run, target) / f"{p}.onnx" for p in artifacts.models]
     found = find_exporter(name)
-    programs = {file: hashlib.sha256(content).hexdigest() for file, content in found.programs().items()}
-    inputs = digest_of([[sha256_of(f) for f in files], target.to_dict(), name, precision, programs])
+    inputs = digest_of([[sha256_of(f) for f in files], target.to_dict(), name, precision, found.programs()])
     if run.is_current(stage, inputs):
         record = run.stage(stage)
         assert record is not None

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgedafl.devices import file_stem, find_device, look_up, run_bundle
 from edgedafl.errors import MeasurementError, UsageError
-from edgedafl.export import find_exporter, read_bundle
+from edgedafl.export import Bundle, find_exporter, read_bundle
 from edgedafl.graph.cost import layer_costs
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.layer_names import layer_names, name_layers
@@ -78,11 +78,12 @@ def profile_bundle(
         trust: Whether programs may be run that this version did not write.
 
     Raises:
-        UsageError: If it holds other programs than its exporter's, and is not trusted.
+        UsageError: If it is not whole, or holds other programs than its exporter's, and is not trusted.
         MeasurementError: If the device or the measurement fails.
     """
+    whole = read_bundle(bundle)
     if not trust:
-        _require_known_programs(bundle)
+        _require_known_programs(whole)
     asked = options or BenchOptions()
     with closing(find_device(device)) as place:
         run_bundle(place, bundle, asked.arguments(), result, timeout=asked.timeout, keep=asked.keep, notice=notice)
@@ -90,16 +91,17 @@ def profile_bundle(
     return replace(found, kind=EMULATED) if place.emulated else found
 
 
-def _require_known_programs(bundle: Path) -> None:
+def _require_known_programs(bundle: Bundle) -> None:
     """Bundles are passed on, and `bench` is run: it has to be the one that is written here."""
-    known = find_exporter(str(read_bundle(bundle).manifest["exporter"])).programs()
-    for file in sorted(bundle.iterdir()):
+    known = find_exporter(str(bundle.manifest["exporter"])).programs()
+    for file in sorted(bundle.directory.iterdir()):
         if file.is_dir() or file.name == "manifest.json":
             continue  # folders do not travel
         inert = file.suffix in _INERT and file.name not in known
         if file.is_symlink() or not (inert or known.get(file.name) == file.read_bytes()):
             raise UsageError(
-                f"The bundle {str(bundle)!r} would run or load {file.name!r}, which this version did not write.",
+                f"The bundle {str(bundle.directory)!r} would run or load {file.name!r}, "
+                "which this version did not write.",
                 "Export it again, or add --trust if you know where it comes from.",
             )
 

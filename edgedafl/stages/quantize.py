@@ -21,7 +21,7 @@ from edgedafl.rundir import RunDirectory, digest_of, write_atomic
 from edgedafl.stages.distill import CALIBRATION, STUDENT
 from edgedafl.targets import Target
 
-__all__ = ["for_target", "load_models", "models_dir", "quantize_stage", "stage_name"]
+__all__ = ["allowed_drop", "for_target", "load_models", "models_dir", "quantize_stage", "stage_name"]
 
 
 def stage_name(stage: str, run: RunDirectory, target: Target) -> str:
@@ -29,6 +29,12 @@ def stage_name(stage: str, run: RunDirectory, target: Target) -> str:
     with run.reading() as manifest:
         own = manifest.get("target", {}).get("name")
     return stage if own == target.name else f"{stage}:{target.name}"
+
+
+def allowed_drop(run: RunDirectory) -> float:
+    """Agreement that int8 may lose against fp32, as the run was told."""
+    with run.reading() as manifest:
+        return float(manifest["config"].get("max_drop", DEFAULT_DROP))
 
 
 def models_dir(run: RunDirectory, target: Target) -> Path:
@@ -48,9 +54,7 @@ def quantize_stage(run: RunDirectory, target: Target, precision: str, max_drop: 
     source, calibration_file = run.path / STUDENT, run.path / CALIBRATION
     if not source.is_file():
         raise UsageError(f"{str(run.path)!r} holds no distilled student.", "Run `edgedafl distill` first.")
-    with run.reading() as manifest:
-        kept = float(manifest["config"].get("max_drop", DEFAULT_DROP))
-    allowed = kept if max_drop is None else max_drop
+    allowed = allowed_drop(run) if max_drop is None else max_drop
     name = stage_name("quantize", run, target)
     inputs = digest_of([sha256_of(source), sha256_of(calibration_file), target.to_dict(), precision, allowed])
     if run.is_current(name, inputs):

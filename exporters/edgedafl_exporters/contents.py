@@ -19,6 +19,7 @@ from edgedafl.targets import Target
 from edgedafl_exporters.documents import bill_of_materials, model_card, readme
 
 __all__ = [
+    "CpuExporter",
     "answer_with_onnxruntime",
     "compose",
     "expected_outputs",
@@ -78,6 +79,18 @@ def programs(bench: str = "bench_cpu.py", **others: str) -> dict[str, bytes]:
         "facts.sh": facts_script().encode(),
         **{f"{name}.sh": template(file).encode() for name, file in others.items()},
     }
+
+
+class CpuExporter:
+    """What exporters for CPUs share: `bench` is in Python, and the model file itself is what runs."""
+
+    def programs(self) -> dict[str, bytes]:
+        """What runs on the device."""
+        return programs()
+
+    def trial(self, file: Path) -> dict[str, Any]:
+        """There is nothing to make of the file."""
+        return {}
 
 
 def tolerance_of(variant: str) -> float:

@@ -14,7 +14,6 @@ import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from edgedafl.errors import EnvironmentMissingError
 from edgedafl.export import Artifacts, Bundle
 from edgedafl.graph.edit import model_bytes
 from edgedafl.targets import Target
-from edgedafl_exporters.contents import compose, programs
+from edgedafl_exporters.contents import CpuExporter, compose
 
 __all__ = ["ExecuTorchExporter"]
 
@@ -38,7 +37,7 @@ class _Made:
     scores: np.ndarray
 
 
-class ExecuTorchExporter:
+class ExecuTorchExporter(CpuExporter):
     """A bundle of .pte files; `bench` runs them with ExecuTorch's Python runtime."""
 
     name = "executorch"
@@ -95,14 +94,6 @@ class ExecuTorchExporter:
                 _LOG.warning("%s is left out of the bundle. %s", precision, error.message)
                 omitted[precision] = error.message
         return made, omitted
-
-    def programs(self) -> dict[str, bytes]:
-        """What runs on the device."""
-        return programs()
-
-    def trial(self, file: Path) -> dict[str, Any]:
-        """The file is what runs; there is nothing to make of it."""
-        return {}
 
     def answer(self, file: Path, images: np.ndarray) -> np.ndarray:
         """Scores of a shipped file, from ExecuTorch's own runtime."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgedafl.export import Artifacts, Bundle
 from edgedafl.targets import Target
-from edgedafl_exporters.contents import answer_with_onnxruntime, compose, expected_outputs, model_files, programs
+from edgedafl_exporters.contents import CpuExporter, answer_with_onnxruntime, compose, expected_outputs, model_files
 
 __all__ = ["OnnxExporter"]
 
 
-class OnnxExporter:
+class OnnxExporter(CpuExporter):
     """A bundle of .onnx files, one per precision, with `bench` in Python."""
 
     name = "onnx"
@@ -33,14 +32,6 @@ class OnnxExporter:
             run=self.programs(),
             changes={"runtime": "onnxruntime"},
         )
-
-    def programs(self) -> dict[str, bytes]:
-        """What runs on the device."""
-        return programs()
-
-    def trial(self, file: Path) -> dict[str, Any]:
-        """The file is what runs; there is nothing to make of it."""
-        return {}
 
     def answer(self, file: Path, images: np.ndarray) -> np.ndarray:
         """Scores of a shipped file."""

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +15,7 @@ from edgedafl.errors import EnvironmentMissingError
 from edgedafl.export import Artifacts, Bundle
 from edgedafl.graph.edit import model_bytes
 from edgedafl.targets import Target
-from edgedafl_exporters.contents import answer_with_onnxruntime, compose, expected_outputs, programs
+from edgedafl_exporters.contents import CpuExporter, answer_with_onnxruntime, compose, expected_outputs
 
 __all__ = ["OrtExporter"]
 
@@ -25,7 +24,7 @@ _PLATFORMS = {"aarch64": "arm", "x86_64": "amd64"}
 _CONVERSION_SECONDS = 300
 
 
-class OrtExporter:
+class OrtExporter(CpuExporter):
     """A bundle of .ort files beside the .onnx file they were made from.
 
     ONNX Runtime's converter does not write the same bytes twice, so neither does this exporter.
@@ -50,14 +49,6 @@ class OrtExporter:
             run=self.programs(),
             changes={"runtime": "onnxruntime", "source": source},
         )
-
-    def programs(self) -> dict[str, bytes]:
-        """What runs on the device."""
-        return programs()
-
-    def trial(self, file: Path) -> dict[str, Any]:
-        """The file is what runs; there is nothing to make of it."""
-        return {}
 
     def answer(self, file: Path, images: np.ndarray) -> np.ndarray:
         """Scores of a shipped file."""
