@@ -44,6 +44,8 @@ class Augmentation:
         """Varied copies of images (N,C,H,W); gradients flow through."""
         if not self.shift and not self.mirror:
             return images
+        if images.is_cuda:
+            return self._each(images)
         height, width = images.shape[2:]
         parts = self._padded(images).chunk(_GROUPS)
         return torch.cat([self._varied(part, height, width) for part in parts])
@@ -56,6 +58,20 @@ class Augmentation:
             return F.pad(images, frame, mode="replicate")
         outside = images.new_tensor(self.border).reshape(1, -1, 1, 1)
         return F.pad(images - outside, frame) + outside
+
+    def _each(self, images: Tensor) -> Tensor:
+        """Every image varied by itself, in one gather: on a GPU many small copies cost more than that."""
+        count, channels, height, width = images.shape
+        padded = self._padded(images)
+        device, room = images.device, 2 * self.shift + 1
+        top, left = (torch.randint(room, (count, 1), device=device) for _ in range(2))
+        columns = torch.arange(width, device=device).expand(count, width)
+        if self.mirror:
+            columns = torch.where(torch.rand(count, 1, device=device) < 0.5, width - 1 - columns, columns)
+        rows = top + torch.arange(height, device=device)
+        places = (rows * padded.shape[3]).unsqueeze(2) + (left + columns).unsqueeze(1)
+        flat = places.reshape(count, 1, -1).expand(-1, channels, -1)
+        return padded.flatten(2).gather(2, flat).reshape(images.shape)
 
     def _varied(self, padded: Tensor, height: int, width: int) -> Tensor:
         if self.mirror and int(torch.randint(2, ())):

@@ -84,7 +84,13 @@ class Learner:
         self._compares = layers is not None and teacher.max_queries is None
         self._beside = nn.Module() if layers is None else layers.learned
         world.share(self._beside)
-        self._trained = compute.trained(self.student if layers is None else layers.watched, world)
+        # Forward and backward of the student, and the teacher's answers, as this device does them best.
+        shape = (recipe.student_batch, *spec.input_shape)
+        images = torch.zeros(shape, device=world.device).contiguous(memory_format=self._format)
+        self._trained = compute.trained(self.student if layers is None else layers.watched, world, images)
+        self._records = compute.graphed and spec.access == "gradient"  # else it runs elsewhere
+        self._ask = compute.answering(teacher.scores) if self._records else teacher.scores
+        self._watch = layers and compute.answering(layers.wanted)
         self._optimizer = make_optimizer([*self.student.parameters(), *self._beside.parameters()], recipe)
         self.ema = EmaStudent(self.student, recipe.ema) if recipe.ema else None
         self.pool = Pool(
@@ -150,7 +156,7 @@ class Learner:
             images = self._synthesizer.augmentation(images)
         images = images.contiguous(memory_format=self._format)
         with self._compute.autocast():
-            layers = self._layers.wanted(images) if self._layers is not None and self._compares else {}
+            layers = self._watch(images) if self._watch and self._compares else {}
             self._teacher.queries += len(layers.get(LOGITS, ()))
             if varied:
                 answers = self._answers(images, layers)
@@ -160,8 +166,16 @@ class Learner:
         """The teacher's logits; those beside its layers are the same but for a constant."""
         known = layers.get(LOGITS)
         if known is None or len(known) < len(images) or self.recipe.loss != "kl":
-            return self._teacher.scores(images)
+            return self._asked(images)
         return known.float()
+
+    def _asked(self, images: Tensor) -> Tensor:
+        """The teacher's answers; those it gave by a recording are counted here."""
+        before = self._teacher.queries
+        answers = self._ask(images)
+        if self._records:
+            self._teacher.queries = before + len(images)
+        return answers
 
     def _drawn(self, batch: Batch, turn: int, fraction: float) -> tuple[Tensor, Tensor]:
         """Images and the teacher's logits, as they are kept."""

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from edgedafl.distill import METHODS, Budget, Distiller, World, settings_of
+from edgedafl.distill.augment import Augmentation
 from edgedafl.distill.compute import Compute
+from edgedafl.distill.graphed import GraphedFunction, GraphedModule, graphed_student
 from edgedafl.students import build_student
 from edgedafl.teachers import Teacher, TeacherOptions, load_onnx_teacher, load_torch_teacher
 
@@ -108,3 +110,52 @@ def test_answers_are_float32_in_low_precision() -> None:
     assert (scores - exact.logits).abs().max() < 0.02
     for found, wanted in zip(answer.batch_norm, exact.batch_norm, strict=True):
         assert (found.mean - wanted.mean).abs().max() < 5e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_recorded_student_learns_as_one_that_is_not() -> None:
+    """Forward, backward and BatchNorm statistics of a CUDA graph are those of the kernels one by one."""
+    module = build_student("resnet8", (3, 32, 32), 10).module.cuda().train()
+    twin = build_student("resnet8", (3, 32, 32), 10).module.cuda().train()
+    twin.load_state_dict(module.state_dict())
+    recorded = graphed_student(twin, torch.zeros(16, 3, 32, 32, device="cuda"), low_precision=False)
+    assert isinstance(recorded, GraphedModule)
+    for count in (16, 16, 5, 16):  # five are not what was recorded
+        images = torch.randn(count, 3, 32, 32, device="cuda")
+        for net, called in ((module, module), (twin, recorded)):
+            net.zero_grad(set_to_none=True)
+            called(images).square().sum().backward()
+        for (name, mine), theirs in zip(module.named_parameters(), twin.parameters(), strict=True):
+            assert mine.grad is not None and theirs.grad is not None
+            error = (mine.grad - theirs.grad).norm() / mine.grad.norm().clamp_min(1e-6)
+            assert error < 1e-2, name
+    for mine, theirs in zip(module.buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_recorded_teacher_answers_as_ever_and_one_that_waits_is_not_recorded() -> None:
+    teacher = plain_module().to("cuda")
+    recorded = GraphedFunction(teacher.scores)
+    waiting = GraphedFunction(lambda x: x * float(x.sum()))
+    for count in (16, 16, 7):
+        images = torch.rand(count, 1, 16, 16, device="cuda")
+        torch.testing.assert_close(recorded(images), teacher.scores(images), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(waiting(images), images * images.sum())
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_images_varied_one_by_one_are_their_own_shifted_and_mirrored(device: str) -> None:
+    images = torch.rand(64, 3, 8, 10, device=device)
+    padded = torch.nn.functional.pad(images, (2, 2, 2, 2), mode="replicate")
+    windows = [padded[:, :, t : t + 8, x : x + 10] for t in range(5) for x in range(5)]
+    candidates = torch.stack([*windows, *(w.flip(3) for w in windows)])
+    varied = Augmentation(shift=2, mirror=True)._each(images)
+    found = (candidates == varied).flatten(2).all(2)
+    assert bool(found.any(0).all())
+    assert len({int(row) for row in found.int().argmax(0)}) > 20  # not all alike
+    images.requires_grad_()
+    Augmentation(shift=2, mirror=True, border=(0.0, 0.5, 1.0))._each(images).sum().backward()
+    assert images.grad is not None and float(images.grad.max()) == 1.0
