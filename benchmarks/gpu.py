@@ -29,6 +29,7 @@ from edgedafl.distill.augment import Augmentation
 from edgedafl.distill.compute import Compute
 from edgedafl.distill.learner import Learner
 from edgedafl.distill.losses import distillation_loss
+from edgedafl.distill.recorded import RecordedStep
 from edgedafl.distill.synthesizers import FastSettings, FastSynthesizer
 from edgedafl.students import build_student
 from edgedafl.teachers import Teacher
@@ -42,13 +43,15 @@ class Variant:
 
     name: str
     low_precision: bool
-    compiled: bool
+    compiled: bool = False
+    recorded: bool = False
 
 
 VARIANTS = (
-    Variant("float32", False, False),
-    Variant("bfloat16", True, False),
-    Variant("bfloat16, compiled", True, True),
+    Variant("float32", False),
+    Variant("bfloat16", True),
+    Variant("bfloat16, compiled", True, compiled=True),
+    Variant("bfloat16, recorded", True, recorded=True),
 )
 
 
@@ -67,14 +70,20 @@ def bare(
     called: Callable[[Tensor], Tensor] = torch.compile(student) if compute.compiled else student
     images = torch.randn(batch, *teacher.spec.input_shape, device=device).contiguous(memory_format=torch.channels_last)
 
+    def gradients(images: Tensor) -> tuple[Tensor, ...]:
+        with compute.autocast():
+            logits = teacher.scores(images)
+            guess = called(images)
+        loss = distillation_loss(guess.float(), logits.float(), 20.0)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        return (loss.detach(),)
+
+    step = RecordedStep(gradients, student) if compute.recorded else gradients
+
     def run() -> None:
         for _ in range(steps):
-            with compute.autocast():
-                logits = teacher.scores(images)
-                guess = called(images)
-            loss = distillation_loss(guess.float(), logits.float(), 20.0)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            step(images)
             optimizer.step()
 
     return run
@@ -99,9 +108,11 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
     suite = SUITES[args.suite]
     rows = []
     for variant in VARIANTS:
-        if args.device == "cpu" and (variant.low_precision or variant.compiled):
+        if args.device == "cpu" and variant.low_precision:
             continue
-        compute = Compute(args.device, variant.low_precision, variant.compiled)
+        if variant.compiled and not args.compile:
+            continue
+        compute = Compute(args.device, variant.low_precision, variant.compiled, variant.recorded)
         teacher = suite.teacher(args.data.parent / "models").to(args.device)
         name = args.student or suite.student
         student = build_student(name, teacher.spec.input_shape, teacher.spec.num_classes).module
@@ -171,6 +182,7 @@ def main() -> None:
     parser.add_argument("--student", help="another student than the suite's")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--compile", action="store_true", help="torch.compile as well, which takes its time")
     parser.add_argument("--steps", type=int, default=20, help="student steps per measurement")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)

@@ -19,6 +19,7 @@ from edgedafl.distill.ema import EmaStudent
 from edgedafl.distill.losses import distillation_loss
 from edgedafl.distill.optimizer import bare_rate, make_optimizer, set_rate
 from edgedafl.distill.pool import Pool
+from edgedafl.distill.recorded import RecordedStep
 from edgedafl.distill.synthesizers.base import Batch, Recipe, Synthesizer
 from edgedafl.distill.world import World
 from edgedafl.distill.worth import ImageWorth
@@ -37,11 +38,10 @@ _WARM_UP = 60  # student steps
 
 @dataclass(frozen=True)
 class _Lesson:
-    """Images, the teacher's logits, and what its layers make of the images where that is compared."""
+    """Images and the teacher's logits; without them the teacher has to be asked."""
 
     images: Tensor
-    logits: Tensor
-    layers: Mapping[str, Tensor]
+    logits: Tensor | None
 
 
 class Learner:
@@ -84,13 +84,7 @@ class Learner:
         self._compares = layers is not None and teacher.max_queries is None
         self._beside = nn.Module() if layers is None else layers.learned
         world.share(self._beside)
-        # Forward and backward of the student, and the teacher's answers, as this device does them best.
-        shape = (recipe.student_batch, *spec.input_shape)
-        images = torch.zeros(shape, device=world.device).contiguous(memory_format=self._format)
-        self._trained = compute.trained(self.student if layers is None else layers.watched, world, images)
-        self._records = compute.graphed and spec.access == "gradient"  # else it runs elsewhere
-        self._ask = compute.answering(teacher.scores) if self._records else teacher.scores
-        self._watch = layers and compute.answering(layers.wanted)
+        self._trained = compute.trained(self.student if layers is None else layers.watched, world)
         self._optimizer = make_optimizer([*self.student.parameters(), *self._beside.parameters()], recipe)
         self.ema = EmaStudent(self.student, recipe.ema) if recipe.ema else None
         self.pool = Pool(
@@ -102,6 +96,8 @@ class Learner:
             ImageWorth(spec.task) if recipe.weighted else None,
         )
         self._rate_factor = 1.0
+        self._trains = nn.ModuleList([self.student, self._beside])
+        self._asking, self._told = self._recorded(self._gradients), self._recorded(self._gradients)
         self._begun = self._varied = False
         self._turns = 0
         self.may_ask = True
@@ -116,7 +112,7 @@ class Learner:
 
     def learn(self, batch: Batch, fraction: float, is_over: Callable[[], bool] = lambda: False) -> Tensor:
         """The student steps on one synthesizer step, until time is over; returns the last loss."""
-        recipe, task = self.recipe, self._teacher.spec.task
+        recipe = self.recipe
         loss = batch.logits.new_zeros(())
         self.shown = 0
         if recipe.pool and not self._may_begin(fraction):
@@ -126,20 +122,15 @@ class Learner:
                 break
             self._set_rate(fraction)
             lesson = self._lesson(batch, turn, fraction)
-            images, logits = lesson.images, lesson.logits
-            self.shown += len(images)
-            with self._compute.autocast():
-                guess = self._trained(images)
-            loss = self._distance(states(guess.float(), task), states(logits, task)) + self._layers_apart(lesson)
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            self.shown += len(lesson.images)
+            loss, logits = self._taught(lesson)
             self._world.average_gradients(self._beside.parameters())
             self._optimizer.step()
             self._turns += 1
             if self.ema:
                 self.ema.update()
-            self._synthesizer.observe(images, logits)
-        return loss.detach()
+            self._synthesizer.observe(lesson.images, logits)
+        return loss
 
     def _set_rate(self, fraction: float) -> None:
         recipe = self.recipe
@@ -150,32 +141,51 @@ class Learner:
 
     def _lesson(self, batch: Batch, turn: int, fraction: float) -> _Lesson:
         """What one student step learns from."""
-        images, answers = self._drawn(batch, turn, fraction)
+        images, logits = self._drawn(batch, turn, fraction)
         varied = self.recipe.pool and self.may_ask and self._synthesizer.augmentation != Augmentation()
         if varied:
             images = self._synthesizer.augmentation(images)
-        images = images.contiguous(memory_format=self._format)
+        return _Lesson(images.contiguous(memory_format=self._format), None if varied else logits)
+
+    def _taught(self, lesson: _Lesson) -> tuple[Tensor, ...]:
+        """Loss and the teacher's logits; the weights have their gradients."""
+        asks, before = lesson.logits is None, self._teacher.queries
+        step = self._asking if asks else self._told
+        answer = step(lesson.images) if lesson.logits is None else step(lesson.images, lesson.logits)
+        if isinstance(step, RecordedStep):  # counts when it is recorded, not when it is replayed
+            self._teacher.queries = before + self._rows_asked(len(lesson.images), asks=asks)
+        return answer
+
+    def _recorded(self, step: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+        """A step as this device takes it; teachers that only answer may be anywhere."""
+        here = self._teacher.spec.access == "gradient" and self._world.size == 1
+        return RecordedStep(step, self._trains) if self._compute.recorded and here else step
+
+    def _gradients(self, images: Tensor, logits: Tensor | None = None) -> tuple[Tensor, ...]:
+        task = self._teacher.spec.task
         with self._compute.autocast():
-            layers = self._watch(images) if self._watch and self._compares else {}
+            layers = self._layers.wanted(images) if self._layers is not None and self._compares else {}
             self._teacher.queries += len(layers.get(LOGITS, ()))
-            if varied:
-                answers = self._answers(images, layers)
-        return _Lesson(images, answers, layers)
+            logits = self._answers(images, layers) if logits is None else logits
+            guess = self._trained(images)
+        loss = self._distance(states(guess.float(), task), states(logits, task)) + self._layers_apart(layers)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        return loss.detach(), logits
 
     def _answers(self, images: Tensor, layers: Mapping[str, Tensor]) -> Tensor:
         """The teacher's logits; those beside its layers are the same but for a constant."""
-        known = layers.get(LOGITS)
-        if known is None or len(known) < len(images) or self.recipe.loss != "kl":
-            return self._asked(images)
-        return known.float()
+        known = layers.get(LOGITS, images[:0])
+        return known.float() if self._suffice(len(known), len(images)) else self._teacher.scores(images)
 
-    def _asked(self, images: Tensor) -> Tensor:
-        """The teacher's answers; those it gave by a recording are counted here."""
-        before = self._teacher.queries
-        answers = self._ask(images)
-        if self._records:
-            self._teacher.queries = before + len(images)
-        return answers
+    def _suffice(self, known: int, count: int) -> bool:
+        """Whether the logits beside the teacher's layers are answers to all images."""
+        return known == count and self.recipe.loss == "kl"
+
+    def _rows_asked(self, count: int, *, asks: bool) -> int:
+        """Rows that the teacher sees in one step."""
+        compared = self._layers.rows(count) if self._layers is not None and self._compares else 0
+        return compared + (count if asks and not self._suffice(compared, count) else 0)
 
     def _drawn(self, batch: Batch, turn: int, fraction: float) -> tuple[Tensor, Tensor]:
         """Images and the teacher's logits, as they are kept."""
@@ -187,7 +197,7 @@ class Learner:
         newest = recipe.newest if fraction < recipe.newest_until else 0
         return self.pool.draw(recipe.student_batch, newest=newest)
 
-    def _layers_apart(self, lesson: _Lesson) -> Tensor | float:
+    def _layers_apart(self, wanted: Mapping[str, Tensor]) -> Tensor | float:
         """What the student's layers make of the images against the teacher's."""
         if self._layers is None:
             return 0.0
@@ -195,7 +205,7 @@ class Learner:
         if not self._compares:
             return 0.0
         with self._compute.autocast():
-            return self.recipe.layers * self._layers.distance(lesson.layers, seen)
+            return self.recipe.layers * self._layers.distance(wanted, seen)
 
     def _distance(self, guess: Tensor, target: Tensor) -> Tensor:
         recipe = self.recipe

@@ -51,6 +51,10 @@ class LayerComparison(abc.ABC):
             module.to(device)
         return self
 
+    def rows(self, count: int) -> int:
+        """How many of so many images are compared."""
+        return min(count, self._rows)
+
     @torch.no_grad()
     def wanted(self, images: Tensor) -> dict[str, Tensor]:
         """What the teacher's layers make of images (N,C,H,W), or of the first of them, with its `logits`."""

@@ -64,7 +64,7 @@ class WatchedModule(nn.Module):
         (end,) = (node for node in traced.graph.nodes if node.op == "output")
         end.args = ((end.args[0], *(nodes[name] for name in names)),)
         traced.recompile()
-        self.traced: nn.Module = traced
+        self.traced = traced
         self._names = tuple(names)
         self._seen: dict[str, Tensor] = {}
 

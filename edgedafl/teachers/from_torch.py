@@ -86,7 +86,8 @@ class TorchTeacher(Teacher):
         """The module as torch's exporter writes it."""
         shape = self.spec.input_shape
         try:
-            model = module_to_onnx(self._module, torch.zeros(2, *shape), input_name=IMAGE, output_name="scores")
+            zeros = torch.zeros(2, *shape, device=next(self._module.parameters(), torch.zeros(0)).device)
+            model = module_to_onnx(self._module, zeros, input_name=IMAGE, output_name="scores")
         except Exception as error:  # the exporter's errors share no base class
             raise UnsupportedModelError(f"torch cannot export {self.spec.source} to ONNX.") from error
         image = ImageInput(IMAGE, (None, *shape), "FLOAT", "NCHW", shape, None)

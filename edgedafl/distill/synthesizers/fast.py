@@ -54,12 +54,11 @@ class FastSettings:
         warm_up: Share of the budget before the adversarial term begins.
         reset: Share of the budget after which the first layer begins anew, for variety.
         latent: Length of the code.
-        channels: Width of the generator; 0 takes the published 128 on a GPU and half of it elsewhere,
-            where a step would take three times as long.
+        channels: Width of the generator; 0 is for the device to say, see `on`.
         batch: Images per step.
         priors: Procedural images per step, beside the generated ones.
         prior_trial: Images per family by which their shares are set.
-        recipe: How the student learns.
+        recipe: How the student learns; 0 student steps are for the device to say.
     """
 
     meta: Literal["fomaml", "reptile"] = "fomaml"
@@ -78,7 +77,7 @@ class FastSettings:
     priors: int = 64
     prior_trial: int = 300
     recipe: Recipe = Recipe(
-        student_steps=40,
+        student_steps=0,
         student_batch=128,
         student_rate=0.1,
         optimizer="sgd",
@@ -90,6 +89,18 @@ class FastSettings:
         layers=LAYERS,
         augment=True,
     )
+
+    def on(self, device: torch.device | str) -> FastSettings:
+        """With what suits a device where nothing else is asked for.
+
+        CPUs take half of the published channels: a step would take three times as long. On GPUs a
+        student's step is recorded and takes little beside a batch's many steps.
+        """
+        gpu = torch.device(device).type == "cuda"
+        steps = self.recipe.student_steps or (100 if gpu else 40)
+        return replace(
+            self, channels=self.channels or (128 if gpu else 64), recipe=replace(self.recipe, student_steps=steps)
+        )
 
     def inherited(self) -> FastSettings:
         """The same for a student that begins as its teacher.
@@ -110,7 +121,7 @@ class FastSynthesizer(GeneratorSynthesizer):
         settings: FastSettings | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        s = self.settings = settings or FastSettings()
+        s = self.settings = (settings or FastSettings()).on(device)
         super().__init__(teacher, s.recipe, s.latent, s.learning_rate, device)
         self.companions = Companions(teacher.spec, s.priors, s.prior_trial, device)
         self._was_reset = False
@@ -118,9 +129,8 @@ class FastSynthesizer(GeneratorSynthesizer):
 
     def _make(self) -> nn.Module:
         s, spec = self.settings, self._spec
-        channels = s.channels or (128 if torch.device(self._device).type == "cuda" else 64)
         return PublishedGenerator(
-            spec.input_shape, s.latent, channels, spec.preprocess, "pixels", doublings=_doublings(spec)
+            spec.input_shape, s.latent, s.channels, spec.preprocess, "pixels", doublings=_doublings(spec)
         )
 
     def _optimizer(self) -> torch.optim.Optimizer:
