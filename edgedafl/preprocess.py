@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgedafl.constants import constant
 from edgedafl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ class Preprocess:
         }
 
     def _columns(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        low = like.new_tensor(self.low).reshape(1, -1, 1, 1)
-        return low, like.new_tensor(self.high).reshape(1, -1, 1, 1) - low
+        low = constant(self.low, like).reshape(1, -1, 1, 1)
+        return low, constant(self.high, like).reshape(1, -1, 1, 1) - low
 
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """What black and full pixels are in model space, (1,C,1,1) each, on the device of `like`."""

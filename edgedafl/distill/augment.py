@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgedafl.constants import constant
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher, TeacherSpec
 
@@ -56,7 +57,7 @@ class Augmentation:
         frame = (self.shift,) * 4
         if self.border is None:
             return F.pad(images, frame, mode="replicate")
-        outside = images.new_tensor(self.border).reshape(1, -1, 1, 1)
+        outside = constant(self.border, images).reshape(1, -1, 1, 1)
         return F.pad(images - outside, frame) + outside
 
     def _each(self, images: Tensor) -> Tensor:

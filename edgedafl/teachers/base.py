@@ -15,7 +15,15 @@ from edgedafl.preprocess import Preprocess
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["BatchNormStatistics", "QueryBudgetError", "Teacher", "TeacherOutput", "TeacherSpec", "channels_last"]
+__all__ = [
+    "BatchNormStatistics",
+    "QueryBudgetError",
+    "Teacher",
+    "TeacherOutput",
+    "TeacherSpec",
+    "channels_last",
+    "device_of",
+]
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,11 @@ class Teacher(abc.ABC):
         """Compute one answer."""
 
     @property
+    def device(self) -> torch.device:
+        """Where it wants its images; those that only answer take them from anywhere."""
+        return torch.device("cpu")
+
+    @property
     def remaining(self) -> int | None:
         """Rows that may still be asked about; None without a limit."""
         return None if self.max_queries is None else max(0, self.max_queries - self.queries)
@@ -187,3 +200,8 @@ def channels_last(module: _Module) -> _Module:
     """Lay out 4-d weights channels-last: convolutions run 1.1 to 1.8 times as fast on CPUs."""
     moved: _Module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's weights lie."""
+    return next(iter(module.state_dict().values()), torch.zeros(0)).device

@@ -34,6 +34,7 @@ from edgedafl.teachers.base import (
     TeacherOutput,
     TeacherSpec,
     channels_last,
+    device_of,
 )
 from edgedafl.teachers.decode import guess_task
 from edgedafl.teachers.input_range import baked_scale, find_input_range
@@ -77,6 +78,11 @@ class OnnxTeacher(Teacher):
         if self._quantized:
             raise UnsupportedModelError(f"{self.spec.source} is quantized: its layers hold integers.")
         return network_of(self, self._model, self._wiring.image, self._wiring.head.output)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return device_of(self._module)
 
     def to(self, device: torch.device | str) -> Self:
         """Move the weights."""

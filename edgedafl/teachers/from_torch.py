@@ -25,6 +25,7 @@ from edgedafl.teachers.base import (
     TeacherOutput,
     TeacherSpec,
     channels_last,
+    device_of,
 )
 from edgedafl.teachers.decode import guess_output, guess_task
 from edgedafl.teachers.input_range import find_input_range
@@ -86,12 +87,17 @@ class TorchTeacher(Teacher):
         """The module as torch's exporter writes it."""
         shape = self.spec.input_shape
         try:
-            zeros = torch.zeros(2, *shape, device=next(self._module.parameters(), torch.zeros(0)).device)
+            zeros = torch.zeros(2, *shape, device=self.device)
             model = module_to_onnx(self._module, zeros, input_name=IMAGE, output_name="scores")
         except Exception as error:  # the exporter's errors share no base class
             raise UnsupportedModelError(f"torch cannot export {self.spec.source} to ONNX.") from error
         image = ImageInput(IMAGE, (None, *shape), "FLOAT", "NCHW", shape, None)
         return network_of(self, model, image, "scores")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return device_of(self._module)
 
     def to(self, device: torch.device | str) -> Self:
         """Move the weights."""

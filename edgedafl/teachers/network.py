@@ -49,7 +49,7 @@ def _compare(graph: onnx.ModelProto, teacher: Teacher) -> None:
     generator = torch.Generator().manual_seed(1)
     images = spec.preprocess.to_model(torch.rand(_ROWS, *spec.input_shape, generator=generator))
     module = OnnxModule(graph)
-    wanted = _classes(teacher.scores(images), spec.task)
+    wanted = _classes(teacher.scores(images.to(teacher.device)).cpu(), spec.task)
     for answer in (module(images), torch.cat([module(row) for row in images.split(1)])):
         found = _classes(answer, spec.task)
         if found.shape != wanted.shape or not bool((found - wanted).abs().max() <= _TOLERANCE * wanted.abs().max()):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedafl.distill.generators import PublishedGenerator
-from edgedafl.distill.losses import batch_norm_loss, one_hot_loss, shared_disagreement
+from edgedafl.distill.losses import moments_loss, one_hot_loss, shared_disagreement
 from edgedafl.distill.synthesizers.base import (
     LAYERS,
     Batch,
@@ -28,7 +28,7 @@ from edgedafl.distill.synthesizers.base import (
     random_classes,
 )
 from edgedafl.distill.synthesizers.companions import Companions
-from edgedafl.teachers.base import BatchNormStatistics, Teacher, TeacherSpec
+from edgedafl.teachers.base import Teacher, TeacherSpec
 
 __all__ = ["FastSettings", "FastSynthesizer"]
 
@@ -125,7 +125,7 @@ class FastSynthesizer(GeneratorSynthesizer):
         super().__init__(teacher, s.recipe, s.latent, s.learning_rate, device)
         self.companions = Companions(teacher.spec, s.priors, s.prior_trial, device)
         self._was_reset = False
-        self._earlier: tuple[tuple[Tensor, Tensor], ...] = ()
+        self._earlier: Tensor | None = None
 
     def _make(self) -> nn.Module:
         s, spec = self.settings, self._spec
@@ -158,7 +158,7 @@ class FastSynthesizer(GeneratorSynthesizer):
         keep = _Best()
         for _ in range(s.inner_steps):
             images = own(codes)
-            losses, total, statistics = self._losses(teacher, student, images, classes, fraction)
+            losses, total, moments = self._losses(teacher, student, images, classes, fraction)
             keep.offer(images.detach(), total.detach())
             inner.zero_grad(set_to_none=True)
             total.backward(inputs=[*own.parameters(), codes])
@@ -169,19 +169,22 @@ class FastSynthesizer(GeneratorSynthesizer):
             self._take_way(own)
         self.world.average_gradients(self.generator.parameters())
         self.optimizer.step()
-        self._remember(statistics)
+        self._earlier = moments.detach()
         made = Batch(keep.images, teacher.scores(keep.images), detached(losses))
         return self.companions.beside(made, teacher)
 
     def _losses(
         self, teacher: Teacher, student: nn.Module, images: Tensor, classes: Tensor, fraction: float
-    ) -> tuple[dict[str, Tensor], Tensor, tuple[BatchNormStatistics, ...]]:
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         s = self.settings
         varied = self.augmentation(images)
         answer = teacher(varied, batch_norm=True)
         logits = self._states(answer.logits)
+        layers = answer.batch_norm
+        moments = self._blended(torch.cat([m for layer in layers for m in (layer.mean, layer.var)]))
+        running = torch.cat([m for layer in layers for m in (layer.running_mean, layer.running_var)])
         losses = {
-            "batch_norm": batch_norm_loss(self._blended(answer.batch_norm)),
+            "batch_norm": moments_loss(moments, running, [len(layer.mean) for layer in layers]),
             "one_hot": one_hot_loss(logits, classes),
         }
         total = s.batch_norm * losses["batch_norm"] + s.one_hot * losses["one_hot"]
@@ -189,23 +192,12 @@ class FastSynthesizer(GeneratorSynthesizer):
             with evaluating(student):
                 losses["adversarial"] = -shared_disagreement(self._states(student(varied)), logits)
             total = total + s.adversarial * losses["adversarial"]
-        return losses, total, answer.batch_norm
+        return losses, total, moments
 
-    def _blended(self, statistics: tuple[BatchNormStatistics, ...]) -> tuple[BatchNormStatistics, ...]:
+    def _blended(self, moments: Tensor) -> Tensor:
         """Mixed with those of earlier batches: one batch need not show all of the data by itself."""
-        if not self._earlier:
-            return statistics
         m = self.settings.momentum
-        return tuple(
-            BatchNormStatistics(
-                (1 - m) * now.mean + m * mean, (1 - m) * now.var + m * var, now.running_mean, now.running_var
-            )
-            for now, (mean, var) in zip(statistics, self._earlier, strict=True)
-        )
-
-    @torch.no_grad()
-    def _remember(self, statistics: tuple[BatchNormStatistics, ...]) -> None:
-        self._earlier = tuple((s.mean.detach(), s.var.detach()) for s in self._blended(statistics))
+        return moments if self._earlier is None else (1 - m) * moments + m * self._earlier
 
     @torch.no_grad()
     def _add_gradients(self, own: nn.Module) -> None:
@@ -229,14 +221,15 @@ class FastSynthesizer(GeneratorSynthesizer):
             **super().state_dict(),
             "companions": self.companions.state_dict(),
             "was_reset": self._was_reset,
-            "earlier": [list(pair) for pair in self._earlier],
+            "moments": self._earlier,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.companions.load_state_dict(state["companions"])
         self._was_reset = bool(state["was_reset"])
-        self._earlier = tuple((m.to(self._device), v.to(self._device)) for m, v in state["earlier"])
+        moments = state["moments"]
+        self._earlier = None if moments is None else moments.to(self._device)
 
 
 def _doublings(spec: TeacherSpec) -> int:

@@ -7,6 +7,7 @@ that no op ever waits for the accelerator.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = [
     "host",
     "integers",
     "lookup",
+    "on_device",
     "op",
     "pads_to_torch",
     "register",
@@ -38,6 +40,7 @@ OpFunction = Callable[..., Any]
 
 MICROSOFT = "com.microsoft"
 _OPS: dict[tuple[str, str], OpFunction] = {}
+_PLACED: dict[tuple[int, torch.device], Tensor] = {}
 
 
 @dataclass(frozen=True)
@@ -106,10 +109,24 @@ def integers(value: Any) -> list[int]:
     return [int(v) for v in host(value).reshape(-1)]
 
 
+def on_device(value: Any, device: torch.device) -> Tensor:
+    """A host value as a tensor.
+
+    An accelerator gets a constant once: every copy from the host waits for all that it has to do.
+    """
+    if device.type == "cpu" or not isinstance(value, np.ndarray):
+        return torch.from_numpy(np.array(value)).to(device)
+    key = id(value), device
+    if key not in _PLACED:
+        _PLACED[key] = torch.from_numpy(np.array(value)).to(device)
+        weakref.finalize(value, _PLACED.pop, key, None)
+    return _PLACED[key]
+
+
 def tensor_like(value: Any, reference: Tensor) -> Tensor:
     """A value as a tensor beside `reference`: same device, same float type."""
     if not isinstance(value, Tensor):
-        value = torch.from_numpy(np.array(value)).to(reference.device)
+        value = on_device(value, reference.device)
     if value.is_floating_point() and reference.is_floating_point() and value.dtype != reference.dtype:
         value = value.to(reference.dtype)
     return value

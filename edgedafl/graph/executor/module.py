@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from edgedafl.errors import UnsupportedModelError
 from edgedafl.graph.executor import ops as _ops  # noqa: F401  (fills the op table)
-from edgedafl.graph.executor.context import NodeContext, host, lookup
+from edgedafl.graph.executor.context import NodeContext, host, lookup, on_device
 from edgedafl.graph.executor.host import constant_value, evaluate_on_host
 
 __all__ = ["OnnxModule", "unsupported_nodes"]
@@ -156,7 +156,8 @@ class OnnxModule(nn.Module):
         key = tuple(tuple(v.shape) if isinstance(v, Tensor) else v.tobytes() for v in feeds.values())
         self._execute(self._steps, values, self._host_cache.setdefault(key, {}))
         found = {name: values[name] for name in self._keep if name in values}
-        return {n: self._typed(torch.as_tensor(v, device=reference.device)) for n, v in found.items()}
+        outputs = {n: v if isinstance(v, Tensor) else on_device(v, reference.device) for n, v in found.items()}
+        return {n: self._typed(v) for n, v in outputs.items()}
 
     def _typed(self, value: Tensor) -> Tensor:
         return value.to(self.dtype) if value.is_floating_point() else value

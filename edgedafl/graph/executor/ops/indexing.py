@@ -60,7 +60,7 @@ def _slice_axis(x: Tensor, axis: int, start: int, end: int, step: int) -> Tensor
         window[axis] = slice(start, max(end, start), step)
         return x[tuple(window)]
     rows = range(length)[slice(start, None if end < -length else end, step)]
-    return x.index_select(axis, torch.tensor(list(rows), dtype=torch.long, device=x.device))
+    return x.index_select(axis, torch.arange(rows.start, rows.stop, rows.step, device=x.device))
 
 
 @op("Gather")

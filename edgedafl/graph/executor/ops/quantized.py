@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from edgedafl.graph.executor.context import (
     MICROSOFT,
     NodeContext,
-    host,
     op,
     register,
     tensor_like,
@@ -36,11 +35,14 @@ _RANGES: dict[str, _Range] = {
     "uint16": (0, 65535),
     "int16": (-32768, 32767),
 }
+# Types that torch knows as well; the narrower ones of ONNX come as floats.
+_KNOWN = {"float32", "float64", "uint8", "int8", "int32", "int64"}
 
 
 def _as_float(value: Any, reference: Tensor | None = None) -> Tensor:
     if not isinstance(value, Tensor):
-        array = np.asarray(value).astype(np.float32)
+        array = np.asarray(value)
+        array = array if array.dtype.name in _KNOWN else array.astype(np.float32)
         value = torch.from_numpy(array) if reference is None else tensor_like(array, reference)
     return value if value.is_floating_point() else value.float()
 
@@ -140,8 +142,8 @@ def _scaled_bias(bias: Any, x_scale: Any, weight_scale: Any, reference: Tensor) 
     """An int32 bias counts in units of input scale times weight scale."""
     if bias is None:
         return None
-    unit = (host(x_scale) * host(weight_scale)).astype(np.float32).reshape(-1)
-    return tensor_like(host(bias).astype(np.float32) * unit, reference)
+    unit = (_as_float(x_scale, reference) * _as_float(weight_scale, reference)).reshape(-1)
+    return _as_float(bias, reference) * unit
 
 
 @op("QLinearConv")

@@ -172,8 +172,12 @@ def cast(context: NodeContext, x: Any) -> Tensor:
 
 
 @op("CastLike")
-def cast_like(context: NodeContext, x: Any, like: Any) -> Tensor:
-    x, like = align(x)[0], align(like)[0]
+def cast_like(context: NodeContext, x: Any, like: Any) -> Tensor | np.ndarray:
+    if not isinstance(x, Tensor):
+        # A constant stays on the host: alone it does not tell which device it is wanted on.
+        target = np.float32 if like.is_floating_point() else torch.zeros(0, dtype=like.dtype).numpy().dtype
+        return np.asarray(x).astype(target)
+    like = align(like)[0]
     return x if x.is_floating_point() == like.is_floating_point() else x.to(like.dtype)
 
 
