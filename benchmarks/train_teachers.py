@@ -24,6 +24,8 @@ from benchmarks.common import print_rows, write_result
 from benchmarks.data import DATASETS
 from benchmarks.suites import TRAINED
 from benchmarks.zoo import export
+from edgedafl.distill.augment import Augmentation
+from edgedafl.distill.recorded import RecordedStep
 from edgedafl.preprocess import Preprocess
 
 __all__ = ["RECIPES", "Recipe", "train"]
@@ -93,17 +95,24 @@ def train(name: str, data: Path, *, device: str = "cpu", epochs: int | None = No
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     preprocess = Preprocess.from_mean_std(recipe.mean, recipe.std, recipe.shape[0])
     positive = None if labels.ndim == 1 else (1 - labels).sum(0) / labels.sum(0)
+
+    def gradients(images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+            scores = net(images)
+        loss = _loss(scores.float(), labels, positive)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        return (loss.detach(),)
+
+    step = gradients if device == "cpu" else RecordedStep(gradients, net)
     for epoch in range(count):
         net.train()
         order = torch.randperm(len(images), device=device)
         for rows in order.split(recipe.batch):
             if len(rows) < recipe.batch:
                 continue
-            with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
-                scores = net(_varied(preprocess.from_pixels(images[rows]), recipe))
-            loss = _loss(scores.float(), labels[rows], positive)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            varied = _varied(preprocess.from_pixels(images[rows]), recipe)
+            step(varied.contiguous(memory_format=torch.channels_last), labels[rows])
             optimizer.step()
             schedule.step()
         if epoch % 10 == 9:
@@ -132,7 +141,9 @@ def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _varied(images: Tensor, recipe: Recipe) -> Tensor:
-    """Random crops per batch quarter and random mirroring per image."""
+    """Random crops and mirroring; on CPUs crops are drawn per quarter of a batch."""
+    if images.is_cuda and recipe.crop:
+        return Augmentation(recipe.crop, recipe.flip, (0.0,) * images.shape[1])(images)
     if recipe.crop:
         pieces = []
         for part in images.chunk(4):

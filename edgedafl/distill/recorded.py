@@ -57,11 +57,11 @@ class RecordedStep:
     def _record(self, inputs: Sequence[Tensor]) -> None:
         self._inputs = tuple(value.clone() for value in inputs)
         before = {name: value.clone() for name, value in self._module.state_dict().items()}
-        graph = torch.cuda.CUDAGraph()
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
         try:
-            self._warm_up()
+            self._warm_up(stream)
             self._module.zero_grad(set_to_none=True)
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, stream=stream):
                 self._outputs = self._step(*self._inputs)
         except RuntimeError as error:
             _log.info("The student's step is not recorded: %s", error)
@@ -71,18 +71,19 @@ class RecordedStep:
             self._gradients = [parameter.grad for parameter in self._module.parameters()]
         self._module.load_state_dict(before)  # BatchNorms have counted these images
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, stream: torch.cuda.Stream) -> None:
         """Raises RuntimeError where the step waits for the device: it would spoil a recording."""
-        stream, mode = torch.cuda.Stream(), torch.cuda.get_sync_debug_mode()
+        mode = torch.cuda.get_sync_debug_mode()
         stream.wait_stream(torch.cuda.current_stream())
-        torch.cuda.set_sync_debug_mode("error")
         try:
             with torch.cuda.stream(stream):
+                self._step(*self._inputs)  # places constants, for which it may wait
+                torch.cuda.set_sync_debug_mode("error")
                 for _ in range(_WARM_UP):
                     self._step(*self._inputs)
         finally:
             torch.cuda.set_sync_debug_mode(mode)
-        torch.cuda.current_stream().wait_stream(stream)
+            torch.cuda.current_stream().wait_stream(stream)
 
 
 def _forget_recording() -> None:
