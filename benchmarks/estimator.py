@@ -112,7 +112,8 @@ def table(found: list[Guess]) -> list[dict[str, object]]:
 def bands(found: list[Guess]) -> dict[str, float]:
     groups: dict[str, list[float]] = defaultdict(list)
     for guess in found:
-        groups[f"{guess.family} {guess.precision} {guess.tier}"].append(guess.factor)
+        by_floats = " by floats" if guess.scenario == "floats" and guess.tier == "B" else ""
+        groups[f"{guess.family} {guess.precision} {guess.tier}{by_floats}"].append(guess.factor)
     return {
         name: round(_MARGIN * float(np.quantile(factors, 0.9)), 2)
         for name, factors in sorted(groups.items())

@@ -18,7 +18,7 @@ __all__ = ["Observation", "Prior", "fit_device", "fit_prior", "nonnegative_least
 
 # Where a family's fit begins, and whither it is pulled where rows say nothing: coefficients by
 # kind of work, then the exponents of thread count, dot products and older releases.
-_START = np.r_[np.log([0.6, 1.5, 1.5, 3.0, 3.0, 1.5, 1.0, 1.0, 0.3]), 0.2, -0.4, 0.0]
+_START = np.r_[np.log([0.6, 0.6, 1.5, 1.5, 3.0, 3.0, 1.5, 1.0, 1.0, 0.3]), 0.2, -0.4, 0.0]
 _EXPONENTS = 3
 _DAMPING = 1e-2
 _STEPS = 30
@@ -27,6 +27,7 @@ _HUBER = 0.3
 _PULL, _PULL_TO_FLOAT = 7e-4, 3e-3
 # Few chips tell older releases from chips that are slow.
 _PULL_TO_PRESENT = 5e-2
+_TOGETHER = 0.3
 _DEVICE_RIDGE = 0.3
 _SWEEPS = 300
 
@@ -69,7 +70,7 @@ class Prior:
         return np.asarray(np.exp(self.logarithms[:-_EXPONENTS]) * scale)
 
 
-def fit_prior(rows: Sequence[Observation], floats: Prior | None = None) -> Prior:
+def fit_prior(rows: Sequence[Observation], floats: Prior | None = None, *, wide_apart: bool = True) -> Prior:
     """Fit a family by damped Gauss-Newton steps on logarithms.
 
     Args:
@@ -77,6 +78,7 @@ def fit_prior(rows: Sequence[Observation], floats: Prior | None = None) -> Prior
         floats: The same family's in floating point, where `rows` are of eight bits. Far fewer
             networks are published in eight bits: what their rows do not tell apart keeps the
             proportions it has in floating point; a factor common to all kinds of work is free.
+        wide_apart: Whether 3x3 convolutions of many channels have a coefficient of their own.
 
     Raises:
         ValueError: If there are no rows.
@@ -91,6 +93,9 @@ def fit_prior(rows: Sequence[Observation], floats: Prior | None = None) -> Prior
     weight /= weight.mean()
     kinds = design.shape[1]
     start, pull = _anchor(floats)
+    if not wide_apart:
+        difference = np.r_[1.0, -1.0, np.zeros(len(start) - 2)]
+        pull += _TOGETHER * np.outer(difference, difference)
     theta, pull = start.copy(), pull * len(rows)
     for _ in range(_STEPS):
         parts = design * np.exp(theta[:kinds])

@@ -32,7 +32,7 @@ _USUAL_RUNTIME = "ncnn"  # the one with rows of all core families
 _WIDEST = 3.0
 # A kind of layer with this share of the multiply-accumulates must occur in the rows it rests on.
 _UNSEEN_SHARE = 0.2
-_MACS = 5
+_MACS = 6
 _FLOATS = ("fp32", "fp16")
 
 
@@ -70,9 +70,17 @@ def _bands() -> dict[str, float]:
     return found
 
 
-def band_of(family: str, precision: str, tier: str) -> float:
-    """The factor measured by leaving out chip and network; the widest where none was measured."""
-    measured = _bands().get(f"{family} {precision} {tier}", _WIDEST)
+def band_of(family: str, precision: str, tier: str, *, by_floats: bool = False) -> float:
+    """The factor measured by leaving out chip and network; the widest where none was measured.
+
+    Args:
+        family: Core family.
+        precision: Of the estimate.
+        tier: A to D.
+        by_floats: Whether an estimate for eight bits rests on floating-point rows alone.
+    """
+    key, known = f"{family} {precision} {tier}", _bands()
+    measured = known.get(f"{key} by floats" if by_floats else key, known.get(key, _WIDEST))
     return max(measured, _WIDEST) if tier == "D" else measured
 
 
@@ -137,7 +145,8 @@ class Published:
             tier, basis = "B", f"{len(floats)} published {floats[0].precision} rows of this device with {runtime}"
         else:
             basis = f"published {nearest.runtime} rows of other chips with {place.family} cores"
-        band = band_of(place.family, precision, tier)
+        by_floats = bend is not None and not own and not kin
+        band = band_of(place.family, precision, tier, by_floats=by_floats)
         if self._unseen(work, nearest.runtime, place.family):
             band, tier = max(band, _WIDEST), "D"
             basis += "; a kind of layer with much of the work does not occur in them"
@@ -180,7 +189,8 @@ class Published:
             if enough and precision == "int8" and family != GPU:
                 found = (self._prior(runtime, family, name, leave_out) for name in _FLOATS)
                 floats = next((prior for prior in found if prior is not None), None)
-            self._priors[key] = fit_prior([row.observation() for row in rows], floats) if enough else None
+            seen = [row.observation() for row in rows]
+            self._priors[key] = fit_prior(seen, floats, wide_apart=family != GPU) if enough else None
         return self._priors[key]
 
     def _bend(self, floats: Sequence[Row], leave_out: tuple[str, str]) -> np.ndarray | None:
