@@ -15,12 +15,13 @@ KINDS = (
     "conv3x3", "conv3x3_wide", "conv", "pointwise", "depthwise", "grouped", "linear_weights", "conv_elements",
     "other_elements", "layers",
 )  # fmt: skip
-"""Multiply-accumulates by layer kind, those of 3x3 convolutions that read many channels apart; elements moved by linear layers, by convolutions and by layers
+"""Multiply-accumulates by layer kind, those of 3x3 convolutions that read many channels apart; elements
+moved by linear layers, by convolutions and by layers
 without weights (pooling, additions, concatenations); count of layers."""
 
 _MACS = 6
 # A 3x3 kernel transforms what it reads and writes, or gathers it in patches: much of the time where few
-# channels share that. In eight bits, wide convolutions take a fifth of the time per multiply-accumulate.
+# channels share that. In eight bits, wide convolutions take half to a fifth of the time per multiply-accumulate.
 _WIDE = 192
 _WEIGHT_BYTES = {"int8": 1, "fp16": 2, "fp32": 4}
 # Kernels of eight bits add up in 32 and hand floats to layers that have no integer form.
