@@ -23,7 +23,7 @@ demo: $(READY)
 
 # Fast tests first, then the slow ones; the types, the style and the import rules before both.
 test: $(READY) lint
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 lint: $(READY)

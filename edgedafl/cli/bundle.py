@@ -53,5 +53,6 @@ def verify(path: Path, files_only: bool, as_json: bool, quiet: bool) -> int:
     if rows:
         print_table(["model", "relative error", "same class"], rows)
     for file, facts in built.items():
-        click.echo(f"{file} builds with {facts['package']}: plan of {format_bytes(facts['plan_bytes'])}")
+        timed = f", {facts['latency_ms']:.3f} ms on {facts['gpu']}" if "latency_ms" in facts else ""
+        click.echo(f"{file} builds with {facts['package']}: plan of {format_bytes(facts['plan_bytes'])}{timed}")
     return 0

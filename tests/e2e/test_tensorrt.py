@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from edgedafl.errors import CheckFailedError
@@ -23,6 +25,7 @@ from edgedafl.students import ARCHITECTURES, build_student
 from edgedafl.targets import find_target
 from edgedafl.teachers import TeacherOptions, load_onnx_teacher
 from edgedafl_exporters.tensorrt import TensorRtExporter
+from edgedafl_exporters.tensorrt_steps import PACKAGES, _samples
 from tests.conftest import export, exported_run
 
 # Every architecture there is; a new one is built too.
@@ -73,6 +76,24 @@ def test_tensorrt_rtx_builds_the_jetson_model(name: str, precision: str, jetson_
     assert found["plan_bytes"] > 10_000
     assert found["layers"]["CONVOLUTION"] >= 2
     assert ("DEQUANTIZE" in found["layers"]) == (precision == "int8")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.skipif(not any(importlib.util.find_spec(name) for name in PACKAGES), reason="TensorRT is not installed")
+def test_what_tensorrt_builds_is_timed_on_a_gpu(jetson_models: dict[str, Path]) -> None:
+    found = TensorRtExporter().trial(jetson_models["resnet8.fp16"])
+    assert 0.001 < found["latency_ms"] < 100
+    assert found["samples"] >= 200
+    assert found["gpu"] == torch.cuda.get_device_name()
+
+
+def test_samples_are_taken_after_a_warm_up_and_long_enough() -> None:
+    calls = []
+    samples = _samples(lambda: calls.append(1) or time.sleep(0.001), warm_up=0.02, seconds=0.03, count=5)
+    assert len(samples) >= 5 and sum(samples) > 0.025e9
+    assert len(calls) >= len(samples) + 5
+    assert len(_samples(lambda: None, warm_up=0.0, seconds=0.0, count=7)) == 7
 
 
 @pytest.mark.slow
