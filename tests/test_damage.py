@@ -70,14 +70,14 @@ def read_all(path: Path) -> None:
 def test_no_value_of_a_manifest_is_missed_without_a_sentence(run: Path) -> None:
     file, rng = run / "run.json", random.Random(0)
     text, refused = file.read_text(), 0
-    for keys in list(keys_of(json.loads(text)))[::2]:
+    for keys in keys_of(json.loads(text)):
         file.write_text(changed(text, keys, rng.choice((None, "x", [], 3))))
         try:
             read_all(run)
         except EdgeDaflError as error:
             assert error.exit_code == 2, error.message
             refused += 1
-    assert refused > 10
+    assert refused > 30
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", '"x"', "{", '{"schema": 1, "stages": []}', '{"schema": 1}'])

@@ -26,6 +26,7 @@ __all__ = [
     "information_entropy_loss",
     "jensen_shannon",
     "moments_loss",
+    "moments_of",
     "one_hot_loss",
     "shared_disagreement",
     "total_variation",
@@ -81,19 +82,23 @@ def batch_norm_loss(statistics: Sequence[BatchNormStatistics]) -> Tensor:
     Args:
         statistics: Of every BatchNorm layer on the batch; at least one.
     """
-    moments = torch.cat([torch.cat([s.mean, s.var]) for s in statistics])
-    running = torch.cat([torch.cat([s.running_mean, s.running_var]) for s in statistics])
-    return moments_loss(moments, running, [len(s.mean) for s in statistics])
+    return moments_loss(moments_of(statistics), statistics)
 
 
-def moments_loss(moments: Tensor, running: Tensor, channels: Sequence[int]) -> Tensor:
-    """`batch_norm_loss` of moments that lie side by side: few large operations instead of many small ones.
+def moments_of(statistics: Sequence[BatchNormStatistics]) -> Tensor:
+    """Means and variances of a batch side by side, every layer's after those of the one before, (2 * channels,)."""
+    return torch.cat([moment for layer in statistics for moment in (layer.mean, layer.var)])
+
+
+def moments_loss(moments: Tensor, statistics: Sequence[BatchNormStatistics]) -> Tensor:
+    """`batch_norm_loss` of other moments than the batch's own; few large operations instead of many small ones.
 
     Args:
-        moments: Means and variances of every layer after those of the one before, (2 * sum of `channels`,).
-        running: The stored ones.
-        channels: Of every layer.
+        moments: As `moments_of` gives them.
+        statistics: Of the layers, for what is stored in them.
     """
+    running = torch.cat([moment for layer in statistics for moment in (layer.running_mean, layer.running_var)])
+    channels = [len(layer.mean) for layer in statistics]
     places = _layer_of_each(tuple(channels), moments.device)
     sums = moments.new_zeros(2 * len(channels)).index_add(0, places, (moments - running).square())
     return (sums + _TINY).sqrt().sum()

@@ -54,10 +54,10 @@ def build(file: Path) -> dict[str, Any]:
     if not parser.parse(file.read_bytes()):
         reasons = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
         sys.exit(f"TensorRT does not take {file.name}: {reasons}")
-    config = builder.create_builder_config()
+    config, timed = builder.create_builder_config(), _runs_here(trt)
     if hasattr(config, "set_compute_capability"):
         config.num_compute_capabilities = 1
-        capability = trt.ComputeCapability.CURRENT if _runs_here(trt) else trt.ComputeCapability.SM86
+        capability = trt.ComputeCapability.CURRENT if timed else trt.ComputeCapability.SM86
         config.set_compute_capability(capability, 0)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -67,7 +67,7 @@ def build(file: Path) -> dict[str, Any]:
         "package": f"{trt.__name__} {trt.__version__}",
         "plan_bytes": plan.nbytes,
         "layers": dict(sorted(kinds.items())),
-        **(_timed(trt.Runtime(log).deserialize_cuda_engine(plan)) if _runs_here(trt) else {}),
+        **(_timed(trt.Runtime(log).deserialize_cuda_engine(plan)) if timed else {}),
     }
 
 

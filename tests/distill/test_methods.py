@@ -57,7 +57,8 @@ def distiller(teacher: Teacher, method: str, steps: int) -> Distiller:
 
 @pytest.mark.parametrize("method", SMALL)
 def test_every_method_teaches(method: str, bn_teacher: Teacher) -> None:
-    run = distiller(bn_teacher, method, 60)
+    # At 60 steps the default lies at its bound, on either side of it as rounding has it.
+    run = distiller(bn_teacher, method, 75 if method == "adversarial" else 60)
     images = noise_fields(400, (1, 16, 16), torch.Generator().manual_seed(2))
     answers = bn_teacher.scores(images)
 
@@ -69,7 +70,7 @@ def test_every_method_teaches(method: str, bn_teacher: Teacher) -> None:
     run.learner.student.train()
     assert run.run().recoveries == ()
     # The published methods are made for far longer runs.
-    assert distance() < (0.7 if method in ("adversarial", "fast") else 1.0) * before
+    assert distance() < (0.6 if method in ("adversarial", "fast") else 1.0) * before
 
 
 @pytest.mark.parametrize("meta", ["fomaml", "reptile"])

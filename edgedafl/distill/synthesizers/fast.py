@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedafl.distill.generators import PublishedGenerator
-from edgedafl.distill.losses import moments_loss, one_hot_loss, shared_disagreement
+from edgedafl.distill.losses import moments_loss, moments_of, one_hot_loss, shared_disagreement
 from edgedafl.distill.synthesizers.base import (
     LAYERS,
     Batch,
@@ -180,11 +180,9 @@ class FastSynthesizer(GeneratorSynthesizer):
         varied = self.augmentation(images)
         answer = teacher(varied, batch_norm=True)
         logits = self._states(answer.logits)
-        layers = answer.batch_norm
-        moments = self._blended(torch.cat([m for layer in layers for m in (layer.mean, layer.var)]))
-        running = torch.cat([m for layer in layers for m in (layer.running_mean, layer.running_var)])
+        moments = self._blended(moments_of(answer.batch_norm))
         losses = {
-            "batch_norm": moments_loss(moments, running, [len(layer.mean) for layer in layers]),
+            "batch_norm": moments_loss(moments, answer.batch_norm),
             "one_hot": one_hot_loss(logits, classes),
         }
         total = s.batch_norm * losses["batch_norm"] + s.one_hot * losses["one_hot"]

@@ -16,8 +16,8 @@ KINDS = (
     "other_elements", "layers",
 )  # fmt: skip
 """Multiply-accumulates by layer kind, those of 3x3 convolutions that read many channels apart; elements
-moved by linear layers, by convolutions and by layers
-without weights (pooling, additions, concatenations); count of layers."""
+moved by linear layers, by convolutions and by layers without weights (pooling, additions,
+concatenations); count of layers."""
 
 _MACS = 6
 # A 3x3 kernel transforms what it reads and writes, or gathers it in patches: much of the time where few
