@@ -133,7 +133,10 @@ def main() -> None:
     parser.add_argument("--no-write", action="store_true", help="do not write the result file")
     args = parser.parse_args()
     packaged = packaged_rows()
-    judged = read_rows(args.rows) if args.rows else packaged
+    try:
+        judged = read_rows(args.rows) if args.rows else packaged
+    except UsageError as error:
+        parser.error(f"{error.message} {error.hint}")
     known, asked = {row.identity for row in packaged}, {row.identity for row in judged}
     rows_known = mark_releases((*packaged, *(row for row in judged if row.identity not in known)))
     judged = tuple(r for r in rows_known if r.identity in asked and r.runtime.startswith(args.runtime))
