@@ -1,7 +1,7 @@
 """Trains the teachers of the suites on labelled data: the only place that learns from labels.
 
     python -m benchmarks.train_teachers FaceNet hinton_teacher --data DIR
-    python -m benchmarks.train_teachers resnet34_cifar10 resnet34_cifar100 wrn40_2 --data DIR --device cuda
+    python -m benchmarks.train_teachers resnet34_cifar10 wrn40_2 --data DIR --device cuda --seconds 200
 
 Weights go to `benchmarks/trained/`; a finished teacher is not trained again.
 """
@@ -9,6 +9,7 @@ Weights go to `benchmarks/trained/`; a finished teacher is not trained again.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,10 +44,12 @@ class Recipe:
         std: Of its input.
         epochs: Over the training set.
         batch: Images per step.
-        rate: Peak rate of SGD with momentum 0.9 on a cosine; of Adam where `adam`.
+        rate: Peak rate of SGD with momentum 0.9; of Adam where `adam`.
         adam: Adam without decay, for small networks.
         crop: Pixels of padding for random crops.
         flip: Whether images are mirrored at random.
+        cutout: Side of a square that is blanked at a random place (arXiv 1708.04552), in pixels.
+        warm_up: Share of the training in which the rate rises (one-cycle, arXiv 1708.07120).
     """
 
     build: Callable[[], nn.Module]
@@ -60,39 +63,57 @@ class Recipe:
     adam: bool = False
     crop: int = 0
     flip: bool = False
+    cutout: int = 0
+    warm_up: float = 0.0
 
 
 _CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 _CIFAR100 = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
 _SHAPE = (3, 32, 32)
 
+
+def _large(
+    build: Callable[[], nn.Module], dataset: str, moments: tuple[tuple[float, ...], tuple[float, ...]]
+) -> Recipe:
+    """Residual networks: one cycle, crops, mirroring, cutout.
+
+    Labels are not smoothed: students learn less from such teachers (arXiv 1906.02629).
+    """
+    return Recipe(build, dataset, _SHAPE, *moments, 200, 256, 0.2, crop=4, flip=True, cutout=8, warm_up=0.15)
+
+
 RECIPES: dict[str, Recipe] = {
     "FaceNet": Recipe(nets.FaceNet, "smiles", (1, 64, 64), (0.5,), (0.25,), 6, 128, 2e-3, adam=True, flip=True),
     "hinton_teacher": Recipe(nets.hinton_teacher, "mnist", (1, 28, 28), (0.1307,), (0.3081,), 10, 256, 1e-3, adam=True),
     "DigitNet": Recipe(nets.DigitNet, "mnist", (1, 28, 28), (0.1307,), (0.3081,), 4, 128, 2e-3, adam=True),
-    "resnet34_cifar10": Recipe(nets.resnet34_cifar10, "cifar10", _SHAPE, *_CIFAR10, 200, 128, 0.1, crop=4, flip=True),
-    "resnet34_cifar100": Recipe(
-        nets.resnet34_cifar100, "cifar100", _SHAPE, *_CIFAR100, 200, 128, 0.1, crop=4, flip=True
-    ),
-    "wrn40_2": Recipe(nets.wrn40_2, "cifar10", _SHAPE, *_CIFAR10, 200, 128, 0.1, crop=4, flip=True),
+    "resnet34_cifar10": _large(nets.resnet34_cifar10, "cifar10", _CIFAR10),
+    "resnet34_cifar100": _large(nets.resnet34_cifar100, "cifar100", _CIFAR100),
+    "wrn40_2": _large(nets.wrn40_2, "cifar10", _CIFAR10),
 }
 
 
-def train(name: str, data: Path, *, device: str = "cpu", epochs: int | None = None) -> dict[str, object]:
+def train(
+    name: str, data: Path, *, device: str = "cpu", epochs: int | None = None, seconds: float | None = None
+) -> dict[str, object]:
     """Train one teacher and write its weights (and an ONNX file of the face attribute's).
+
+    Args:
+        name: Of its recipe.
+        data: Folder of the datasets.
+        device: Where to train.
+        epochs: Instead of the recipe's.
+        seconds: Train as many epochs as fit instead; the schedule follows the clock.
 
     Returns:
         Test accuracy in percent, seconds and epochs.
     """
     recipe = RECIPES[name]
     torch.manual_seed(0)
-    started = time.monotonic()
     net = recipe.build().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = _load(recipe, data, "train", device)
     count = epochs or recipe.epochs
     steps = count * (len(images) // recipe.batch)
     optimizer = _optimizer(net, recipe)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     preprocess = Preprocess.from_mean_std(recipe.mean, recipe.std, recipe.shape[0])
     positive = None if labels.ndim == 1 else (1 - labels).sum(0) / labels.sum(0)
 
@@ -105,18 +126,22 @@ def train(name: str, data: Path, *, device: str = "cpu", epochs: int | None = No
         return (loss.detach(),)
 
     step = gradients if device == "cpu" else RecordedStep(gradients, net)
-    for epoch in range(count):
-        net.train()
+    started, taken = time.monotonic(), 0
+    net.train()
+    while (fraction := _fraction(taken / steps, seconds, started)) < 1:
         order = torch.randperm(len(images), device=device)
-        for rows in order.split(recipe.batch):
-            if len(rows) < recipe.batch:
-                continue
+        for rows in order[: len(order) // recipe.batch * recipe.batch].split(recipe.batch):
+            fraction = _fraction(taken / steps, seconds, started)
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.rate * _one_cycle(min(1.0, fraction), recipe.warm_up)
             varied = _varied(preprocess.from_pixels(images[rows]), recipe)
             step(varied.contiguous(memory_format=torch.channels_last), labels[rows])
             optimizer.step()
-            schedule.step()
-        if epoch % 10 == 9:
-            print(f"{name} epoch {epoch + 1} of {count}, {time.monotonic() - started:.0f} s", flush=True)
+            taken += 1
+        epoch = taken // (len(images) // recipe.batch)
+        if epoch % 10 == 0:
+            print(f"{name} epoch {epoch}, {time.monotonic() - started:.0f} s", flush=True)
+    count = taken // (len(images) // recipe.batch)
     TRAINED.mkdir(exist_ok=True)
     net = net.eval().float().cpu().to(memory_format=torch.contiguous_format)
     test_images, test_labels = _load(recipe, data, "test", "cpu")
@@ -140,8 +165,33 @@ def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.SGD(net.parameters(), recipe.rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
 
 
+def _fraction(of_steps: float, seconds: float | None, started: float) -> float:
+    """Progress by steps, or by the clock where there is a limit in seconds."""
+    return of_steps if seconds is None else (time.monotonic() - started) / seconds
+
+
+def _one_cycle(fraction: float, warm_up: float) -> float:
+    """Share of the peak rate: a line up, then a cosine down to zero."""
+    if fraction < warm_up:
+        return fraction / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (fraction - warm_up) / (1 - warm_up)))
+
+
+def _blanked(images: Tensor, side: int) -> Tensor:
+    """Images (N,C,H,W) with a square of zeros, the mean of model space, each at a place of its own."""
+    count, _, height, width = images.shape
+    rows, columns = (torch.arange(size, device=images.device) for size in (height, width))
+    top, left = (torch.randint(1 - side, size, (count, 1), device=images.device) for size in (height, width))
+    inside_rows = (rows >= top) & (rows < top + side)
+    inside_columns = (columns >= left) & (columns < left + side)
+    blank = inside_rows.unsqueeze(2) & inside_columns.unsqueeze(1)
+    return images * ~blank.unsqueeze(1)
+
+
 def _varied(images: Tensor, recipe: Recipe) -> Tensor:
     """Random crops and mirroring; on CPUs crops are drawn per quarter of a batch."""
+    if recipe.cutout:
+        images = _blanked(images, recipe.cutout)
     if images.is_cuda and recipe.crop:
         return Augmentation(recipe.crop, recipe.flip, (0.0,) * images.shape[1])(images)
     if recipe.crop:
@@ -179,6 +229,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--epochs", type=int, help="fewer epochs than the recipe's")
+    parser.add_argument("--seconds", type=float, help="as many epochs as fit, instead")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--force", action="store_true", help="train finished ones again")
     args = parser.parse_args()
@@ -186,7 +237,7 @@ def main() -> None:
     rows = []
     for name in args.teachers:
         if args.force or not (TRAINED / f"{name}.safetensors").exists():
-            rows.append(train(name, args.data, device=args.device, epochs=args.epochs))
+            rows.append(train(name, args.data, device=args.device, epochs=args.epochs, seconds=args.seconds))
             write_result(f"teacher-{name}", {"device": args.device, **rows[-1]})
     if rows:
         print_rows(
