@@ -19,9 +19,9 @@ from edgedafl.devices import find_device, run_bundle
 from edgedafl.export import Artifacts, find_exporter, student_to_onnx
 from edgedafl.graph.edit import fix_batch
 from edgedafl.latency import read_measurement
-from edgedafl.quantize import quantize_graph
+from edgedafl.quantize import observe_activations, quantize_graph
 from edgedafl.stages import calibrate_device
-from edgedafl.stages.quantize import for_target
+from edgedafl.stages.graphs import for_target
 from edgedafl.students import build_student, module_layers
 from edgedafl.targets import find_target
 
@@ -45,7 +45,9 @@ def measured(seconds: float) -> list[tuple[str, str, object, float]]:
             layers[name.replace(".", "_")] = (name, module_layers(module, shape))
             model = fix_batch(for_target(student_to_onnx(module, shape), target), 1)
             models[f"{name.replace('.', '_')}.fp32"] = model
-            models[f"{name.replace('.', '_')}.int8"] = quantize_graph(model, target.scheme, images, "min-max")
+            models[f"{name.replace('.', '_')}.int8"] = quantize_graph(
+                model, target.scheme, observe_activations(model, images), "min-max"
+            )
         files = {key.replace(":", "-"): model for key, model in models.items()}
         unit = {"scale": [1.0] * shape[0], "offset": [0.0] * shape[0]}
         with tempfile.TemporaryDirectory() as folder:

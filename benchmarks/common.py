@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedafl.config import CompressConfig
-from edgedafl.stages import choose_student
+from edgedafl.stages import build_ladder, builder, choose_student, study_teacher
 from edgedafl.students import Student
 from edgedafl.targets import find_target
 from edgedafl.teachers import Teacher
@@ -72,8 +72,13 @@ def interleaved(
 
 def student_for(name: str, teacher: Teacher, method: str = "auto") -> Student:
     """A student by name, with `auto` and `pruned:WIDTH` as on the command line, for an int8 artifact."""
-    config = CompressConfig(student=name, method=method)
-    return choose_student(config, teacher, find_target(config.target), "int8")
+    config, target = CompressConfig(student=name, method=method), find_target(CompressConfig().target)
+    study = study_teacher(teacher)
+    build = builder(config, teacher, study, target)
+    if name != "auto" or build.pruner is None:
+        return choose_student(config, teacher, target, "int8", build)
+    ladder = build_ladder(build, study, target, "int8", config)
+    return build(ladder.candidates[ladder.chosen].name)
 
 
 def print_rows(header: list[str], rows: list[list[str]]) -> None:

@@ -18,8 +18,10 @@ __all__ = [
     "hinton_student",
     "hinton_teacher",
     "resnet20",
+    "resnet32",
     "resnet34_cifar10",
     "resnet34_cifar100",
+    "resnet56",
     "wrn16_1",
     "wrn16_2",
     "wrn40_1",
@@ -136,6 +138,16 @@ class PaddedResNet(nn.Module):
 def resnet20() -> nn.Module:
     """The third-party CIFAR-10 teacher of 0.27 M weights."""
     return PaddedResNet(3)
+
+
+def resnet32() -> nn.Module:
+    """The same with five blocks a stage."""
+    return PaddedResNet(5)
+
+
+def resnet56() -> nn.Module:
+    """The same with nine blocks a stage."""
+    return PaddedResNet(9)
 
 
 class _WideBlock(nn.Module):

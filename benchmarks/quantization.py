@@ -30,7 +30,7 @@ from edgedafl.graph.edit import fix_batch
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.quantize import CalibrationSet, quantize_model
 from edgedafl.stages.distill import calibration_set
-from edgedafl.stages.quantize import for_target
+from edgedafl.stages.graphs import for_target
 from edgedafl.targets import find_target
 
 TARGETS = ("x86", "raspberry-pi", "jetson")

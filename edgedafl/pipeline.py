@@ -7,15 +7,19 @@ Each function below is one of the commands; `compress` is all of them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
+
 from edgedafl.config import CompressConfig, GateConfig
-from edgedafl.distill import join_world
+from edgedafl.distill import World, join_world
 from edgedafl.distill.preflight import Preflight, check_teacher
 from edgedafl.errors import UsageError
+from edgedafl.fidelity import measured_band
 from edgedafl.gate import GateReport, Measured, check_limits
 from edgedafl.graph.cost import count_macs, layer_costs
 from edgedafl.graph.facts import GraphFacts, facts_of
@@ -25,20 +29,25 @@ from edgedafl.latency import EMULATED, BenchOptions, DeviceModel, estimate_laten
 from edgedafl.report import RunSummary, summarize_run, write_report
 from edgedafl.rundir import RunDirectory
 from edgedafl.stages import (
+    Candidate,
+    FidelityVerdict,
     Plan,
     allowed_drop,
     assist,
+    band_of,
     calibrate_device,
     calibration_of,
     distill_stage,
     export_stage,
     keep_calibration,
+    load_models,
     options_of,
     prepare,
     profile_stage,
     quantize_stage,
     record,
     require_device,
+    verdict_stage,
     verify_stage,
 )
 from edgedafl.targets import Target, find_target
@@ -54,6 +63,9 @@ from edgedafl.teachers import (
 
 if TYPE_CHECKING:
     from edgedafl.distill import Progress
+
+_LITTLE_TIME = 30.0
+"""Seconds of training below which a larger candidate is taken as it was refitted."""
 
 __all__ = [
     "Compression",
@@ -90,10 +102,12 @@ class Compression:
     Attributes:
         run: Its directory.
         summary: What the report says.
+        verdict: Whether the artifact is faithful enough.
     """
 
     run: RunDirectory
     summary: RunSummary
+    verdict: FidelityVerdict
 
 
 @dataclass(frozen=True)
@@ -153,14 +167,12 @@ def compress(
         require_device(plan.config.device)  # before minutes of training
     with run.locked():
         record(plan, run, force=force, resume=resume)
-        notice("distill")
-        distill_stage(plan, run, world=world, resume=resume, observe=observe)
-        notice("quantize")
-        quantize_stage(run, target, precision)
+        _faithful_student(plan, run, world, resume=resume, observe=observe, notice=notice)
         notice("export")
         export_stage(run, target, precision)
         notice("verify")
-        verify_stage(run, target, teacher=plan.teacher, labelled=plan.config.eval)
+        verified = verify_stage(run, target, teacher=plan.teacher, labelled=plan.config.eval)
+        verdict = _verdict(plan, run, verified)
         notice("profile")
         profile_stage(
             run,
@@ -172,7 +184,63 @@ def compress(
         )
         notice("report")
         write_report(run)
-    return Compression(run, summarize_run(run))
+    return Compression(run, summarize_run(run), verdict)
+
+
+def _faithful_student(
+    plan: Plan, run: RunDirectory, world: World, *, resume: bool, observe: Observe, notice: Notice
+) -> None:
+    """Train and quantize the chosen candidate; the next larger one where the artifact is not faithful enough."""
+    floor, target, precision, study = plan.config.min_fidelity, plan.target, plan.precision, plan.study
+    rest = list(plan.ladder.to_try) if plan.ladder is not None else []
+    begun = _begun_with(run, rest)
+    started = time.monotonic()
+    first = True
+
+    def enough(model: onnx.ModelProto) -> bool:
+        band = band_of(model, study) if study is not None else None
+        return band is not None and band.fidelity >= floor
+
+    rest = rest[begun:]
+    current = plan if not begun else plan.at(rest[0], plan.config.seconds)
+    while True:
+        run.update(student=current.student.spec.to_dict(), candidate=current.student.spec.name)
+        notice("distill")
+        distill_stage(current, run, world=world, resume=resume and first, observe=observe)
+        notice("quantize")
+        quantize_stage(run, target, precision, enough=enough)
+        rest = rest[1:]
+        if not rest or not floor or enough(load_models(run, target)[precision]):
+            return
+        left = None
+        if plan.config.seconds is not None:
+            left = max(0.0, plan.config.seconds - (time.monotonic() - started))
+            if left < _LITTLE_TIME:  # what is not faithful untrained will not become so
+                rest = [c for c in rest[:-1] if c.untrained and c.untrained.fidelity >= floor] + rest[-1:]
+        run.checkpoint_path.unlink(missing_ok=True)
+        current, first = plan.at(rest[0], left), False
+
+
+def _begun_with(run: RunDirectory, candidates: list[Candidate]) -> int:
+    """Place of the candidate that an earlier start of this run came to."""
+    with run.reading() as manifest:
+        name = manifest.get("candidate")
+    return next((place for place, candidate in enumerate(candidates) if candidate.name == name), 0)
+
+
+def _verdict(plan: Plan, run: RunDirectory, verified: dict[str, Any]) -> FidelityVerdict:
+    assert plan.study is not None
+    known = verified.get("fidelity", {}).get(plan.precision)
+    labelled = None if known is None else measured_band(known["same"], known["images"], "measured on labelled images")
+    looked = () if plan.ladder is None else plan.ladder.candidates
+    return verdict_stage(
+        run,
+        plan.study,
+        lambda: load_models(run, plan.target)[plan.precision],
+        plan.config.min_fidelity,
+        labelled=labelled,
+        ladder=looked,
+    )
 
 
 def distill(plan: Plan, *, resume: bool = False, force: bool = False, observe: Observe = _silent) -> dict[str, Any]:
@@ -272,6 +340,7 @@ def _measured(manifest: dict[str, Any]) -> Measured:
     verified, profiled = results.get("verify", {}), results.get("profile", {})
     accuracies = verified.get("accuracy", {})
     accuracy, teacher = accuracies.get(precision), accuracies.get("teacher")
+    band = manifest.get("verdict", {}).get("band")
     timed = profiled.get("measured", {})
     summary = timed.get("summaries", {}).get(precision) if timed.get("kind") != EMULATED else None
     return Measured(
@@ -281,6 +350,7 @@ def _measured(manifest: dict[str, Any]) -> Measured:
         agreement=verified.get("agreement", {}).get(precision),
         accuracy=accuracy,
         accuracy_drop=None if accuracy is None or teacher is None else teacher - accuracy,
+        fidelity=None if band is None else float(band["fidelity"]),
         latency=summary["median"] / 1e9 if summary else None,
         latency_is_estimate=summary is None and "estimate" in profiled,
     )

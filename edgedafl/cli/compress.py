@@ -49,4 +49,4 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
         print_summary(done.summary, str(done.run.path))
         if report:
             click.echo(render(report))
-    return 0 if report is None or report.passed else 1
+    return 0 if done.verdict.holds and (report is None or report.passed) else 1

@@ -18,6 +18,7 @@ __all__ = ["command"]
 @click.option("--max-size", help="Largest file, e.g. 1MB.")
 @click.option("--max-parameters", type=int, help="Most parameters.")
 @click.option("--max-macs", type=int, help="Most multiply-accumulates per image.")
+@click.option("--min-fidelity", help="Least fidelity to the teacher, predicted or measured, e.g. 95%.")
 @click.option("--min-agreement", help="Least synthetic agreement, e.g. 97%.")
 @click.option("--min-accuracy", help="Least accuracy on labelled data.")
 @click.option("--max-accuracy-drop", help="Most points below the teacher, e.g. 1%.")

@@ -41,7 +41,9 @@ def common(function: Command) -> Command:
 _TRAINING = [
     click.option("--target", help="Deployment target; see `edgedafl targets`."),
     click.option("-o", "--output", type=click.Path(path_type=Path), help="Run directory."),
-    click.option("--student", help="auto, pruned:0.5 (of the teacher), resnet8:0.5 and others, or my.py:build."),
+    click.option("--student", help="auto, kept:0.5 (of the teacher's weights), pruned:0.5, resnet8:0.5, my.py:build."),
+    click.option("--min-fidelity", help="Share of real inputs that must get the teacher's class; 95% by default."),
+    click.option("--images", type=click.Path(path_type=Path), help="Your own unlabelled pictures: a folder or .npz."),
     click.option("--method", help="auto, adversarial, fast, inversion, dafl, dfad, zskt, dfq, blackbox, zeroth-order."),
     click.option("--access", help="What of the teacher to use: auto, gradient, scores or labels."),
     click.option("--teacher-url", help="A served model instead of TEACHER: https://host/v2/models/NAME."),

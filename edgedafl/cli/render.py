@@ -53,7 +53,23 @@ def print_table(columns: list[str], rows: list[list[str]], title: str = "") -> N
 
 
 def print_summary(summary: RunSummary, directory: str) -> None:
-    """The comparison of teacher, student and artifacts."""
+    """The verdict, the candidates, and the comparison of teacher, student and artifacts."""
+    if summary.verdict:
+        click.echo(summary.verdict)
+    if summary.ladder:
+        rows = [
+            [
+                "taken" if r.taken else "",
+                r.name,
+                r.size,
+                r.macs,
+                r.latency or "-",
+                r.untrained or "-",
+                r.expected or "-",
+            ]
+            for r in summary.ladder
+        ]
+        print_table(["", "candidate", "size", "MACs", "latency", "fidelity untrained", "after training"], rows)
     rows = [
         [name, *(getattr(column, key) or "-" for column in summary.columns)]
         for name, key in (

@@ -82,9 +82,11 @@ def _space(teacher: str, config: Any, students: str | None, targets: str | None,
 
 def _usual_students(teacher: str, config: Any) -> tuple[str, ...]:
     """Those that the automatic choice would choose from, below the teacher's own size."""
-    from edgedafl.stages import builder, options_of
+    from edgedafl.stages import builder, options_of, study_teacher
     from edgedafl.students import students_below
+    from edgedafl.targets import find_target
     from edgedafl.teachers import load_teacher
 
-    build = builder(config, load_teacher(teacher, options_of(config)))
+    loaded = load_teacher(teacher, options_of(config))
+    build = builder(config, loaded, study_teacher(loaded), find_target(config.target))
     return students_below(build.names, build, build.teacher.spec.parameters)

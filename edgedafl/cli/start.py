@@ -24,7 +24,7 @@ def load_plan(teacher: str, config: Any, display: RunDisplay, *, quiet: bool) ->
     from edgedafl import pipeline
 
     display.stage("teacher")
-    plan = pipeline.prepare(teacher, config)
+    plan = pipeline.prepare(teacher, config, display.stage)
     if plan.preflight.warning and not quiet:
         click.echo(f"Warning: {plan.preflight.warning}", err=True)
     return plan

@@ -25,6 +25,7 @@ class Measured:
         agreement: Synthetic agreement in [0, 1].
         accuracy: Accuracy on labelled data in [0, 1].
         accuracy_drop: Teacher's accuracy minus the artifact's.
+        fidelity: Share of real inputs with the teacher's class, predicted or measured, in [0, 1].
         latency: Median seconds, measured.
         latency_is_estimate: Whether the only latency known is an estimate.
     """
@@ -35,6 +36,7 @@ class Measured:
     agreement: float | None = None
     accuracy: float | None = None
     accuracy_drop: float | None = None
+    fidelity: float | None = None
     latency: float | None = None
     latency_is_estimate: bool = False
 
@@ -96,6 +98,7 @@ _KINDS: dict[str, tuple[str, str, Any, Any]] = {
     "max_size": ("file size", "size", format_bytes, format_bytes),
     "max_parameters": ("parameters", "parameters", format_count, format_count),
     "max_macs": ("MACs", "macs", format_count, format_count),
+    "min_fidelity": ("fidelity", "fidelity", _percent, _points),
     "min_agreement": ("synthetic agreement", "agreement", _percent, _points),
     "min_accuracy": ("accuracy", "accuracy", _percent, _points),
     "max_accuracy_drop": ("accuracy drop", "accuracy_drop", _points, _points),

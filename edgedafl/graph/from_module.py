@@ -16,7 +16,13 @@ LOWEST_OPSET = 18
 
 
 def module_to_onnx(
-    module: nn.Module, example: Tensor, *, input_name: str, output_name: str, opset: int = LOWEST_OPSET
+    module: nn.Module,
+    example: Tensor,
+    *,
+    input_name: str,
+    output_name: str,
+    opset: int = LOWEST_OPSET,
+    optimize: bool = True,
 ) -> onnx.ModelProto:
     """Export with a free batch dimension.
 
@@ -26,6 +32,7 @@ def module_to_onnx(
         input_name: Of the image.
         output_name: Of the scores.
         opset: Operator set, 18 or above.
+        optimize: Whether constants and BatchNorms are folded; the names of values are the same either way.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -38,6 +45,7 @@ def module_to_onnx(
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             opset_version=max(opset, LOWEST_OPSET),
             verbose=False,
+            optimize=optimize,
         )
     assert program is not None
     model: onnx.ModelProto = program.model_proto

@@ -60,6 +60,7 @@ def portable(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx.Mod
     free_batch(graph, shapes)
     _give_biases(graph)
     _as_gemm(graph, shapes)
+    _flatten_biases(graph)
     return graph
 
 
@@ -266,3 +267,14 @@ def _as_gemm(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> None
         node.input.append(vector)
         node.output[0] = behind[0].output[0]
         graph.node.remove(behind[0])
+
+
+def _flatten_biases(model: onnx.ModelProto) -> None:
+    """A Gemm's bias of one row becomes a vector: quantizers take no other."""
+    stored = {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "Gemm" or len(node.input) < 3 or node.input[2] not in stored:
+            continue
+        bias = stored[node.input[2]]
+        if len(bias.dims) == 2 and bias.dims[0] == 1:
+            del bias.dims[0]

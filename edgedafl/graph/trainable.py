@@ -72,5 +72,5 @@ class TrainableGraph(nn.Module):
         for tensor in model.graph.initializer:
             if tensor.name in self._trained:
                 value = self.graph.initializer(tensor.name).detach().cpu().numpy()
-                tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), tensor.name))
+                tensor.CopyFrom(numpy_helper.from_array(np.asarray(value, np.float32, order="C"), tensor.name))
         return model

@@ -6,9 +6,11 @@ from edgedafl.quantize.control import Controlled, KeptLayer, keep_worst_layers, 
 from edgedafl.quantize.fidelity import Fidelity, Judge, within_drop
 from edgedafl.quantize.ptq import METHODS, quantize_graph, weighted_nodes
 from edgedafl.quantize.qat import train_quantized
+from edgedafl.quantize.ranges import Activation, observe_activations
 
 __all__ = [
     "METHODS",
+    "Activation",
     "CalibrationSet",
     "Controlled",
     "Fidelity",
@@ -17,6 +19,7 @@ __all__ = [
     "Quantized",
     "keep_worst_layers",
     "layer_sensitivities",
+    "observe_activations",
     "quantize_graph",
     "quantize_model",
     "train_quantized",

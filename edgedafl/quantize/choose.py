@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import onnx
@@ -11,13 +12,17 @@ from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.control import KeptLayer, keep_worst_layers
 from edgedafl.quantize.fidelity import Fidelity, Judge
 from edgedafl.quantize.ptq import METHODS, quantize_graph
-from edgedafl.quantize.qat import train_quantized
+from edgedafl.quantize.qat import QAT_SECONDS, train_quantized
+from edgedafl.quantize.ranges import Activation, observe_activations
 from edgedafl.targets import QuantizationScheme
 
 __all__ = ["Quantized", "quantize_model"]
 
-_CAUTIOUS = "min-max"
+_CAUTIOUS = METHODS[0]
 _CLEARLY = 0.01  # some two standard errors of the difference on two thousand probes
+# Training under rounding pays from this many steps on; slow networks do not get so far in its time.
+_LEAST_STEPS = 100
+_PASSES_PER_STEP = 3 * 64  # forward and backward pass of a batch, in images
 
 
 @dataclass(frozen=True)
@@ -58,40 +63,48 @@ def quantize_model(
     calibration: CalibrationSet,
     *,
     max_drop: float | None = None,
+    enough: Callable[[onnx.ModelProto], bool] | None = None,
+    seconds: float = QAT_SECONDS,
 ) -> Quantized:
-    """Quantize by every calibration method and keep the plain one unless another agrees clearly better.
+    """Quantize by every calibration method and keep the cautious one unless another agrees clearly better.
 
-    Where the best loses more than `max_drop`, its weights are trained under rounding; where that
-    does not hold either, the worst layers stay float.
+    Where the best loses more than `max_drop`, its weights are trained under rounding, if the time suffices
+    for that. Where that does not hold either, the worst layers stay float, unless the model is `enough`.
 
     Args:
         model: The float32 student with a free batch.
         scheme: The target's integer scheme.
         calibration: Generated images.
         max_drop: Agreement that may be lost against the float model, in [0, 1]; None for any.
+        enough: Whether a model is faithful enough though it loses more than that.
+        seconds: For training under rounding.
     """
     fixed = fix_batch(model, 1)
     judge = Judge(fixed, calibration)
-    images = calibration.images()
-    best = _best_method(fixed, scheme, calibration, judge)
+    activations = observe_activations(fixed, calibration.images())
+    best = _best_method(fixed, scheme, activations, calibration, judge)
 
     def holds(fidelity: Fidelity) -> bool:
         return max_drop is None or judge.reference - fidelity.agreement <= max_drop + 1e-9
 
     if holds(best.fidelity):
         return best
-    source = fixed
-    if len(calibration.training_pixels):
-        trained = train_quantized(fixed, scheme, calibration, best.method)
-        candidate = quantize_graph(trained, scheme, images, best.method)
+    source, seen = fixed, activations
+    affordable = seconds / max(judge.seconds_per_image * _PASSES_PER_STEP, 1e-9)
+    if len(calibration.training_pixels) and affordable >= _LEAST_STEPS:
+        trained = train_quantized(fixed, scheme, calibration, activations, best.method, seconds=seconds)
+        after = observe_activations(trained, calibration.images())
+        candidate = quantize_graph(trained, scheme, after, best.method)
         fidelity = judge.of(candidate)
         tried = {**best.tried, f"{best.method}, trained": fidelity.agreement}
         best = replace(best, tried=tried)
         if fidelity.rank > best.fidelity.rank:
-            best, source = replace(best, model=candidate, fidelity=fidelity, trained=True), trained
+            best, source, seen = replace(best, model=candidate, fidelity=fidelity, trained=True), trained, after
         if holds(best.fidelity):
             return best
-    mixed = keep_worst_layers(source, scheme, images, best.method, judge, holds)
+    if enough is not None and enough(best.model):
+        return replace(best, holds=False)
+    mixed = keep_worst_layers(source, scheme, seen, calibration.images(), best.method, judge, holds)
     tried = {**best.tried, f"{best.method}, {len(mixed.kept)} layers float": mixed.fidelity.agreement}
     if not mixed.holds:  # not even the float weights hold: integers are not to blame
         return replace(best, tried=tried, holds=False)
@@ -99,14 +112,16 @@ def quantize_model(
 
 
 def _best_method(
-    model: onnx.ModelProto, scheme: QuantizationScheme, calibration: CalibrationSet, judge: Judge
+    model: onnx.ModelProto,
+    scheme: QuantizationScheme,
+    activations: Mapping[str, Activation],
+    calibration: CalibrationSet,
+    judge: Judge,
 ) -> Quantized:
-    images = calibration.images()
-    candidates = {method: quantize_graph(model, scheme, images, method) for method in METHODS}
+    candidates = {method: quantize_graph(model, scheme, activations, method) for method in METHODS}
     found = {method: judge.of(candidate) for method, candidate in candidates.items()}
     best = max(found, key=lambda method: found[method].rank)
-    # The others clip what generated images seldom reach and real ones may: they have to be clearly
-    # better to be preferred.
+    # The others clip more or less than real images ask for: they have to be clearly better to be preferred.
     if found[best].agreement < found[_CAUTIOUS].agreement + _CLEARLY:
         best = _CAUTIOUS
     return Quantized(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -39,12 +40,18 @@ class Judge:
     Args:
         reference: The float model at batch 1.
         calibration: Whose probes.
+
+    Attributes:
+        reference: The float model's agreement with the teacher, in [0, 1].
+        seconds_per_image: That it took.
     """
 
     def __init__(self, reference: onnx.ModelProto, calibration: CalibrationSet) -> None:
         self._images, self._classes = calibration.probe_images(), calibration.probe_classes
         self._task = calibration.task
+        started = time.monotonic()
         self._scores = self._answer(reference)
+        self.seconds_per_image = (time.monotonic() - started) / max(len(self._images), 1)
         self.reference = agreement(predictions(self._scores, self._task), self._classes)
 
     def of(self, model: onnx.ModelProto) -> Fidelity:
@@ -53,14 +60,8 @@ class Judge:
         same = agreement(predictions(scores, self._task), self._classes)
         return Fidelity(same, float(np.abs(scores - self._scores).mean()))
 
-    def distance(self, model: onnx.ModelProto, *, most: int) -> float:
-        """A model's distance alone, on at most `most` probes of all sets: enough to rank many models."""
-        some = slice(None, None, max(1, -(-len(self._images) // most)))
-        scores = run_batched(open_session(model), self._images[some], batch=1)
-        return float(np.abs(scores - self._scores[some]).mean())
-
     def _answer(self, model: onnx.ModelProto) -> np.ndarray:
-        return run_batched(open_session(model), self._images, batch=1)
+        return run_batched(open_session(model, threads=0), self._images, batch=1)
 
 
 def within_drop(agreements: Mapping[str, float], precision: str, max_drop: float | None) -> bool:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,16 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
+from edgedafl.graph.compact import compact
 from edgedafl.graph.edit import clamp_ir, strip_metadata
 from edgedafl.graph.half import to_half
-from edgedafl.quantize.ranges import least_error_ranges
+from edgedafl.quantize.ranges import Activation, ranges_of
 from edgedafl.targets import QuantizationScheme
 
 __all__ = ["METHODS", "quantize_graph", "weighted_nodes"]
 
-_CALIBRATORS = {
-    "min-max": CalibrationMethod.MinMax,
-    "percentile": CalibrationMethod.Percentile,
-    "entropy": CalibrationMethod.Entropy,
-}
-METHODS = (*_CALIBRATORS, "mse")
-"""Names of the calibration methods."""
+METHODS = ("robust", "min-max", "mse")
+"""Names of the calibration methods, see `ranges`; the cautious one first."""
 
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 _WEIGHTED = ["Conv", "Gemm", "MatMul"]
@@ -51,18 +47,18 @@ def weighted_nodes(model: onnx.ModelProto) -> list[str]:
 def quantize_graph(
     model: onnx.ModelProto,
     scheme: QuantizationScheme,
-    images: np.ndarray,
+    activations: Mapping[str, Activation],
     method: str,
     *,
     exclude: Sequence[str] = (),
     trainable: bool = False,
 ) -> onnx.ModelProto:
-    """Put Q/DQ pairs where the scheme wants them.
+    """Put Q/DQ pairs where the scheme wants them; the scores themselves stay float.
 
     Args:
         model: Float32 graph at batch 1.
         scheme: The target's integer scheme.
-        images: float32 (N,C,H,W) in model space, to collect activation ranges from.
+        activations: Of this graph on calibration images, see `ranges.observe_activations`.
         method: One of METHODS.
         exclude: Weighted nodes that stay float.
         trainable: Leave weights and biases float, weights behind a Q/DQ pair, all in float32.
@@ -78,46 +74,62 @@ def quantize_graph(
         # TensorRT adds residuals in the float type of the remainder; quantized sums cost it reformats.
         options["DedicatedQDQPair"] = True
         options["OpTypesToExcludeOutputQuantization"] = [*_WEIGHTED, *_BETWEEN]
-    if method not in _CALIBRATORS:
-        ranges = least_error_ranges(model, images, levels=_LEVELS, symmetric=scheme.symmetric_activations)
-        options["TensorQuantOverrides"] = {
-            name: [{"rmin": np.float32(found.low), "rmax": np.float32(found.high)}] for name, found in ranges.items()
-        }
-        images = images[:1]
-    quantized = _run_quantizer(model, scheme, images, method, operators, options, list(exclude))
+    ranges = ranges_of(dict(activations), method, levels=_LEVELS, symmetric=scheme.symmetric_activations)
+    options["TensorQuantOverrides"] = {
+        name: [{"rmin": np.float32(found.low), "rmax": np.float32(found.high)}] for name, found in ranges.items()
+    }
+    quantized = _run_quantizer(model, scheme, operators, options, list(exclude))
+    _leave_scores_float(quantized)
     if scheme.remainder == "float16" and not trainable:
         quantized = to_half(quantized)
     strip_metadata(quantized)
     clamp_ir(quantized, model.ir_version)
-    return quantized
+    return quantized if trainable else compact(quantized)
 
 
 def _run_quantizer(
     model: onnx.ModelProto,
     scheme: QuantizationScheme,
-    images: np.ndarray,
-    method: str,
     operators: list[str],
     options: dict[str, Any],
     exclude: list[str],
 ) -> onnx.ModelProto:
+    given = model.graph.input[0]
+    sides = [side.dim_value for side in given.type.tensor_type.shape.dim]
     with tempfile.TemporaryDirectory() as folder, _quiet():
         source, result = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
         quantize_static(
             source,
             result,
-            _Reader(model.graph.input[0].name, images),
+            _Reader(given.name, np.zeros((1, *sides[1:]), np.float32)),  # all ranges are given
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=operators,
             nodes_to_exclude=exclude,
             per_channel=scheme.per_channel,
             activation_type=_TYPES[scheme.activations],
             weight_type=_TYPES[scheme.weights],
-            calibrate_method=_CALIBRATORS.get(method, CalibrationMethod.MinMax),
+            calibrate_method=CalibrationMethod.MinMax,
             extra_options=options,
         )
         return onnx.load(result)
+
+
+def _leave_scores_float(model: onnx.ModelProto) -> None:
+    """Take the Q/DQ pair off the output, in place: on synthetic images scores span less than on real ones."""
+    graph = model.graph
+    written = {name: node for node in graph.node for name in node.output}
+    for output in graph.output:
+        last = written[output.name]
+        pair = written.get(last.input[0]) if last.op_type == "DequantizeLinear" else None
+        if pair is None or pair.op_type != "QuantizeLinear" or pair.input[0] not in written:
+            continue
+        source = written[pair.input[0]]
+        if any(pair.input[0] in node.input for node in graph.node if node is not pair):
+            continue
+        source.output[:] = [output.name if name == pair.input[0] else name for name in source.output]
+        graph.node.remove(last)
+        graph.node.remove(pair)
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -19,12 +20,14 @@ from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.portable import free_batch, value_shapes
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.ptq import quantize_graph
+from edgedafl.quantize.ranges import Activation
 from edgedafl.targets import QuantizationScheme
 from edgedafl.tasks import states
 
-__all__ = ["train_quantized"]
+__all__ = ["QAT_SECONDS", "train_quantized"]
 
-_SECONDS = 60.0
+QAT_SECONDS = 60.0
+"""Most seconds of training under rounding."""
 _STEPS = 400
 _BATCH = 64
 _RATE = 0.04  # integer steps
@@ -37,10 +40,11 @@ def train_quantized(
     model: onnx.ModelProto,
     scheme: QuantizationScheme,
     calibration: CalibrationSet,
+    activations: Mapping[str, Activation],
     method: str,
     *,
     steps: int = _STEPS,
-    seconds: float = _SECONDS,
+    seconds: float = QAT_SECONDS,
     seed: int = 0,
 ) -> onnx.ModelProto:
     """The float graph with weights trained under the scheme's rounding.
@@ -49,6 +53,7 @@ def train_quantized(
         model: Float32 graph at batch 1.
         scheme: The target's integer scheme.
         calibration: With the images to train on and the teacher's logits for them.
+        activations: Of the float graph on the calibration images.
         method: Calibration method of the ranges.
         steps: Most steps.
         seconds: Most seconds.
@@ -59,7 +64,7 @@ def train_quantized(
     """
     if not len(calibration.training_pixels):
         raise ValueError("no images to train on")
-    frozen = quantize_graph(model, scheme, calibration.images(), method, trainable=True)
+    frozen = quantize_graph(model, scheme, activations, method, trainable=True)
     _, channels, rows, columns = (side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim)
     free_batch(frozen, value_shapes(frozen, (channels, rows, columns)))
     module = OnnxModule(frozen)

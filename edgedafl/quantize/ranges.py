@@ -1,7 +1,13 @@
-"""Activation ranges that lose least: the clipping that minimises the mean squared error."""
+"""What an activation's integers span: ranges that hold on images nobody has seen.
+
+Calibration images are synthetic. Some of them excite a layer many times more than any real image does,
+and a range that covers them leaves few integers for real ones. So a range ends at twice what the median
+image reaches, unless no image goes so far.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +15,13 @@ import onnx
 
 from edgedafl.graph.runtime import open_session
 
-__all__ = ["Range", "least_error_range", "least_error_ranges"]
+__all__ = ["Activation", "Range", "least_error_range", "observe_activations", "ranges_of"]
 
-_IMAGES = 64
-_VALUES_PER_IMAGE = 4096
+_IMAGES = 128
+_VALUES_PER_IMAGE = 2048
+# Over eleven teachers, real images reach 1.2 to 2.3 times what their median image reaches; factors of
+# 1.5 to 3.5 were tried, 2 kept most of the answers on real images.
+_HEADROOM = 2.0
 # Clipping below a third of the range never paid in the literature; a step of 2 % is finer than a bit.
 _SHRINKS = np.linspace(0.3, 1.0, 36)
 
@@ -23,6 +32,101 @@ class Range:
 
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One activation on calibration images.
+
+    Attributes:
+        lows: Smallest value per image, at most 0 (N,).
+        highs: Largest value per image, at least 0 (N,).
+        sample: Some of its values.
+    """
+
+    lows: np.ndarray
+    highs: np.ndarray
+    sample: np.ndarray
+
+
+def observe_activations(model: onnx.ModelProto, images: np.ndarray) -> dict[str, Activation]:
+    """Every float activation of a graph with batch 1, in one pass.
+
+    Args:
+        model: The float graph.
+        images: float32 (N,C,H,W) in model space; at most 128 of them, evenly spread, are looked at.
+    """
+    images = images[:: max(1, -(-len(images) // _IMAGES))]
+    wide = onnx.ModelProto()
+    wide.CopyFrom(model)
+    known = {output.name for output in wide.graph.output}
+    for node in wide.graph.node:
+        for name in node.output:
+            if name and name not in known:
+                wide.graph.output.append(onnx.ValueInfoProto(name=name))
+    session = open_session(wide, threads=0, optimize=False)
+    feed = session.get_inputs()[0].name
+    names = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
+    random = np.random.default_rng(0)
+    seen: dict[str, list[np.ndarray]] = {name: [] for name in [feed, *names]}
+    extremes: dict[str, list[tuple[float, float]]] = {name: [] for name in seen}
+    for image in images:
+        values = [image, *session.run(names, {feed: image[None]})]
+        for name, value in zip(seen, values, strict=True):
+            flat = np.asarray(value).reshape(-1)
+            extremes[name].append((float(flat.min(initial=0.0)), float(flat.max(initial=0.0))))
+            if flat.size > _VALUES_PER_IMAGE:
+                flat = flat[random.integers(0, flat.size, _VALUES_PER_IMAGE)]
+            seen[name].append(flat)
+    found = {}
+    for name, parts in seen.items():
+        lows, highs = np.array(extremes[name]).T
+        found[name] = Activation(lows, highs, np.concatenate(parts))
+    return found
+
+
+def ranges_of(
+    activations: dict[str, Activation], method: str, *, levels: int = 256, symmetric: bool = False
+) -> dict[str, Range]:
+    """A range for every activation.
+
+    Args:
+        activations: See `observe_activations`.
+        method: `robust` (at most twice what the median image reaches), `min-max` (all that was seen) or
+            `mse` (the clipping within the robust range that minimises the mean squared error).
+        levels: Count of integer levels, 256 for eight bits.
+        symmetric: Whether zero lies in the middle.
+
+    Raises:
+        KeyError: If there is no such method.
+    """
+    choose = _METHODS[method]
+    return {name: choose(activation, levels, symmetric) for name, activation in activations.items()}
+
+
+def _whole(activation: Activation, levels: int, symmetric: bool) -> Range:
+    return Range(float(activation.lows.min()), float(activation.highs.max()))
+
+
+def _robust(activation: Activation, levels: int, symmetric: bool) -> Range:
+    lows, highs = activation.lows, activation.highs
+    # Where most images leave one side at zero its median says nothing.
+    low = max(float(lows.min()), _HEADROOM * float(np.median(lows[lows < 0]))) if (lows < 0).any() else 0.0
+    high = min(float(highs.max()), _HEADROOM * float(np.median(highs[highs > 0]))) if (highs > 0).any() else 0.0
+    return Range(low, high)
+
+
+def _least_error(activation: Activation, levels: int, symmetric: bool) -> Range:
+    bounds = _robust(activation, levels, symmetric)
+    values = np.clip(activation.sample, bounds.low, bounds.high)
+    return least_error_range(np.append(values, [bounds.low, bounds.high]), levels=levels, symmetric=symmetric)
+
+
+_METHODS: dict[str, Callable[[Activation, int, bool], Range]] = {
+    "robust": _robust,
+    "min-max": _whole,
+    "mse": _least_error,
+}
 
 
 def least_error_range(values: np.ndarray, *, levels: int, symmetric: bool) -> Range:
@@ -47,38 +151,3 @@ def least_error_range(values: np.ndarray, *, levels: int, symmetric: bool) -> Ra
         if error < least:
             best, least = Range(low * float(shrink), high * float(shrink)), error
     return best
-
-
-def least_error_ranges(model: onnx.ModelProto, images: np.ndarray, *, levels: int, symmetric: bool) -> dict[str, Range]:
-    """Ranges of every float activation of a graph with batch 1.
-
-    Args:
-        model: The float graph.
-        images: float32 (N,C,H,W) in model space; the first 64 are looked at.
-        levels: Count of integer levels, 256 for eight bits.
-        symmetric: Whether zero lies in the middle.
-    """
-    wide = onnx.ModelProto()
-    wide.CopyFrom(model)
-    known = {output.name for output in wide.graph.output}
-    for node in wide.graph.node:
-        for name in node.output:
-            if name and name not in known:
-                wide.graph.output.append(onnx.ValueInfoProto(name=name))
-    session = open_session(wide, optimize=False)
-    feed = session.get_inputs()[0].name
-    names = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
-    random = np.random.default_rng(0)
-    seen: dict[str, list[np.ndarray]] = {name: [] for name in [feed, *names]}
-    for image in images[:_IMAGES]:
-        values = [image, *session.run(names, {feed: image[None]})]
-        for name, value in zip(seen, values, strict=True):
-            flat = np.asarray(value).reshape(-1)
-            extremes = [flat.min(initial=0.0), flat.max(initial=0.0)]
-            if flat.size > _VALUES_PER_IMAGE:
-                flat = random.choice(flat, _VALUES_PER_IMAGE, replace=False)
-            seen[name].append(np.append(flat, extremes))
-    return {
-        name: least_error_range(np.concatenate(parts), levels=levels, symmetric=symmetric)
-        for name, parts in seen.items()
-    }

@@ -6,7 +6,7 @@ import io
 import re
 from typing import Any
 
-__all__ = ["agreement_plot", "bar_plot", "front_plot", "latency_plot"]
+__all__ = ["agreement_plot", "bar_plot", "front_plot", "ladder_plot", "latency_plot"]
 
 _INK, _ACCENT, _SOFT = "#1f2933", "#2563eb", "#93a4b8"
 
@@ -50,6 +50,25 @@ def agreement_plot(metrics: list[dict[str, Any]], *, over: str = "seconds") -> s
     axes.set_xlabel("seconds of distillation" if over == "seconds" else "images the teacher was asked about")
     axes.set_ylabel("synthetic agreement, %")
     axes.legend(fontsize=7, frameon=False)
+    return _svg(figure)
+
+
+def ladder_plot(ladder: list[dict[str, Any]], taken: str) -> str:
+    """Predicted fidelity over size of all candidates that were looked at; empty where there were fewer than two."""
+    known = [c for c in ladder if c.get("expected")]
+    if len(known) < 2:
+        return ""
+    figure, axes = _figure(5.2, 2.6)
+    sizes = [c["size"] / 1e3 for c in known]
+    middle = [100 * c["expected"]["fidelity"] for c in known]
+    below = [m - 100 * c["expected"]["low"] for m, c in zip(middle, known, strict=True)]
+    above = [100 * c["expected"]["high"] - m for m, c in zip(middle, known, strict=True)]
+    axes.errorbar(sizes, middle, yerr=[below, above], color=_SOFT, fmt="o", ms=4, capsize=2, lw=1)
+    for size, share, candidate in zip(sizes, middle, known, strict=True):
+        if candidate["name"] == taken:
+            axes.plot([size], [share], "o", color=_ACCENT, ms=6)
+    axes.set_xlabel("size of the artifact, kB")
+    axes.set_ylabel("fidelity, predicted, %")
     return _svg(figure)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from edgedafl.rundir import RunDirectory
 from edgedafl.units import format_bytes, format_count, format_duration
 
-__all__ = ["Column", "RunSummary", "summarize_run"]
+__all__ = ["Column", "RunSummary", "Rung", "summarize_run"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,19 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Rung:
+    """One candidate of the ladder, formatted."""
+
+    name: str
+    size: str
+    macs: str
+    latency: str
+    untrained: str
+    expected: str
+    taken: bool
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """Everything the report shows, formatted once for all of its forms.
 
@@ -37,8 +50,9 @@ class RunSummary:
         columns: Teacher to artifact.
         facts: Names and values about the run.
         advice: Sentences the user should read.
-        verdict: `pass`, `fail` or empty where no gate is set.
         checks: Rows of the verification.
+        verdict: How faithful the artifact is, in one sentence; empty for runs that never came so far.
+        ladder: The candidates that were considered, smallest first.
         raw: The manifest.
     """
 
@@ -48,6 +62,8 @@ class RunSummary:
     facts: tuple[tuple[str, str], ...]
     advice: tuple[str, ...]
     checks: tuple[tuple[str, str], ...]
+    verdict: str
+    ladder: tuple[Rung, ...]
     raw: dict[str, Any]
 
 
@@ -67,8 +83,31 @@ def summarize_run(run: RunDirectory) -> RunSummary:
             facts=(*_facts(manifest, results), *_query_facts(manifest, run)),
             advice=tuple(_advice(results)),
             checks=tuple(_checks(results.get("verify", {}))),
+            verdict=str((manifest.get("verdict") or {}).get("sentence", "")),
+            ladder=tuple(_ladder(manifest)),
             raw=manifest,
         )
+
+
+def _ladder(manifest: dict[str, Any]) -> list[Rung]:
+    return [
+        Rung(
+            name=c["name"],
+            size=format_bytes(c["size"]),
+            macs=format_count(c["macs"]),
+            latency="" if c["latency"] is None else format_duration(c["latency"]),
+            untrained=_band(c["untrained"]),
+            expected=_band(c["expected"]),
+            taken=c["name"] == manifest["student"]["name"],
+        )
+        for c in manifest.get("ladder") or []
+    ]
+
+
+def _band(band: dict[str, Any] | None) -> str:
+    if band is None:
+        return ""
+    return f"{100 * band['fidelity']:.1f} % ({100 * band['low']:.0f} to {100 * band['high']:.0f})"
 
 
 def _columns(manifest: dict[str, Any], results: dict[str, Any]) -> list[Column]:
@@ -129,6 +168,10 @@ def _facts(manifest: dict[str, Any], results: dict[str, Any]) -> list[tuple[str,
         ),
         ("Student", f"{student['name']}, {format_count(student['parameters'])} parameters"),
     ]
+    pictures = manifest.get("pictures")
+    if pictures:
+        bad = f", {pictures['unreadable']} files were no pictures" if pictures["unreadable"] else ""
+        facts.append(("Your pictures", f"{pictures['used']} of {pictures['found']} in {pictures['source']}{bad}"))
     if distill:
         facts.append(
             (
@@ -192,6 +235,7 @@ def _shape(sides: list[int]) -> str:
 def _advice(results: dict[str, Any]) -> list[str]:
     advice = list(results.get("distill", {}).get("recoveries", []))
     advice += results.get("distill", {}).get("warnings", [])
+    advice += _training_advice(results.get("distill", {}))
     profile = results.get("profile", {})
     advice += profile.get("measured", {}).get("warnings", [])
     if profile.get("recommendation"):
@@ -199,6 +243,15 @@ def _advice(results: dict[str, Any]) -> list[str]:
     if profile.get("failed"):
         advice.append(f"The latency was not measured: {profile['failed']}")
     return [*advice, *_integer_advice(results.get("quantize", {}))]
+
+
+def _training_advice(distill: dict[str, Any]) -> list[str]:
+    """What became of training, where it is not what one expects."""
+    if distill.get("trained") is not False:
+        return []
+    if not distill["steps"]:
+        return ["Nothing was trained: the student is the teacher itself, or the time allowed next to no step."]
+    return [f"{distill['steps']} steps of training did not help: the refitted weights were kept."]
 
 
 def _integer_advice(quantize: dict[str, Any]) -> list[str]:

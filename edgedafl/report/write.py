@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedafl.errors import UsageError, reason_of
-from edgedafl.report.plots import agreement_plot, bar_plot, latency_plot
+from edgedafl.report.plots import agreement_plot, bar_plot, ladder_plot, latency_plot
 from edgedafl.report.summary import RunSummary, summarize_run
 from edgedafl.rundir import RunDirectory, write_atomic
 
@@ -93,7 +93,9 @@ def _plots(run: RunDirectory, summary: RunSummary) -> list[str]:
     for precision, size in stages.get("export", {}).get("result", {}).get("sizes", {}).items():
         sizes[f"{'student' if precision == 'fp32' else 'artifact'} {precision}"] = size / 1e3
     metrics = run.read_metrics()
-    plots = [bar_plot("file size", "kB", sizes), agreement_plot(metrics)]
+    ladder = summary.raw.get("ladder") or []
+    plots = [ladder_plot(ladder, summary.raw["student"]["name"]), bar_plot("file size", "kB", sizes)]
+    plots.append(agreement_plot(metrics))
     if summary.raw["teacher"]["access"] != "gradient":
         plots.append(agreement_plot(metrics, over="queries"))
     profile = run.path / "profile" / "local.json"

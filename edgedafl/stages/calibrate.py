@@ -18,7 +18,7 @@ from edgedafl.graph.cost import layer_costs
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.micro import MicroNetwork, micro_networks
 from edgedafl.latency import DeviceModel, Measured, fit_model, read_measurement
-from edgedafl.quantize import quantize_graph
+from edgedafl.quantize import observe_activations, quantize_graph
 from edgedafl.stages.profile import host_target
 from edgedafl.targets import Target, find_target
 
@@ -82,7 +82,10 @@ def _artifacts(group: list[MicroNetwork], target: Target) -> Artifacts:
     for network in group:
         models[f"{network.name}.fp32"] = network.model
         models[f"{network.name}.int8"] = quantize_graph(
-            network.model, replace(target.scheme, remainder="float32"), images, "min-max"
+            network.model,
+            replace(target.scheme, remainder="float32"),
+            observe_activations(network.model, images),
+            "min-max",
         )
     unit = {"scale": [1.0] * images.shape[1], "offset": [0.0] * images.shape[1]}
     return Artifacts(models, next(iter(models)), "micro-networks", unit, images[:1])

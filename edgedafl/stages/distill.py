@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from edgedafl.distill import Distillation, Distiller, Progress, World, as_asked, class_sheet, make_synthesizer
 from edgedafl.distill.budget import Budget
+from edgedafl.distill.probes import Agreement
 from edgedafl.errors import EnvironmentMissingError
 from edgedafl.export import student_to_onnx
 from edgedafl.graph.edit import model_bytes
 from edgedafl.quantize import CalibrationSet
 from edgedafl.rundir import RunDirectory, write_atomic
 from edgedafl.stages.prepare import Plan
-from edgedafl.tasks import predictions
+from edgedafl.stages.study import resized
+from edgedafl.tasks import agreement, predictions
 from edgedafl.teachers import TeacherSpec
 
 __all__ = ["CALIBRATION", "STUDENT", "assist", "calibration_set", "distill_stage"]
@@ -56,6 +62,9 @@ def distill_stage(
         world.agreed(_NOTHING_TO_DO)
         return record.result
 
+    if not plan.trains:
+        return _untrained(plan, run)
+
     def notice(progress: Progress) -> None:
         run.append_metrics(progress.to_dict())
         observe(progress)
@@ -65,10 +74,13 @@ def distill_stage(
     if not resumed:
         run.metrics_path.unlink(missing_ok=True)
     method, distiller = _distiller(plan, world, run.checkpoint_path, notice)
+    begun = copy.deepcopy(plan.student.module.state_dict()) if plan.student.spec.inherited else None
     outcome = _trained(distiller, plan, resumed)
+    kept = _better_weights(plan, outcome.student, begun)
     files = _write(outcome, plan, run)
     result = {
         "method": method,
+        "trained": kept,
         "steps": outcome.steps,
         "seconds": outcome.seconds,
         "queries": outcome.queries,
@@ -93,19 +105,19 @@ def assist(plan: Plan, run: RunDirectory, world: World) -> None:
 def _distiller(
     plan: Plan, world: World, checkpoint: Path, observe: Callable[[Progress], None]
 ) -> tuple[str, Distiller]:
-    import torch
-
     torch.set_num_threads(plan.config.threads or torch.get_num_threads())
     torch.manual_seed(plan.config.seed + _SEEDS_APART * world.rank)
     teacher = as_asked(plan.config.method, plan.teacher)
     method, synthesizer = make_synthesizer(
         plan.config.method, teacher, world.device, inherited=plan.student.spec.inherited
     )
+    if plan.study is not None:
+        synthesizer.settle(plan.study.companions.priors)
     distiller = Distiller(
         teacher,
         plan.student,
         synthesizer,
-        budget=Budget(plan.config.seconds, plan.config.steps),
+        budget=Budget(plan.seconds, plan.config.steps),
         world=world,
         pool_memory=plan.config.pool_memory,
         checkpoint=checkpoint,
@@ -114,9 +126,62 @@ def _distiller(
     return method, distiller
 
 
-def _trained(distiller: Distiller, plan: Plan, resume: bool) -> Distillation:
-    import torch
+def _better_weights(plan: Plan, student: nn.Module, begun: dict[str, Any] | None) -> bool:
+    """Go back to the refitted weights where training has made the student less faithful; returns what was kept."""
+    if begun is None or plan.study is None:
+        return True
+    after = plan.study.band(_scores_of(student))
+    trained = copy.deepcopy(student.state_dict())
+    student.load_state_dict(begun)
+    before = plan.study.band(_scores_of(student))
+    if before is not None and after is not None and before.fidelity > after.fidelity:
+        return False
+    student.load_state_dict(trained)
+    return True
 
+
+def _scores_of(student: nn.Module) -> Callable[[Tensor], Tensor]:
+    student.eval()
+    return student
+
+
+def _untrained(plan: Plan, run: RunDirectory) -> dict[str, Any]:
+    """Write the refitted student as it is, with calibration images from the study."""
+    study, spec = plan.study, plan.student.spec
+    assert study is not None
+    module = plan.student.module.eval()
+    sides = (spec.input_shape[1], spec.input_shape[2])
+    calibration = study.calibration(plan.fitting, sides, plan.config.seed)
+    files = [run.path / STUDENT, run.path / CALIBRATION]
+    write_atomic(files[0], model_bytes(student_to_onnx(module, spec.input_shape)))
+    calibration.save(files[1])
+    judged = [own for kind, own in study.judged.items()]
+    with torch.no_grad():
+        answers = [torch.cat([module(resized(part, sides)) for part in own.images.split(32)]) for own in judged]
+    task = plan.teacher.spec.task
+    shares = {
+        kind: agreement(predictions(found.numpy(), task), predictions(own.logits, task))
+        for (kind, own), found in zip(study.judged.items(), answers, strict=True)
+    }
+    pixels = torch.from_numpy(calibration.training_pixels)
+    sheet = _sheet(pixels, torch.from_numpy(calibration.training_logits), task, run)
+    result = {
+        "method": "none: refitted without training" if spec.width < 1 else "none: the teacher's own weights",
+        "trained": False,
+        "steps": 0,
+        "seconds": 0.0,
+        "queries": plan.teacher.queries,
+        "agreement": vars(Agreement(shares, sum(shares.values()) / len(shares), min(shares.values()))),
+        "recoveries": [],
+        "images_per_second": 0.0,
+        "share_of_bare_step": 0.0,
+        "warnings": [plan.preflight.warning] if plan.preflight.warning else [],
+    }
+    run.finish("distill", plan.identity, [*files, sheet], result)
+    return result
+
+
+def _trained(distiller: Distiller, plan: Plan, resume: bool) -> Distillation:
     try:
         outcome = distiller.run(resume=resume)
     except torch.OutOfMemoryError as error:
@@ -137,12 +202,15 @@ def _write(outcome: Distillation, plan: Plan, run: RunDirectory) -> list[Path]:
     write_atomic(student, model_bytes(model))
     calibration_set(outcome, spec, seed=plan.config.seed).save(calibration)
     pixels, logits = outcome.pool.pixels().cpu(), outcome.pool.logits().cpu()
-    picture = run.path / "samples" / "classes.png"
     newest = slice(-min(len(pixels), 8000), None)
-    image = io.BytesIO()
-    class_sheet(pixels[newest], logits[newest], spec.task).save(image, "png")
+    return [student, calibration, _sheet(pixels[newest], logits[newest], spec.task, run)]
+
+
+def _sheet(pixels: Tensor, logits: Tensor, task: str, run: RunDirectory) -> Path:
+    picture, image = run.path / "samples" / "classes.png", io.BytesIO()
+    class_sheet(pixels, logits, task).save(image, "png")
     write_atomic(picture, image.getvalue())
-    return [student, calibration, picture]
+    return picture
 
 
 def calibration_set(outcome: Distillation, spec: TeacherSpec, *, seed: int) -> CalibrationSet:

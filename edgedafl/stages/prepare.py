@@ -5,26 +5,36 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import tomli_w
+import torch
+from torch import Tensor
 
 from edgedafl import __version__
 from edgedafl.config import CompressConfig
 from edgedafl.distill import as_asked, settings_of
 from edgedafl.distill.preflight import Preflight, check_teacher
 from edgedafl.errors import UsageError
+from edgedafl.pictures import read_pictures
 from edgedafl.rundir import RunDirectory, digest_of, write_atomic
-from edgedafl.stages.students import choose_student
+from edgedafl.stages.check_input import check_input
+from edgedafl.stages.ladder import Candidate, Ladder, build_ladder, student_steps
+from edgedafl.stages.students import StudentBuilder, builder, choose_student, hinted
+from edgedafl.stages.study import Study, study_teacher
 from edgedafl.students import Student
 from edgedafl.targets import Target, find_target
 from edgedafl.teachers import Teacher, TeacherOptions, load_teacher
 
 __all__ = ["Plan", "options_of", "prepare", "record"]
 
+# Fewer steps mend nothing and may spoil what the refit has made.
+_LEAST_STEPS = 60
+_IMAGES = 256
 _PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
 
 
@@ -39,6 +49,11 @@ class Plan:
         precision: Precision of the artifact.
         teacher: The loaded teacher.
         student: The untrained student.
+        trains: Whether it is trained: not where the time allows next to no step.
+        seconds: Of training; None is no limit.
+        study: What the teacher answered to synthetic images; None where it may not be asked.
+        ladder: The candidates; None where the student was named or learns from scratch.
+        build: Makes students.
         preflight: What the teacher answers to procedural images.
         identity: Digest of everything the trained student depends on.
     """
@@ -49,8 +64,27 @@ class Plan:
     precision: str
     teacher: Teacher
     student: Student
+    trains: bool
+    seconds: float | None
+    study: Study | None
+    ladder: Ladder | None
+    build: StudentBuilder
     preflight: Preflight
     identity: str
+
+    @property
+    def fitting(self) -> Tensor:
+        """Images in model space that layers were fitted on, at the teacher's size."""
+        assert self.study is not None
+        pruner = self.build.pruner
+        return self.study.fitting_images(_IMAGES) if pruner is None else pruner.images
+
+    def at(self, candidate: Candidate, seconds: float | None) -> Plan:
+        """The same plan for another candidate of its ladder, with what time is left."""
+        student = hinted(self.build(candidate.name), self.config, self.teacher)
+        identity = digest_of([self.identity, candidate.name])
+        trains = _trains(student, self.study, seconds, self.config, self.teacher)
+        return replace(self, student=student, seconds=seconds, trains=trains, identity=identity)
 
 
 def options_of(config: CompressConfig) -> TeacherOptions:
@@ -75,26 +109,41 @@ def options_of(config: CompressConfig) -> TeacherOptions:
     )
 
 
-def prepare(source: str, config: CompressConfig) -> Plan:
-    """Load the teacher, choose the student, ask the teacher a few questions.
+def prepare(source: str, config: CompressConfig, notice: Callable[[str], None] = lambda text: None) -> Plan:
+    """Load the teacher, ask it a few questions, choose the student.
+
+    Args:
+        source: The teacher as the user names it.
+        config: The resolved configuration.
+        notice: Called with the name of what begins.
 
     Raises:
         EdgeDaflError: One of its children; nothing has been written yet.
     """
-    import torch
-
     target = find_target(config.target)
     precision = target.precision if config.precision == "auto" else config.precision
     teacher = load_teacher(source, options_of(config))
     settings_of(config.method, as_asked(config.method, teacher))  # refused before anything is written
     torch.manual_seed(config.seed)
     preflight = check_teacher(teacher)
-    student = choose_student(config, teacher, target, precision)
+    if config.eval is not None:
+        check_input(teacher, config.eval)
+    pictures = None if config.images is None else read_pictures(config.images, teacher.spec.input_shape)
+    notice("ladder")
+    study = study_teacher(teacher, pictures)
+    build = builder(config, teacher, study, target)
+    ladder = None
+    if config.student == "auto" and build.pruner is not None:
+        ladder = build_ladder(build, study, target, precision, config)
+        student = hinted(build(ladder.candidates[ladder.chosen].name), config, teacher)
+    else:
+        student = choose_student(config, teacher, target, precision, build)
     identity = digest_of(
         {
             "teacher": teacher.spec.to_dict() | {"source": ""},
             "student": student.spec.to_dict(),
             "method": config.method,
+            "images": None if pictures is None else digest_of([str(config.images), pictures.found]),
             "max_queries": config.max_queries,
             "seconds": config.seconds,
             "steps": config.steps,
@@ -102,7 +151,25 @@ def prepare(source: str, config: CompressConfig) -> Plan:
             "version": __version__,
         }
     )
-    return Plan(source, config, target, precision, teacher, student, preflight, identity)
+    seconds = config.seconds
+    trains = _trains(student, study, seconds, config, teacher)
+    return Plan(
+        source, config, target, precision, teacher, student, trains, seconds, study, ladder, build, preflight, identity
+    )
+
+
+def _trains(
+    student: Student, study: Study | None, seconds: float | None, config: CompressConfig, teacher: Teacher
+) -> bool:
+    """Whether training is worth its time: a student that begins as its teacher has something to lose."""
+    spec = student.spec
+    if study is None or not spec.inherited:
+        return True
+    if spec.width >= 1 or spec.input_shape != teacher.spec.input_shape:
+        return False
+    if config.steps is not None:
+        return True
+    return student_steps(seconds, study, spec.macs / max(teacher.spec.macs, 1)) >= _LEAST_STEPS
 
 
 def record(plan: Plan, run: RunDirectory, *, force: bool, resume: bool) -> None:
@@ -145,10 +212,25 @@ def record(plan: Plan, run: RunDirectory, *, force: bool, resume: bool) -> None:
         teacher={**plan.teacher.spec.to_dict(), "name": Path(plan.source).name},
         student=plan.student.spec.to_dict(),
         preflight=vars(plan.preflight),
+        ladder=None if plan.ladder is None else [c.to_dict() for c in plan.ladder.candidates],
+        pictures=_pictures(plan),
         versions=_versions(),
         machine={"system": platform.platform(), "python": platform.python_version()},
     )
     write_atomic(run.path / "config.toml", tomli_w.dumps({"compress": data}))
+
+
+def _pictures(plan: Plan) -> dict[str, Any] | None:
+    pictures = None if plan.study is None else plan.study.pictures
+    if pictures is None:
+        return None
+    return {
+        "source": pictures.source,
+        "found": pictures.found,
+        "used": len(pictures.images),
+        "unreadable": len(pictures.unreadable),
+        "examples": list(pictures.unreadable[:3]),
+    }
 
 
 def _clear(run: RunDirectory) -> None:

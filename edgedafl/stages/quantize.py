@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from edgedafl.config import DEFAULT_DROP
 from edgedafl.errors import UsageError
 from edgedafl.graph.cost import layer_costs
 from edgedafl.graph.coverage import integer_coverage
-from edgedafl.graph.edit import clamp_ir, fix_batch, model_bytes
+from edgedafl.graph.edit import fix_batch, model_bytes
 from edgedafl.graph.half import to_half
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.layer_names import layer_names
@@ -19,9 +20,10 @@ from edgedafl.graph.load import load_onnx, sha256_of
 from edgedafl.quantize import CalibrationSet, Judge, Quantized, quantize_model
 from edgedafl.rundir import RunDirectory, digest_of, write_atomic
 from edgedafl.stages.distill import CALIBRATION, STUDENT
+from edgedafl.stages.graphs import for_target
 from edgedafl.targets import Target
 
-__all__ = ["allowed_drop", "for_target", "load_models", "models_dir", "quantize_stage", "stage_name"]
+__all__ = ["allowed_drop", "load_models", "models_dir", "quantize_stage", "stage_name"]
 
 
 def stage_name(stage: str, run: RunDirectory, target: Target) -> str:
@@ -42,7 +44,13 @@ def models_dir(run: RunDirectory, target: Target) -> Path:
     return run.path / "models" / target.name
 
 
-def quantize_stage(run: RunDirectory, target: Target, precision: str, max_drop: float | None = None) -> dict[str, Any]:
+def quantize_stage(
+    run: RunDirectory,
+    target: Target,
+    precision: str,
+    max_drop: float | None = None,
+    enough: Callable[[onnx.ModelProto], bool] | None = None,
+) -> dict[str, Any]:
     """Write `models/<target>/<precision>.onnx`; returns the stage's result.
 
     Args:
@@ -50,6 +58,7 @@ def quantize_stage(run: RunDirectory, target: Target, precision: str, max_drop: 
         target: Whose scheme to use.
         precision: The artifact's; fp32 and fp16 are always written beside it.
         max_drop: Agreement that int8 may lose against fp32; None takes the run's own.
+        enough: Whether an int8 model is faithful enough though it loses more than that.
     """
     source, calibration_file = run.path / STUDENT, run.path / CALIBRATION
     if not source.is_file():
@@ -70,7 +79,7 @@ def quantize_stage(run: RunDirectory, target: Target, precision: str, max_drop: 
         "agreements": {"fp32": judge.reference, "fp16": judge.of(models["fp16"]).agreement},
     }
     if precision == "int8":
-        found = quantize_model(model, target.scheme, calibration, max_drop=allowed)
+        found = quantize_model(model, target.scheme, calibration, max_drop=allowed, enough=enough)
         models["int8"] = found.model
         result |= _integer_result(found, target, models, allowed)
         result["agreements"]["int8"] = found.agreement
@@ -124,22 +133,6 @@ def _advice(target: Target, model: onnx.ModelProto) -> list[str]:
             f"{target.title} pads them."
         )
     return advice
-
-
-def for_target(model: onnx.ModelProto, target: Target) -> onnx.ModelProto:
-    """The student at the target's operator set and IR version."""
-    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-    converted = model
-    if opset != target.opset:
-        converted = onnx.version_converter.convert_version(model, target.opset)
-    clamp_ir(converted, target.ir_version)
-    converted.ir_version = max(converted.ir_version, _lowest_ir(target.opset))
-    return converted
-
-
-def _lowest_ir(opset: int) -> int:
-    """The IR version an operator set asks for at least."""
-    return 8 if opset <= 18 else 9 if opset <= 20 else 10
 
 
 def load_models(run: RunDirectory, target: Target) -> dict[str, onnx.ModelProto]:

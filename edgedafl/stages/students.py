@@ -6,13 +6,14 @@ import logging
 from dataclasses import dataclass, replace
 
 from edgedafl.config import CompressConfig
-from edgedafl.distill import Companions, settings_of
+from edgedafl.distill import settings_of
 from edgedafl.distill.budget import affordable
-from edgedafl.distill.priors import FAMILIES
-from edgedafl.errors import EdgeDaflError, UnsupportedModelError, reason_of
+from edgedafl.errors import EdgeDaflError, UnsupportedModelError, UsageError, reason_of
 from edgedafl.latency import estimate_latency
 from edgedafl.stages.calibrations import calibration_of
+from edgedafl.stages.study import Study, study_teacher
 from edgedafl.students import (
+    KEPT,
     PRUNED,
     Budget,
     Hints,
@@ -20,29 +21,31 @@ from edgedafl.students import (
     Student,
     build_student,
     fit_student,
+    images_at_once,
     module_layers,
+    module_macs,
     pruned_width,
     usual_students,
 )
 from edgedafl.targets import Target
 from edgedafl.teachers import Teacher
 
-__all__ = ["StudentBuilder", "builder", "choose_student", "pruner_of"]
+__all__ = ["BYTES_PER_WEIGHT", "StudentBuilder", "builder", "choose_student", "hinted", "is_cut", "pruner_of"]
 
 _log = logging.getLogger(__name__)
 
-_BYTES_PER_WEIGHT = {"int8": 1.0, "fp16": 2.0, "fp32": 4.0}
-_IMAGES = (100, 1000)
-_UNSEEN = (20, 200)
-_TRIAL = (20, 300)
-_TRIED = 0.5
-# Of a limit on queries the look takes at most this share; what it asks is not learned from.
-_SHARE = 0.05
+BYTES_PER_WEIGHT = {"int8": 1.0, "fp16": 2.0, "fp32": 4.0}
+_IMAGES = (48, 1500)
+_UNSEEN = (16, 200)
+# Multiply-accumulates of one look at all of them: seconds on two cores.
+_EFFORT = 1e11
+_UNSEEN_EFFORT = 5e9
 _BROKEN = (IndexError, KeyError, RuntimeError, TypeError, ValueError)
-_BATCH = (4, 100)
-# Multiply-accumulates that the look at a teacher may take on all images, and in one batch.
-_EFFORT = 3e11
-_AT_ONCE = 2e9
+
+
+def is_cut(name: str) -> bool:
+    """Whether a student of this name is cut out of its teacher."""
+    return name.startswith((f"{PRUNED}:", f"{KEPT}:")) or name in (PRUNED, KEPT)
 
 
 @dataclass(frozen=True)
@@ -66,54 +69,98 @@ class StudentBuilder:
         return usual_students(spec.macs, spec.input_shape, pruned=self.pruner is not None)
 
     def __call__(self, name: str) -> Student:
-        """Build one.
+        """Build one; `kept:0.8@160` is fed images of 160 pixels instead of the teacher's size.
 
         Raises:
             UsageError: If there is no such student.
             UnsupportedModelError: If it is to be cut out of a teacher that cannot be cut.
         """
-        width = pruned_width(name)
-        if width is None:
+        cut, _, side = name.partition("@")
+        if not is_cut(cut):
             return build_student(name, self.teacher.spec.input_shape, self.teacher.spec.num_classes)
+        pruned_width(cut)
         if self.pruner is None:
             reason = self.reason.message if self.reason else ""
             raise UnsupportedModelError(
                 f"--student {name} cuts channels out of the teacher. {reason}", "Use --student auto, or resnet8."
             )
-        return self.pruner.student(width)
+        student = self.pruner.student(cut)
+        return student if not side else at_side(student, side)
 
 
-def builder(config: CompressConfig, teacher: Teacher) -> StudentBuilder:
+def at_side(student: Student, side: str) -> Student:
+    """The same student fed smaller images.
+
+    Raises:
+        UsageError: If the side is no number, or the network takes images of one size only.
+    """
+    spec = student.spec
+    if not side.isdigit() or not 8 <= int(side) < min(spec.input_shape[1:]):
+        raise UsageError(
+            f"--student {spec.name}@{side}: the side must be a number below {min(spec.input_shape[1:])}.",
+            f"Write it like {spec.name}@160.",
+        )
+    height, width = spec.input_shape[1:]
+    small = (spec.input_shape[0], int(side), round(int(side) * width / height))
+    try:
+        macs = module_macs(student.module, small)
+    except _BROKEN as error:
+        raise UsageError(
+            f"--student {spec.name}@{side}: this network takes images of {height}x{width} only.",
+            "Leave the side out.",
+        ) from error
+    return Student(student.module, replace(spec, name=f"{spec.name}@{side}", input_shape=small, macs=macs), None)
+
+
+def builder(config: CompressConfig, teacher: Teacher, study: Study | None, target: Target) -> StudentBuilder:
     """The students of a configuration; the teacher is looked into only if they may come out of it."""
-    if config.student != "auto" and not config.student.startswith(PRUNED):
+    if study is None or (config.student != "auto" and not is_cut(config.student.partition("@")[0])):
         return StudentBuilder(teacher)
     if teacher.spec.access != "gradient":
         reason = UnsupportedModelError(f"This teacher gives {teacher.spec.access} only.")
         return StudentBuilder(teacher, reason=reason)
     try:
-        return StudentBuilder(teacher, pruner_of(teacher))
+        return StudentBuilder(teacher, pruner_of(teacher, study, target))
     except UnsupportedModelError as error:
         if config.student == "auto":
             _log.warning("%s The student is of another make and learns from scratch.", error.message)
         return StudentBuilder(teacher, reason=error)
 
 
-def choose_student(config: CompressConfig, teacher: Teacher, target: Target, precision: str) -> Student:
-    """The student that a configuration names, or the one that fits its budget best.
+def choose_student(
+    config: CompressConfig, teacher: Teacher, target: Target, precision: str, build: StudentBuilder
+) -> Student:
+    """The student that a configuration names; of those from scratch the one that fits its budget best.
 
     Raises:
         UsageError: If there is no such student, or none fits.
         UnsupportedModelError: If it is to be cut out of a teacher that cannot be cut.
     """
-    student = _chosen(config, teacher, target, precision)
+    if config.student != "auto":
+        return hinted(build(config.student), config, teacher)
+    model = calibration_of(config.device, target)
+
+    def latency_of(student: Student) -> float:
+        layers = module_layers(student.module, teacher.spec.input_shape)
+        return estimate_latency(layers, target, precision, model).median / 1e9
+
+    candidate = fit_student(
+        build.names,
+        build,
+        teacher_parameters=teacher.spec.parameters,
+        budget=Budget(config.max_size, config.max_latency),
+        bytes_per_weight=BYTES_PER_WEIGHT[precision],
+        latency_of=latency_of if config.max_latency is not None else None,
+    )
+    return hinted(build(candidate.spec.name), config, teacher)
+
+
+def hinted(student: Student, config: CompressConfig, teacher: Teacher) -> Student:
+    """The student with its teacher's feature maps beside its own, where both can be looked into."""
     if student.layers is not None or teacher.spec.access != "gradient" or teacher.max_queries is not None:
         return student
-    _, settings = settings_of(config.method, teacher)
-    return _hinted(student, teacher) if settings.recipe.layers else student
-
-
-def _hinted(student: Student, teacher: Teacher) -> Student:
-    """The student with its teacher's feature maps beside its own, where both can be looked into."""
+    if not settings_of(config.method, teacher)[1].recipe.layers:
+        return student
     try:
         return replace(student, layers=Hints(teacher.network(), student.module, student.spec.input_shape))
     except (UnsupportedModelError, *_BROKEN) as error:
@@ -121,59 +168,34 @@ def _hinted(student: Student, teacher: Teacher) -> Student:
         return student
 
 
-def _chosen(config: CompressConfig, teacher: Teacher, target: Target, precision: str) -> Student:
-    spec = teacher.spec
-    build = builder(config, teacher)
-    if config.student != "auto":
-        return build(config.student)
+def pruner_of(teacher: Teacher, study: Study | None = None, target: Target | None = None) -> Pruner:
+    """Look at what a teacher's layers read on synthetic images, and on the user's pictures.
 
-    model = calibration_of(config.device, target)
-
-    def latency_of(student: Student) -> float:
-        layers = module_layers(student.module, spec.input_shape)
-        return estimate_latency(layers, target, precision, model).median / 1e9
-
-    candidate = fit_student(
-        build.names,
-        build,
-        teacher_parameters=spec.parameters,
-        budget=Budget(config.max_size, config.max_latency),
-        bytes_per_weight=_BYTES_PER_WEIGHT[precision],
-        unexplained=build.pruner.unexplained if build.pruner is not None else None,
-        latency_of=latency_of if config.max_latency is not None else None,
-    )
-    return build(candidate.spec.name)
-
-
-def pruner_of(teacher: Teacher) -> Pruner:
-    """Look at what a teacher's layers read on procedural images of the families that tell most about it.
+    Args:
+        teacher: Whose channels.
+        study: Of it; made where there is none yet.
+        target: Whose channel counts are preferred.
 
     Raises:
         UnsupportedModelError: If its layers cannot be read, or no channel can be cut.
     """
     try:
-        return _pruner(teacher)
+        return _pruner(teacher, study or study_teacher(teacher), target)
     except _BROKEN as error:
         # Graphs of other people hold more than any rule foresees; a student from scratch needs none.
         raise UnsupportedModelError(f"The teacher's channels cannot be followed: {reason_of(error)}") from error
 
 
-def _pruner(teacher: Teacher) -> Pruner:
-    macs = teacher.spec.macs
-    trial = _within(_TRIAL, _EFFORT / len(FAMILIES), macs)
-    asked = trial * len(FAMILIES)
-    if teacher.remaining is not None and asked > _SHARE * teacher.remaining:
-        raise UnsupportedModelError(
-            f"Looking into the teacher takes {asked} of the {teacher.remaining} queries that are left."
-        )
+def _pruner(teacher: Teacher, study: Study, target: Target | None) -> Pruner:
+    spec = teacher.spec
     graph = teacher.network()
-    companions = Companions(teacher.spec, 1, trial, "cpu")
-    companions.tune(teacher)
-    images = companions.draw(_within(_IMAGES, _EFFORT, macs))
-    unseen = companions.draw(_within(_UNSEEN, _EFFORT / 10, macs))
-    pruner = Pruner.of(graph, images, unseen, teacher.spec.num_classes, batch=_within(_BATCH, _AT_ONCE, macs))
-    logits = pruner.student(_TRIED).module(images[:2])
-    if logits.shape != (2, teacher.spec.num_classes):
+    most = images_at_once(graph, spec.input_shape)
+    images = study.fitting_images(_within(_IMAGES, _EFFORT, spec.macs))
+    unseen = study.fitting_images(min(most, _within(_UNSEEN, _UNSEEN_EFFORT, spec.macs)))
+    multiple = 1 if target is None or target.runtime != "tensorrt" else target.channel_multiple
+    pruner = Pruner.of(graph, images, unseen, spec.num_classes, promised=teacher.promised_moments(), multiple=multiple)
+    logits = pruner.student(f"{PRUNED}:0.5", fitted=False).module(images[:2])
+    if logits.shape != (2, spec.num_classes):
         raise ValueError(f"cut in half it answers shape {tuple(logits.shape)} for two images")
     return pruner
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ from edgedafl.rundir import RunDirectory, digest_of
 from edgedafl.stages.distill import CALIBRATION
 from edgedafl.stages.export import bundle_dir
 from edgedafl.stages.quantize import load_models, models_dir, stage_name
+from edgedafl.stages.study import resized
 from edgedafl.targets import Target
 from edgedafl.tasks import agreement, predictions
 from edgedafl.teachers import Teacher
 
 __all__ = ["ModelComparison", "check_answers", "compare_models", "trials", "verify_stage"]
 
+_CHUNK = 32
 # Bundles for these runtimes ship the run's own graphs.
 _SAME_GRAPHS = ("onnxruntime", "tensorrt")
 
@@ -74,6 +77,7 @@ def verify_stage(
         "agreement": {p: agreement(predictions(s, calibration.task), classes) for p, s in scores.items()},
         "parity": {},
         "accuracy": {},
+        "fidelity": {},
     }
     for precision, found in scores.items():
         if precision != "fp32":
@@ -88,9 +92,10 @@ def verify_stage(
     name = stage_name("verify", run, target)
     inputs = digest_of([sha256_of(models_dir(run, target) / f"{p}.onnx") for p in models])
     if labelled is not None:
-        result["accuracy"] = _accuracies(models, teacher, labelled, calibration)
+        result["accuracy"], result["fidelity"] = _on_labelled(models, teacher, labelled, calibration)
     elif (before := run.stage(name)) is not None and before.inputs == inputs:
-        result["accuracy"] = before.result["accuracy"]  # measured before on these very models
+        # Measured before on these very models.
+        result["accuracy"], result["fidelity"] = before.result["accuracy"], before.result.get("fidelity", {})
     run.finish(name, inputs, [], result)
     return result
 
@@ -140,27 +145,45 @@ def check_answers(bundle: Bundle) -> dict[str, Parity]:
     return checks
 
 
-def _accuracies(
+def _on_labelled(
     models: dict[str, onnx.ModelProto], teacher: Teacher | None, labelled: Path, calibration: CalibrationSet
-) -> dict[str, float]:
-    shape = next(iter(models.values())).graph.input[0].type.tensor_type.shape.dim
-    sides = tuple(d.dim_value for d in shape)[1:]
-    classes = next(iter(models.values())).graph.output[0].type.tensor_type.shape.dim[1].dim_value
+) -> tuple[dict[str, float], dict[str, dict[str, int]]]:
+    """Accuracy of every model on the user's labelled images, and answers in which it follows its teacher."""
+    first = next(iter(models.values())).graph
+    own = [side.dim_value for side in first.input[0].type.tensor_type.shape.dim][1:]
+    shape = (own[0], own[1], own[2]) if teacher is None else teacher.spec.input_shape
+    classes = first.output[0].type.tensor_type.shape.dim[1].dim_value
     task, preprocess = calibration.task, calibration.preprocess
-    data = read_labelled(labelled, (sides[0], sides[1], sides[2]), classes, task=task)
+    data = read_labelled(labelled, shape, classes, task=task)
+    answers: dict[str, list[np.ndarray]] = {}
+
+    def kept(name: str, scores_of: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+        def scores(images: np.ndarray) -> np.ndarray:
+            found = scores_of(images)
+            answers.setdefault(name, []).append(predictions(found, task))
+            return found
+
+        return scores
+
     found = {}
     if teacher is not None:
         asked = teacher
 
         def teacher_scores(x: np.ndarray) -> np.ndarray:
-            return asked.scores(torch.from_numpy(x)).numpy()
+            parts = torch.from_numpy(x).split(_CHUNK)
+            return torch.cat([asked.scores(part) for part in parts]).numpy()
 
-        found["teacher"] = accuracy(data, preprocess, teacher_scores, task=task)
+        found["teacher"] = accuracy(data, preprocess, kept("teacher", teacher_scores), task=task)
     for precision, model in models.items():
-        session = open_session(model)
+        session = open_session(model, threads=0)
 
         def scores_of(x: np.ndarray, session: Any = session) -> np.ndarray:
-            return run_batched(session, x, batch=1)
+            return run_batched(session, resized(torch.from_numpy(x), (own[1], own[2])).numpy(), batch=1)
 
-        found[precision] = accuracy(data, preprocess, scores_of, task=task)
-    return found
+        found[precision] = accuracy(data, preprocess, kept(precision, scores_of), task=task)
+    wanted = None if teacher is None else np.concatenate(answers["teacher"])
+    faithful = {}
+    for precision in models if wanted is not None else ():
+        same = np.concatenate(answers[precision]) == wanted
+        faithful[precision] = {"same": int(same.sum()), "images": int(same.size)}
+    return found, faithful

@@ -9,10 +9,13 @@ from torch import nn
 
 from edgedafl.students.comparison import LayerComparison
 
-__all__ = ["PRUNED", "Student", "StudentSpec"]
+__all__ = ["KEPT", "PRUNED", "Student", "StudentSpec"]
 
 PRUNED = "pruned"
 """Architecture name of students that are cut out of their teacher."""
+
+KEPT = "kept"
+"""Name of those whose widths are chosen for a share of the teacher's weights."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from edgedafl.errors import UsageError
 from edgedafl.students.base import PRUNED, Student, StudentSpec
 from edgedafl.units import format_bytes, format_duration
 
-__all__ = ["Budget", "Candidate", "fit_student", "students_below", "usual_students"]
+__all__ = ["Budget", "Candidate", "fit_student", "modest_share", "students_below", "usual_students"]
 
 # Graph structure, scales and names around the weights of an exported int8 student.
 _FILE_OVERHEAD = 12_000
@@ -18,10 +18,6 @@ _WIDTHS = (0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
 _PRUNED_WIDTHS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 # Share of a tiny teacher's weights that are kept at most.
 _MOST_OF_TINY = 0.6
-# Where a quarter of the weights leaves more than this of the teacher's answers unexplained before
-# training, up to that share is kept: what is lost then does not come back from generated images.
-_UNEXPLAINED = 0.35
-_MOST_OF_HARD = 0.45
 _TOLERANCE = 1.1
 _TINY_TEACHER_MACS = 5_000_000
 _SMALL_TEACHER_MACS = 30_000_000
@@ -57,7 +53,6 @@ def fit_student(
     teacher_parameters: int,
     budget: Budget,
     bytes_per_weight: float,
-    unexplained: Callable[[Student], float] | None = None,
     latency_of: Callable[[Student], float] | None = None,
 ) -> Candidate:
     """The largest student within the budget and within a quarter of the teacher.
@@ -65,8 +60,7 @@ def fit_student(
     More capacity imitates better, so the largest candidate wins. Without a size limit the student
     stays near a quarter of the teacher's weights, which keeps its int8 artifact below an eighth
     of a float teacher; a size limit of the user's own replaces that rule. Of tiny teachers more is
-    kept: where weights take less room than a file's own structure, cutting them saves nothing. So it
-    is of teachers of which a quarter says too little; then the smallest student that says enough.
+    kept: where weights take less room than a file's own structure, cutting them saves nothing.
 
     Args:
         names: Students to consider, see `usual_students`.
@@ -74,8 +68,6 @@ def fit_student(
         teacher_parameters: Weights of the teacher; 0 where nobody knows (a server).
         budget: The user's limits.
         bytes_per_weight: 1 for int8, 2 for fp16, 4 for fp32 artifacts.
-        unexplained: Share of the teacher's answers that a student does not explain before it is
-            trained; for students that begin as their teacher.
         latency_of: Cost in seconds; needed for a latency limit.
 
     Raises:
@@ -87,23 +79,23 @@ def fit_student(
         raise _nothing_fits(candidates, budget)
     cap = teacher_parameters or _usual_size(candidates[0].spec.input_shape)[0]
     if budget.size is None:
-        cap = max(cap // 4, int(min(_FILE_OVERHEAD / bytes_per_weight, _MOST_OF_TINY * cap)))
+        cap = int(cap * modest_share(cap, bytes_per_weight))
     modest = [c for c in within if c.spec.parameters <= _TOLERANCE * cap]
     if not modest:
         return min(within, key=lambda c: c.spec.parameters)
-    chosen = max(modest, key=lambda c: (c.spec.parameters, -c.spec.macs))
-    if budget.size is not None or unexplained is None:
-        return chosen
-    most = _TOLERANCE * _MOST_OF_HARD * teacher_parameters
-    larger = [c for c in within if chosen.spec.parameters < c.spec.parameters <= most]
-    return _telling([chosen, *sorted(larger, key=lambda c: c.spec.parameters)], build, unexplained)
+    return max(modest, key=lambda c: (c.spec.parameters, -c.spec.macs))
 
 
-def _telling(
-    candidates: Sequence[Candidate], build: Callable[[str], Student], unexplained: Callable[[Student], float]
-) -> Candidate:
-    """The first that explains enough of its teacher, or the last."""
-    return next((c for c in candidates[:-1] if unexplained(build(c.spec.name)) <= _UNEXPLAINED), candidates[-1])
+def modest_share(parameters: int, bytes_per_weight: float) -> float:
+    """Share of a teacher's weights below which its students do not go unless they are told to.
+
+    A quarter; of tiny teachers more, whose files hold more structure than weights.
+
+    Args:
+        parameters: Weights of the teacher.
+        bytes_per_weight: Of the artifact.
+    """
+    return max(0.25, min(_FILE_OVERHEAD / bytes_per_weight / max(parameters, 1), _MOST_OF_TINY))
 
 
 def usual_students(macs: int, input_shape: tuple[int, int, int], *, pruned: bool) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedafl.errors import UnsupportedModelError
+from edgedafl.graph.moments import PromisedMoments
 from edgedafl.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -180,6 +181,10 @@ class Teacher(abc.ABC):
             UnsupportedModelError: If they cannot be read.
         """
         raise UnsupportedModelError(f"The layers of {self.spec.source} cannot be read: it only answers.")
+
+    def promised_moments(self) -> dict[str, PromisedMoments]:
+        """What its BatchNorms say of real data, by value of `network`; empty where there are none."""
+        return {}
 
     def to(self, device: torch.device | str) -> Teacher:
         """Move to a device; a teacher outside this process stays where it is."""

@@ -18,6 +18,7 @@ from edgedafl.graph.facts import ImageInput, facts_of, float_outputs
 from edgedafl.graph.head import BatchNormTap, Head, batch_norm_taps, find_head
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.load import OnnxFile, load_onnx
+from edgedafl.graph.moments import PromisedMoments, batch_norm_moments
 from edgedafl.graph.parity import (
     FP16_TOLERANCE,
     FP32_TOLERANCE,
@@ -78,6 +79,10 @@ class OnnxTeacher(Teacher):
         if self._quantized:
             raise UnsupportedModelError(f"{self.spec.source} is quantized: its layers hold integers.")
         return network_of(self, self._model, self._wiring.image, self._wiring.head.output)
+
+    def promised_moments(self) -> dict[str, PromisedMoments]:
+        """Means and deviations of the BatchNorms' outputs on the training data."""
+        return batch_norm_moments(self._model)
 
     @property
     def device(self) -> torch.device:

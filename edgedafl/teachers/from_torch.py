@@ -17,6 +17,7 @@ from edgedafl.errors import UnsupportedModelError, UsageError
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.from_module import module_to_onnx
 from edgedafl.graph.load import sha256_of
+from edgedafl.graph.moments import PromisedMoments, batch_norm_moments
 from edgedafl.graph.portable import IMAGE
 from edgedafl.tasks import SINGLE_LABEL
 from edgedafl.teachers.base import (
@@ -86,13 +87,19 @@ class TorchTeacher(Teacher):
     def network(self) -> onnx.ModelProto:
         """The module as torch's exporter writes it."""
         shape = self.spec.input_shape
+        image = ImageInput(IMAGE, (None, *shape), "FLOAT", "NCHW", shape, None)
+        return network_of(self, self._exported(optimize=True), image, "scores")
+
+    def promised_moments(self) -> dict[str, PromisedMoments]:
+        """Means and deviations of the BatchNorms' outputs on the training data."""
+        return batch_norm_moments(self._exported(optimize=False)) if self.spec.batch_norms else {}
+
+    def _exported(self, *, optimize: bool) -> onnx.ModelProto:
         try:
-            zeros = torch.zeros(2, *shape, device=self.device)
-            model = module_to_onnx(self._module, zeros, input_name=IMAGE, output_name="scores")
+            zeros = torch.zeros(2, *self.spec.input_shape, device=self.device)
+            return module_to_onnx(self._module, zeros, input_name=IMAGE, output_name="scores", optimize=optimize)
         except Exception as error:  # the exporter's errors share no base class
             raise UnsupportedModelError(f"torch cannot export {self.spec.source} to ONNX.") from error
-        image = ImageInput(IMAGE, (None, *shape), "FLOAT", "NCHW", shape, None)
-        return network_of(self, model, image, "scores")
 
     @property
     def device(self) -> torch.device:

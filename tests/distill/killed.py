@@ -29,7 +29,7 @@ def distiller(teacher_path: Path, method: str, steps: int, checkpoint: Path | No
     teacher = load_onnx_teacher(teacher_path, TeacherOptions(input_range=(0.0, 1.0)))
     torch.manual_seed(0)
     if method == "pruned":
-        student, method = pruner_of(teacher).student(0.5), "adversarial"
+        student, method = pruner_of(teacher).student("pruned:0.5"), "adversarial"
     else:
         student = build_student("lenet5", teacher.spec.input_shape, teacher.spec.num_classes)
     name, default = settings_of(method, teacher)

@@ -19,7 +19,7 @@ def distiller(teacher: Teacher, student: Student, method: str = "adversarial", s
 
 
 def test_the_whole_teacher_has_nothing_to_learn(tiny_teacher: Teacher) -> None:
-    student = pruner_of(tiny_teacher).student(1.0)
+    student = pruner_of(tiny_teacher).student("pruned:1")
     images = torch.rand(6, 1, 16, 16)
     student.module.train()(images)
     assert student.layers is not None
@@ -27,7 +27,7 @@ def test_the_whole_teacher_has_nothing_to_learn(tiny_teacher: Teacher) -> None:
 
 
 def test_the_distance_counts_kept_channels_in_units_of_the_teachers_variance(tiny_teacher: Teacher) -> None:
-    student = pruner_of(tiny_teacher).student(0.5)
+    student = pruner_of(tiny_teacher).student("pruned:0.5")
     images = torch.rand(6, 1, 16, 16)
     student.module.train()(images)
     assert student.layers is not None
@@ -43,7 +43,7 @@ def test_the_distance_counts_kept_channels_in_units_of_the_teachers_variance(tin
 
 
 def test_steps_are_shares_of_a_weights_own_size(tiny_teacher: Teacher) -> None:
-    student = pruner_of(tiny_teacher).student(0.5)
+    student = pruner_of(tiny_teacher).student("pruned:0.5")
     start = copy.deepcopy(student.module.state_dict())
     run = distiller(tiny_teacher, student, steps=1)
     scales = [group["scale"] for group in run.learner._optimizer.param_groups]
@@ -64,7 +64,7 @@ def test_students_of_another_make_learn_as_before(tiny_teacher: Teacher) -> None
 
 def test_a_limit_on_queries_leaves_the_layers_alone(tiny_teacher: Teacher) -> None:
     tiny_teacher.max_queries = 100_000
-    student = pruner_of(tiny_teacher).student(0.5)
+    student = pruner_of(tiny_teacher).student("pruned:0.5")
     run = distiller(tiny_teacher, student, steps=1)
     assert not run.learner._compares
     assert isinstance(run.learner, Learner)

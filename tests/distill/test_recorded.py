@@ -18,7 +18,7 @@ from edgedafl.distill.learner import Learner
 from edgedafl.distill.methods import METHODS
 from edgedafl.distill.pool import Pool
 from edgedafl.preprocess import Preprocess
-from edgedafl.quantize import quantize_graph
+from edgedafl.quantize import observe_activations, quantize_graph
 from edgedafl.stages import pruner_of
 from edgedafl.students import Hints, Student, build_student
 from edgedafl.targets import find_target
@@ -59,7 +59,10 @@ def integers(folder: Path) -> Teacher:
 
     model = onnx.load(export(Mobile().eval(), folder / "float.onnx", (3, 32, 32)))
     images = np.random.default_rng(0).normal(size=(8, 3, 32, 32)).astype(np.float32)
-    onnx.save(quantize_graph(model, find_target("x86").scheme, images, "min-max"), folder / "integers.onnx")
+    onnx.save(
+        quantize_graph(model, find_target("x86").scheme, observe_activations(model, images), "min-max"),
+        folder / "integers.onnx",
+    )
     return load_onnx_teacher(folder / "integers.onnx", TeacherOptions(mean=(0.5,)))
 
 
@@ -73,7 +76,7 @@ def hinted(teacher: Teacher) -> Student:
 
 
 def pruned(teacher: Teacher) -> Student:
-    return pruner_of(teacher).student(0.5)
+    return pruner_of(teacher).student("pruned:0.5")
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from edgedafl.graph.edit import fix_batch
 from edgedafl.graph.half import to_half
 from edgedafl.latency import read_measurement
 from edgedafl.preprocess import Preprocess
-from edgedafl.quantize import CalibrationSet, quantize_graph
+from edgedafl.quantize import CalibrationSet, observe_activations, quantize_graph
 from edgedafl.stages import pruner_of
-from edgedafl.stages.quantize import for_target
+from edgedafl.stages.graphs import for_target
 from edgedafl.students import ARCHITECTURES, build_student
 from edgedafl.targets import find_target
 from edgedafl.teachers import TeacherOptions, load_onnx_teacher
@@ -44,7 +44,7 @@ def module_of(name: str, shape: tuple[int, int, int], folder: Path) -> nn.Module
     if not name.startswith("pruned"):
         return build_student(name, shape, 10).module
     whole = export(build_student("resnet20", shape, 10).module, folder / "whole.onnx", shape)
-    return pruner_of(load_onnx_teacher(whole, TeacherOptions(input_range=(0.0, 1.0)))).student(0.5).module
+    return pruner_of(load_onnx_teacher(whole, TeacherOptions(input_range=(0.0, 1.0)))).student("pruned:0.5").module
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,10 @@ def jetson_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         pixels = random.integers(0, 256, (32, *shape), dtype=np.uint8)
         calibration = CalibrationSet(pixels, pixels, np.zeros(32, np.int64), Preprocess.from_range(0, 1, shape[0]))
         ready = fix_batch(for_target(student, target), 1)
-        graphs = {"int8": quantize_graph(ready, target.scheme, calibration.images(), "min-max"), "fp16": to_half(ready)}
+        graphs = {
+            "int8": quantize_graph(ready, target.scheme, observe_activations(ready, calibration.images()), "min-max"),
+            "fp16": to_half(ready),
+        }
         for precision, model in graphs.items():
             models[f"{name}.{precision}"] = folder / f"{name.replace(':', '-')}.{precision}.onnx"
             models[f"{name}.{precision}"].write_bytes(model.SerializeToString())

@@ -199,7 +199,7 @@ def test_channels_that_follow_from_others_are_cut_without_loss(build: Callable[[
     moments = observe(OnnxModule(graph, keep=channels.values_read), channels, images.split(32))
     ranks = rank(graph, channels, moments)
     spared = 6 if build is Dense else 0  # b of Dense was left as it is
-    removed = frozenset(int(u) for units in ranks if len(units) != spared for u in units[len(units) // 2 :])
+    removed = frozenset(int(u) for r in ranks if len(r.units) != spared for u in r.units[len(r.units) // 2 :])
     smaller = cut(absorb(graph, channels, moments, removed), channels, removed)
     expected = answers(graph, images)
     error = np.abs(answers(smaller, images) - expected).max() / np.abs(expected).max()

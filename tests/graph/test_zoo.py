@@ -48,7 +48,7 @@ def _moved(file: Path) -> list[str]:
 def test_a_student_is_cut_out_of_every_make_but_transformers(name: str, tmp_path: Path) -> None:
     module, shape = build(name)
     path = export(module, shape, "script, BatchNorm kept", tmp_path / "net.onnx")
-    student = pruner_of(load_onnx_teacher(path, TeacherOptions(input_range=(0.0, 1.0)))).student(0.5)
+    student = pruner_of(load_onnx_teacher(path, TeacherOptions(input_range=(0.0, 1.0)))).student("pruned:0.5")
     exported = student_to_onnx(student.module, shape)
     images = np.random.default_rng(0).random((5, *shape), np.float32)
     assert run_batched(open_session(exported), images).shape == (5, 10)

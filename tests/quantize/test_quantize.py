@@ -14,7 +14,7 @@ from edgedafl.export import student_to_onnx
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.preprocess import Preprocess
 from edgedafl.quantize import METHODS, CalibrationSet, quantize_model
-from edgedafl.stages.quantize import for_target
+from edgedafl.stages.graphs import for_target
 from edgedafl.students import build_student
 from edgedafl.targets import Target, find_target, list_targets
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from edgedafl.config import CompressConfig
 from edgedafl.distill import METHODS, Budget, Distiller, settings_of
 from edgedafl.graph.waypoints import Waypoint
-from edgedafl.stages import choose_student
+from edgedafl.stages import StudentBuilder, choose_student
 from edgedafl.students import Hints, Student, build_student
 from edgedafl.students.comparison import relative_error
 from edgedafl.students.hints import pairs_of
@@ -34,7 +34,7 @@ def paired(teacher: list[Waypoint], student: list[Waypoint]) -> list[tuple[str, 
 
 def chosen(teacher: Teacher, name: str = "resnet8", **options: object) -> Student:
     config = CompressConfig(student=name, **options)  # type: ignore[arg-type]
-    return choose_student(config, teacher, find_target(config.target), "int8")
+    return choose_student(config, teacher, find_target(config.target), "int8", StudentBuilder(teacher))
 
 
 def test_maps_of_one_size_are_paired_in_order_and_the_last_in_any_case() -> None:

@@ -1,7 +1,19 @@
 """Procedural images: what a student can learn from before, or without, a generator."""
 
 from edgedafl.distill.priors.fields import collages, noise_fields
-from edgedafl.distill.priors.mixture import FAMILIES, PriorMixture, information
+from edgedafl.distill.priors.leaves import dead_leaves, spectra
+from edgedafl.distill.priors.mixture import FAMILIES, PICTURES, Family, PriorMixture, information
 from edgedafl.distill.priors.strokes import pen_lines
 
-__all__ = ["FAMILIES", "PriorMixture", "collages", "information", "noise_fields", "pen_lines"]
+__all__ = [
+    "FAMILIES",
+    "PICTURES",
+    "Family",
+    "PriorMixture",
+    "collages",
+    "dead_leaves",
+    "information",
+    "noise_fields",
+    "pen_lines",
+    "spectra",
+]

@@ -15,15 +15,17 @@ from torch import Tensor
 
 from edgedafl.distill.priors.fields import collages, noise_fields
 from edgedafl.distill.priors.figures import composites, profiles
+from edgedafl.distill.priors.leaves import dead_leaves, spectra
 from edgedafl.distill.priors.strokes import pen_lines
 
-__all__ = ["FAMILIES", "PriorMixture", "information"]
+__all__ = ["FAMILIES", "PICTURES", "Family", "PriorMixture", "information"]
 
 Family = Callable[[int, tuple[int, int, int], torch.Generator], Tensor]
 
 # No family is left out: the trial is small, and variety helps. The best get most.
 _LEAST = 0.02
 _SHARPNESS = 3.0
+_PICTURES = 0.6
 
 
 def _dark_strokes(count: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
@@ -66,7 +68,15 @@ FAMILIES: dict[str, Family] = {
     "silhouettes": _silhouettes,
     "profiles": profiles,
     "composites": composites,
+    "leaves": dead_leaves,
+    "spectra": spectra,
 }
+
+
+PICTURES = "pictures"
+"""Name of the family of the user's own pictures."""
+
+_MOST_AT_ONCE = 64
 
 
 def information(logits: Tensor) -> float:
@@ -85,11 +95,20 @@ class PriorMixture:
         input_shape: (C, H, W).
         seed: Of all images.
         shares: By family; equal when None.
+        pictures: Draws the user's own pictures: a family beside the procedural ones.
     """
 
-    def __init__(self, input_shape: tuple[int, int, int], *, seed: int, shares: dict[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        *,
+        seed: int,
+        shares: dict[str, float] | None = None,
+        pictures: Family | None = None,
+    ) -> None:
         self.input_shape = input_shape
-        self.shares = shares or dict.fromkeys(FAMILIES, 1 / len(FAMILIES))
+        self._families = dict(FAMILIES) if pictures is None else {**FAMILIES, PICTURES: pictures}
+        self.shares = shares or dict.fromkeys(self._families, 1 / len(self._families))
         self._generator = torch.Generator().manual_seed(seed)
 
     def draw(self, count: int) -> Tensor:
@@ -103,8 +122,14 @@ class PriorMixture:
         for index, name in enumerate(self.shares):
             rows = (order == index).nonzero()[:, 0]
             if len(rows):
-                images[rows] = FAMILIES[name](len(rows), self.input_shape, self._generator)
+                images[rows] = self.family(name, len(rows))
         return images
+
+    def family(self, name: str, count: int) -> Tensor:
+        """Images of one family (count, C, H, W) in [0, 1]."""
+        parts = [min(_MOST_AT_ONCE, count - start) for start in range(0, count, _MOST_AT_ONCE)]
+        drawn = [self._families[name](part, self.input_shape, self._generator) for part in parts]
+        return torch.cat(drawn) if drawn else torch.zeros(0, *self.input_shape)
 
     def tune(self, logits_of: Callable[[Tensor], Tensor], rows: int) -> dict[str, float]:
         """Set the shares by each family's information; returns it in nats by family.
@@ -113,15 +138,16 @@ class PriorMixture:
             logits_of: Pixels (N,C,H,W) in [0, 1] to the teacher's logits (N, ..., K), see `tasks.states`.
             rows: Images per family; at least a few per class make the estimate fair.
         """
-        found = {
-            name: information(logits_of(FAMILIES[name](rows, self.input_shape, self._generator)))
-            for name in self.shares
-        }
+        found = {name: information(logits_of(self.family(name, rows))) for name in self.shares}
         weights = {name: value**_SHARPNESS for name, value in found.items()}
         total = sum(weights.values())
         if total > 0:
             rest = 1 - _LEAST * len(weights)
             self.shares = {name: _LEAST + rest * weight / total for name, weight in weights.items()}
+        if PICTURES in self.shares:  # what real pictures tell no trial can show: they get half at least
+            own = max(_PICTURES, self.shares[PICTURES])
+            others = 1 - self.shares[PICTURES]
+            self.shares = {name: share * (1 - own) / others for name, share in self.shares.items()} | {PICTURES: own}
         return found
 
     def state_dict(self) -> dict[str, object]:

@@ -29,6 +29,7 @@ from edgedafl.distill.losses import (
     information_entropy_loss,
     one_hot_loss,
 )
+from edgedafl.distill.priors import PriorMixture
 from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached, evaluating
 from edgedafl.distill.synthesizers.companions import Companions
 from edgedafl.teachers.base import Teacher, TeacherOutput, TeacherSpec
@@ -116,6 +117,9 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
 
     def _make(self) -> nn.Module:
         return SlimGenerator.of(self._spec, latent=self.settings.latent, channels=self.settings.channels)
+
+    def settle(self, priors: PriorMixture) -> None:
+        self.companions.settle(priors)
 
     @property
     def _sample_batch(self) -> int:

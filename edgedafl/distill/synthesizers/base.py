@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedafl.distill.augment import Augmentation
+from edgedafl.distill.priors import PriorMixture
 from edgedafl.distill.world import World, synchronized
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher, TeacherSpec, channels_last
@@ -146,6 +147,9 @@ class Synthesizer(abc.ABC):
 
     def observe(self, images: Tensor, logits: Tensor) -> None:  # noqa: B027  (most need nothing)
         """See a batch that the student has just learned from."""
+
+    def settle(self, priors: PriorMixture) -> None:  # noqa: B027  (some draw none)
+        """Take over procedural images in shares that others have found: the teacher is not asked again."""
 
     @abc.abstractmethod
     def sample(self, count: int) -> Tensor:

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from edgedafl.distill.budget import affordable
-from edgedafl.distill.priors import FAMILIES, PriorMixture
+from edgedafl.distill.priors import FAMILIES, Family, PriorMixture
 from edgedafl.distill.synthesizers.base import Batch
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher, TeacherSpec
 
 __all__ = ["Companions"]
 
-# Multiply-accumulates of the trial: some ten seconds on a small processor.
-_EFFORT = 1e12
+# Multiply-accumulates of the trial: some two seconds on a small processor.
+_EFFORT = 2e11
 _FEWEST = 20
 
 
@@ -29,14 +29,27 @@ class Companions:
         trial: Images per family by which their shares are set, at the first step; fewer where the
             teacher is slow.
         device: Where images are wanted.
+        pictures: Draws the user's own pictures.
     """
 
-    def __init__(self, spec: TeacherSpec, count: int, trial: int, device: torch.device | str) -> None:
-        self.priors = PriorMixture(spec.input_shape, seed=int(torch.randint(2**31, ())))
+    def __init__(
+        self,
+        spec: TeacherSpec,
+        count: int,
+        trial: int,
+        device: torch.device | str,
+        pictures: Family | None = None,
+    ) -> None:
+        self.priors = PriorMixture(spec.input_shape, seed=int(torch.randint(2**31, ())), pictures=pictures)
         self._spec, self._count, self._device = spec, count, device
         effort = _EFFORT / len(FAMILIES)
         self._trial = affordable(spec.macs, effort=effort, fewest=min(_FEWEST, trial), most=trial, device=device)
         self._tuned = not count
+
+    def settle(self, priors: PriorMixture) -> None:
+        """Take over families and shares that others have found: the teacher is not asked again."""
+        self._tuned = True
+        self.priors = priors
 
     def tune(self, teacher: Teacher) -> None:
         """Set the families' shares, once."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from edgedafl.distill.generators import PublishedGenerator
 from edgedafl.distill.losses import moments_loss, moments_of, one_hot_loss, shared_disagreement
+from edgedafl.distill.priors import PriorMixture
 from edgedafl.distill.synthesizers.base import (
     LAYERS,
     Batch,
@@ -136,6 +137,9 @@ class FastSynthesizer(GeneratorSynthesizer):
     def _optimizer(self) -> torch.optim.Optimizer:
         rate = self._rate * self.settings.inner_steps
         return torch.optim.Adam(self.generator.parameters(), lr=rate, betas=_BETAS)
+
+    def settle(self, priors: PriorMixture) -> None:
+        self.companions.settle(priors)
 
     @property
     def _sample_batch(self) -> int:

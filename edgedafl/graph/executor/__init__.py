@@ -1,5 +1,5 @@
 """ONNX graphs as differentiable torch modules."""
 
-from edgedafl.graph.executor.module import OnnxModule, unsupported_nodes
+from edgedafl.graph.executor.module import OnnxModule, Walk, unsupported_nodes
 
-__all__ = ["OnnxModule", "unsupported_nodes"]
+__all__ = ["OnnxModule", "Walk", "unsupported_nodes"]

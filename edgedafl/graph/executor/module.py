@@ -7,7 +7,7 @@ is known before the first image (`unsupported_nodes`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,7 @@ from edgedafl.graph.executor import ops as _ops  # noqa: F401  (fills the op tab
 from edgedafl.graph.executor.context import NodeContext, host, lookup, on_device
 from edgedafl.graph.executor.host import constant_value, evaluate_on_host
 
-__all__ = ["OnnxModule", "unsupported_nodes"]
+__all__ = ["OnnxModule", "Step", "Walk", "unsupported_nodes"]
 
 _CONTROL = {"Constant", "If"}
 # These read only the shape of a data tensor, or build host values from host values.
@@ -45,10 +45,39 @@ def unsupported_nodes(graph: onnx.GraphProto) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
+    """A node with what it is run with, and the values that nobody needs behind it."""
+
     node: onnx.NodeProto
     context: NodeContext
     releases: tuple[str, ...]
+
+
+class Walk:
+    """One place on the way through a graph; see `OnnxModule.walk`.
+
+    Attributes:
+        values: Values that are still needed, by name; they may be changed.
+        step: The node that comes next.
+    """
+
+    def __init__(self, values: dict[str, Any], module: OnnxModule) -> None:
+        self.values = values
+        self._module = module
+        self._done: Step | None = None
+        self.step: Step | None = None
+
+    @property
+    def node(self) -> onnx.NodeProto:
+        """The node that comes next."""
+        assert self.step is not None
+        return self.step.node
+
+    def run(self) -> None:
+        """Run the next node, once; going on runs it where that was not done."""
+        if self.step is not None and self.step is not self._done:
+            self._done = self.step
+            self._module.execute_step(self.step, self.values)
 
 
 class OnnxModule(nn.Module):
@@ -123,7 +152,7 @@ class OnnxModule(nn.Module):
         value: Tensor = getattr(self, self._buffer_of[name])
         return value
 
-    def _plan(self, nodes: Sequence[onnx.NodeProto], *, release: bool = True) -> list[_Step]:
+    def _plan(self, nodes: Sequence[onnx.NodeProto], *, release: bool = True) -> list[Step]:
         last_use: dict[str, int] = {}
         for index, node in enumerate(nodes):
             for name in [*node.input, *_outer_names(node)]:
@@ -134,7 +163,7 @@ class OnnxModule(nn.Module):
             opset = self._opsets.get(node.domain or "ai.onnx", 1)
             done = {n for n in node.input if n and last_use[n] == index and n not in permanent}
             releases = tuple(done) if release else ()
-            steps.append(_Step(node, NodeContext.of(node, opset), releases))
+            steps.append(Step(node, NodeContext.of(node, opset), releases))
         return steps
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -159,10 +188,31 @@ class OnnxModule(nn.Module):
         outputs = {n: v if isinstance(v, Tensor) else on_device(v, reference.device) for n, v in found.items()}
         return {n: self._typed(v) for n, v in outputs.items()}
 
+    def holds(self, name: str) -> bool:
+        """Whether an initializer is held as a tensor, see `initializer`."""
+        return name in self._buffer_of
+
+    def walk(self, feeds: Mapping[str, Tensor]) -> Iterator[Walk]:
+        """Stop before every node, in graph order: its inputs can be read and weights changed before it runs.
+
+        Args:
+            feeds: Inputs by name.
+        """
+        walk = Walk({**feeds, **self._constants}, self)
+        for step in self._steps:
+            walk.step = step
+            yield walk
+            walk.run()
+
+    def execute_step(self, step: Step, values: dict[str, Any]) -> None:
+        """Run one node of `walk` on values by name, which get its outputs and lose what is not needed again."""
+        values.update({n: getattr(self, self._buffer_of[n]) for n in step.node.input if n in self._buffer_of})
+        self._execute([step], values, {})
+
     def _typed(self, value: Tensor) -> Tensor:
         return value.to(self.dtype) if value.is_floating_point() else value
 
-    def _execute(self, steps: list[_Step], values: dict[str, Any], cache: dict[str, np.ndarray]) -> None:
+    def _execute(self, steps: list[Step], values: dict[str, Any], cache: dict[str, np.ndarray]) -> None:
         for step in steps:
             outputs = step.node.output
             if outputs[0] in cache:
@@ -176,7 +226,7 @@ class OnnxModule(nn.Module):
             for name in step.releases:
                 values.pop(name, None)
 
-    def _run_step(self, step: _Step, values: dict[str, Any]) -> list[Any]:
+    def _run_step(self, step: Step, values: dict[str, Any]) -> list[Any]:
         node, context = step.node, step.context
         if node.op_type == "Constant":
             return [constant_value(node)]

@@ -2,19 +2,30 @@
 
 from edgedafl.graph.pruning.channels import ChannelMap, Padding, Reader, Slot, are_kept
 from edgedafl.graph.pruning.cut import cut
-from edgedafl.graph.pruning.interpolation import Moments, absorb, observe, rank
+from edgedafl.graph.pruning.interpolation import Moments, Ranking, absorb, observe, rank
+from edgedafl.graph.pruning.layers import Layer, layer_of
+from edgedafl.graph.pruning.refit import refit
 from edgedafl.graph.pruning.rules import trace_channels
+from edgedafl.graph.pruning.widths import Costs, Widths, narrowed, width_path
 
 __all__ = [
     "ChannelMap",
+    "Costs",
+    "Layer",
     "Moments",
     "Padding",
+    "Ranking",
     "Reader",
     "Slot",
+    "Widths",
     "absorb",
     "are_kept",
     "cut",
+    "layer_of",
+    "narrowed",
     "observe",
     "rank",
+    "refit",
     "trace_channels",
+    "width_path",
 ]

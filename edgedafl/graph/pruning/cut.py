@@ -40,6 +40,7 @@ def cut(model: onnx.ModelProto, channels: ChannelMap, removed: Set[int]) -> onnx
         group = next(a for a in smaller.graph.node[index].attribute if a.name == "group")
         group.i = len(kept(units))
     for tensor in smaller.graph.initializer:
-        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(arrays[tensor.name]), tensor.name))
+        # Scalars stay scalars: `np.ascontiguousarray` would make vectors of them.
+        tensor.CopyFrom(numpy_helper.from_array(np.asarray(arrays[tensor.name], order="C"), tensor.name))
     del smaller.graph.value_info[:]
     return smaller

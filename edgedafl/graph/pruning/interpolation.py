@@ -8,7 +8,9 @@ factorization of the activations' covariance, each weighted by what its readers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -17,10 +19,11 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from edgedafl.graph.executor import OnnxModule
+from edgedafl.graph.moments import Movement, PromisedMoments
 from edgedafl.graph.portable import IMAGE
 from edgedafl.graph.pruning.channels import ChannelMap, Reader, are_kept
 
-__all__ = ["Moments", "absorb", "observe", "rank"]
+__all__ = ["Moments", "Ranking", "absorb", "observe", "rank"]
 
 _ROWS = 20_000
 _ROUNDS = 256
@@ -52,11 +55,12 @@ class Moments:
     def add(self, value: Tensor, limit: int) -> None:
         """Take in values of a batch of images, `limit` rows of them at most."""
         x = value.movedim(self._axis, -1).reshape(-1, value.shape[self._axis])
+        most = max(1, limit // self.order.shape[1])
+        if len(x) > most:
+            x = x[torch.linspace(0, len(x) - 1, most).long()]
         x = x[:, torch.from_numpy(self.order)].transpose(1, 2).reshape(-1, len(self.units))
-        if len(x) > limit:
-            x = x[torch.linspace(0, len(x) - 1, limit).long()]
-        rows = np.concatenate([x.double().numpy(), np.ones((len(x), 1))], 1)
-        self.gram += rows.T @ rows
+        rows = torch.cat([x, x.new_ones(len(x), 1)], 1)
+        self.gram += (rows.T @ rows).double().numpy()
 
     @property
     def covariance(self) -> np.ndarray:
@@ -73,25 +77,60 @@ class Moments:
         return found
 
 
-def observe(module: OnnxModule, channels: ChannelMap, batches: Sequence[Tensor]) -> list[Moments]:
+@torch.no_grad()
+def observe(
+    module: OnnxModule,
+    channels: ChannelMap,
+    batches: Sequence[Tensor],
+    promised: Mapping[str, PromisedMoments] = MappingProxyType({}),
+) -> list[Moments]:
     """Moments of what every reader reads.
 
     Args:
-        module: The network; it keeps what the readers read (`ChannelMap.values_read`).
+        module: The network.
         channels: Its channels.
-        batches: Images (N,C,H,W).
+        batches: Images (N,C,H,W) in model space; what one layer makes of a batch is in memory.
+        promised: Moments that values have on real data; values are moved to them, see `graph.moments`, as far
+            as the first batch is from them.
     """
     found = [Moments(reader) for reader in channels.readers]
-    with torch.no_grad():
-        for batch in batches:
-            values = module.run({IMAGE: batch})
-            for reader, moments in zip(channels.readers, found, strict=True):
-                moments.add(values[reader.input], _ROWS // len(batches))
+    by_weight = {
+        reader.weight.initializer: (reader, moments) for reader, moments in zip(channels.readers, found, strict=True)
+    }
+    movements: dict[str, Movement | None] = {}
+    for walk in (walk for batch in batches for walk in module.walk({IMAGE: batch})):
+        node = walk.node
+        for name in node.input:
+            if name in by_weight and by_weight[name][0].input in walk.values:
+                reader, moments = by_weight[name]
+                moments.add(walk.values[reader.input], _ROWS // len(batches))
+        walk.run()
+        written = node.output[0]
+        if written in promised:
+            if written not in movements:
+                movements[written] = Movement.to(promised[written], walk.values[written])
+            movement = movements[written]
+            if movement is not None:
+                walk.values[written] = movement(walk.values[written])
     return found
 
 
-def rank(model: onnx.ModelProto, channels: ChannelMap, moments: Sequence[Moments]) -> tuple[np.ndarray, ...]:
-    """The units of every group, those first that are best kept."""
+@dataclass(frozen=True)
+class Ranking:
+    """The units of one group in the order in which they are best kept.
+
+    Attributes:
+        units: Those first that are best kept (U,).
+        unexplained: What the first k units leave of all, as a share of the group's variance as its readers
+            weigh it, for k = 0 to U (U + 1,).
+    """
+
+    units: np.ndarray
+    unexplained: np.ndarray
+
+
+def rank(model: onnx.ModelProto, channels: ChannelMap, moments: Sequence[Moments]) -> tuple[Ranking, ...]:
+    """Every group's units, those first that are best kept."""
     arrays = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     ranked = []
     for group in channels.groups:
@@ -101,7 +140,8 @@ def rank(model: onnx.ModelProto, channels: ChannelMap, moments: Sequence[Moments
             if shared.any():
                 part = _importance(arrays[reader.weight.initializer], reader, own, group[shared])
                 total[np.ix_(shared, shared)] += part
-        ranked.append(group[_pivots(total)])
+        order, unexplained = _pivots(total)
+        ranked.append(Ranking(group[order], unexplained))
     return tuple(ranked)
 
 
@@ -114,25 +154,33 @@ def _importance(weight: np.ndarray, reader: Reader, own: Moments, units: np.ndar
     return found
 
 
-def _pivots(covariance: np.ndarray) -> list[int]:
+def _pivots(covariance: np.ndarray) -> tuple[list[int], np.ndarray]:
     """All rows, each explaining most of what those before it leave of all rows (pivoted Cholesky).
 
     Of many rows several are taken at a time.
+
+    Returns:
+        Their places, and the share of the trace that is left after each of them.
     """
     rest = covariance.copy()
-    least = 1e-12 * max(np.trace(covariance), 1e-30)
+    whole = max(np.trace(covariance), 1e-30)
+    least = 1e-12 * whole
     together = -(-len(rest) // _ROUNDS)
     chosen: list[int] = []
+    left = [1.0]
     while len(chosen) < len(rest):
         own = np.diag(rest)
         gain = np.square(rest).sum(0) / np.maximum(own, least)
         gain[chosen] = -1.0
         best = np.argsort(-gain, kind="stable")[: min(together, len(rest) - len(chosen))]
         chosen += best.tolist()
+        taken = len(best)
         best = best[own[best] > least]
         block = rest[np.ix_(best, best)] + least * np.eye(len(best))
         rest = rest - rest[:, best] @ np.linalg.solve(block, rest[best])
-    return chosen
+        share = max(0.0, float(np.trace(rest)) / whole)
+        left += np.linspace(left[-1], min(left[-1], share), taken + 1)[1:].tolist()
+    return chosen, np.array(left)
 
 
 def absorb(
@@ -163,7 +211,7 @@ def absorb(
 
 
 def _store(tensor: onnx.TensorProto, value: np.ndarray) -> None:
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), tensor.name))
+    tensor.CopyFrom(numpy_helper.from_array(np.asarray(value, np.float32, order="C"), tensor.name))
 
 
 def _prediction(gram: np.ndarray, gone: np.ndarray, *, intercept: bool) -> tuple[np.ndarray, np.ndarray]:

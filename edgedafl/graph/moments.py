@@ -1,0 +1,90 @@
+"""What BatchNorm layers promise about real data: mean and deviation of every channel behind them.
+
+A BatchNorm's output had mean `beta` and deviation `|gamma|` on the training data, whatever came before it.
+The file of a teacher that keeps its BatchNorms therefore tells what its layers read on data that nobody
+can show.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+__all__ = ["Movement", "PromisedMoments", "batch_norm_moments"]
+
+_STRETCH = (0.25, 4.0)
+"""How far a channel may be scaled to its promised deviation; dead channels have none to scale."""
+
+
+@dataclass(frozen=True)
+class PromisedMoments:
+    """Of one value, by channel.
+
+    Attributes:
+        mean: (C,).
+        deviation: At least 0 (C,).
+    """
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+
+def batch_norm_moments(model: onnx.ModelProto) -> dict[str, PromisedMoments]:
+    """Moments of the outputs of all BatchNorms, by the name of the value.
+
+    Folding a BatchNorm into the convolution before it keeps that name: the same moments hold there.
+
+    Args:
+        model: A graph with BatchNormalization nodes; those whose scale or bias is computed are left out.
+    """
+    stored = {t.name: t for t in model.graph.initializer}
+    stored |= {
+        node.output[0]: node.attribute[0].t
+        for node in model.graph.node
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value"
+    }
+    found = {}
+    for node in model.graph.node:
+        if node.op_type == "BatchNormalization" and node.input[1] in stored and node.input[2] in stored:
+            scale, bias = (numpy_helper.to_array(stored[name]).astype(np.float64) for name in node.input[1:3])
+            found[node.output[0]] = PromisedMoments(bias.reshape(-1), np.abs(scale).reshape(-1))
+    return found
+
+
+@dataclass(frozen=True)
+class Movement:
+    """What brings a value's channels to their promised moments.
+
+    Attributes:
+        scale: (1,C,1,1).
+        shift: (1,C,1,1).
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    @classmethod
+    def to(cls, promised: PromisedMoments, value: Tensor) -> Movement | None:
+        """For a value (N,C,H,W) of many images; None where it has another form."""
+        if value.dim() != 4 or value.shape[1] != len(promised.mean):
+            return None
+        deviation, mean = torch.std_mean(value, (0, 2, 3))
+        wanted = torch.from_numpy(promised.deviation).to(value)
+        scale = (wanted / deviation.clamp_min(1e-6)).clamp(*_STRETCH)
+        shift = torch.from_numpy(promised.mean).to(value) - scale * mean
+        return cls(scale.reshape(1, -1, 1, 1), shift.reshape(1, -1, 1, 1))
+
+    def of(self, places: Tensor | None) -> Movement:
+        """The same for some of the channels."""
+        if places is None:
+            return self
+        return Movement(self.scale.index_select(1, places), self.shift.index_select(1, places))
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """The moved value."""
+        return value * self.scale + self.shift

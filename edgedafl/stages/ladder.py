@@ -1,0 +1,365 @@
+"""The ladder: ever smaller forms of one teacher, and the smallest that is predicted to be faithful enough.
+
+It begins with the teacher itself in integers, so that nobody ends with less than quantizing gives. Below
+that come widths chosen by what a weight costs, and, where a latency is asked for, smaller images.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from edgedafl.config import CompressConfig
+from edgedafl.errors import UsageError
+from edgedafl.export import student_to_onnx
+from edgedafl.fidelity import Band
+from edgedafl.graph.edit import fix_batch, model_bytes
+from edgedafl.graph.runtime import open_session, run_batched
+from edgedafl.latency import estimate_latency
+from edgedafl.quantize import observe_activations, quantize_graph
+from edgedafl.stages.calibrations import calibration_of
+from edgedafl.stages.graphs import for_target
+from edgedafl.stages.students import BYTES_PER_WEIGHT, StudentBuilder
+from edgedafl.stages.study import Study, resized
+from edgedafl.students import KEPT, Student, modest_share, module_layers
+from edgedafl.targets import Target
+from edgedafl.units import format_bytes, format_duration
+
+__all__ = ["Candidate", "Ladder", "build_ladder", "student_steps"]
+
+_log = logging.getLogger(__name__)
+
+_SHARES = (0.25, 0.35, 0.45, 0.6, 0.75, 0.85, 0.95, 1.0)
+_SIDES = (0.86, 0.72, 0.58)  # 192, 160 and 128 of 224
+_SMALLEST_SIDE = 96
+_STEP_OF_SIDES = 32
+# Candidates that take longer than this are looked for by halving instead of one after the other.
+_SLOW = 4.0
+_CALIBRATION = 64
+_BATCH = 128
+# Forward and backward pass of the student and the teacher's answer, in teacher passes.
+_PASSES = 4.0
+_MANY_STEPS = 1500
+# Share of the wrong answers that many steps of training mend.
+_MENDED = 0.4
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One rung.
+
+    Attributes:
+        name: Of the student, as `--student` takes it.
+        share: Of the teacher's weights.
+        input_shape: What it takes, (C, H, W).
+        parameters: Count of weights.
+        macs: Multiply-accumulates per image.
+        size: Bytes of the artifact, estimated.
+        latency: Seconds per image on the target, estimated; None where nobody asked.
+        untrained: Fidelity of the artifact before any training; None where it was not looked at.
+        expected: The same after what training the time allows.
+    """
+
+    name: str
+    share: float
+    input_shape: tuple[int, int, int]
+    parameters: int
+    macs: int
+    size: int
+    latency: float | None
+    untrained: Band | None = None
+    expected: Band | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON form."""
+        bands = {"untrained": self.untrained, "expected": self.expected}
+        plain = {k: v for k, v in vars(self).items() if k not in bands}
+        return {
+            **plain,
+            "input_shape": list(self.input_shape),
+            **{k: None if band is None else band.to_dict() for k, band in bands.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """All candidates that were considered.
+
+    Attributes:
+        candidates: Smallest first.
+        chosen: Place of the one to begin with; larger ones are for when it does not do.
+    """
+
+    candidates: tuple[Candidate, ...]
+    chosen: int
+
+    @property
+    def to_try(self) -> tuple[Candidate, ...]:
+        """The chosen candidate and the larger ones behind it that were looked at."""
+        return tuple(c for c in self.candidates[self.chosen :] if c.untrained is not None)
+
+
+def student_steps(seconds: float | None, study: Study, share_of_macs: float) -> int:
+    """Training steps that a time allows, reckoned from how fast the teacher answers.
+
+    Args:
+        seconds: The time; None is no limit.
+        study: Of the teacher.
+        share_of_macs: Of the student's multiply-accumulates over the teacher's.
+    """
+    if seconds is None:
+        return _MANY_STEPS
+    step = _BATCH * study.seconds * (1 + (_PASSES - 1) * share_of_macs)
+    return int(seconds / max(step, 1e-6))
+
+
+class _Rungs:
+    """Builds and judges candidates of one teacher.
+
+    Args:
+        build: Makes students; its teacher can be cut.
+        study: Of the teacher.
+        target: Of the artifact.
+        precision: Of the artifact.
+        config: Limits and time.
+    """
+
+    def __init__(
+        self, build: StudentBuilder, study: Study, target: Target, precision: str, config: CompressConfig
+    ) -> None:
+        assert build.pruner is not None
+        self._build, self._study, self._target, self._precision = build, study, target, precision
+        self._config, self._pruner = config, build.pruner
+        self._model = calibration_of(config.device, target)
+        self._whole = build(f"{KEPT}:1")
+        self._artifact = self._of_whole()
+        self.slowest = 0.0
+
+    def _of_whole(self) -> tuple[int, Band | None]:
+        """Bytes and fidelity of the uncut teacher in the artifact's precision."""
+        spec = self._study.teacher.spec
+        model = student_to_onnx(self._whole.module, spec.input_shape)
+        if self._precision != "int8":
+            size = int(len(model_bytes(model)) * BYTES_PER_WEIGHT[self._precision] / BYTES_PER_WEIGHT["fp32"])
+            return size, self._study.band(self._study.teacher.scores)
+        fixed = fix_batch(for_target(model, self._target), 1)
+        seen = observe_activations(fixed, self._pruner.images[:_CALIBRATION].numpy())
+        integer = quantize_graph(fixed, self._target.scheme, seen, "robust")
+        session = open_session(integer, threads=0)
+        band = self._study.band(lambda x: torch.from_numpy(run_batched(session, x.numpy(), batch=1)))
+        return len(model_bytes(integer)), band
+
+    def outline(self, name: str) -> Candidate:
+        """A candidate's size and cost, without building it."""
+        cut, _, side = name.partition("@")
+        share = float(cut.partition(":")[2])
+        place = self._pruner.widths(share)
+        whole = self._pruner.path[0]
+        channels = sum(place.counts) / max(1, sum(whole.counts))
+        spec = self._study.teacher.spec
+        shape = spec.input_shape if not side else self._smaller(side)
+        area = (shape[1] * shape[2]) / (spec.input_shape[1] * spec.input_shape[2])
+        bytes_each = BYTES_PER_WEIGHT[self._precision]
+        overhead = max(0.0, self._artifact[0] - whole.parameters * bytes_each)
+        size = int(place.parameters * bytes_each + overhead * channels)
+        macs = int(self._whole.spec.macs * place.macs / max(whole.macs, 1) * area)
+        return Candidate(name, place.parameters / whole.parameters, shape, int(place.parameters), macs, size, None)
+
+    def _smaller(self, side: str) -> tuple[int, int, int]:
+        channels, height, width = self._study.teacher.spec.input_shape
+        return channels, int(side), round(int(side) * width / height)
+
+    def with_latency(self, candidate: Candidate) -> Candidate:
+        """With the estimated latency on the target."""
+        student = self._build.pruner.student(candidate.name.partition("@")[0], fitted=False)  # type: ignore[union-attr]
+        layers = module_layers(student.module, candidate.input_shape)
+        seconds = estimate_latency(layers, self._target, self._precision, self._model).median / 1e9
+        return replace(candidate, latency=seconds)
+
+    def judged(self, candidate: Candidate) -> Candidate:
+        """With its fidelity: of the refitted student, less what the uncut teacher loses in integers."""
+        started = time.monotonic()
+        whole = self._artifact[1]
+        if candidate.share >= 1 and "@" not in candidate.name:
+            return replace(candidate, untrained=whole, expected=whole)
+        student = self._build(candidate.name)
+        module = student.module.eval()
+        sides = candidate.input_shape[1:]
+        band = self._study.band(lambda x: module(resized(x, (sides[0], sides[1]))))
+        self.slowest = max(self.slowest, time.monotonic() - started)
+        untrained = _less(band, whole)
+        trains = "@" not in candidate.name
+        steps = student_steps(self._config.seconds, self._study, candidate.macs / max(self._whole.spec.macs, 1))
+        mended = _MENDED * min(1.0, steps / _MANY_STEPS) if trains else 0.0
+        return replace(
+            candidate,
+            parameters=student.spec.parameters,
+            macs=student.spec.macs,
+            untrained=untrained,
+            expected=_mended(untrained, mended),
+        )
+
+    def sides(self) -> Iterator[int]:
+        """Smaller sides that the network can be fed."""
+        height = min(self._study.teacher.spec.input_shape[1:])
+        for share in _SIDES:
+            side = round(height * share / _STEP_OF_SIDES) * _STEP_OF_SIDES
+            if not _SMALLEST_SIDE <= side < height:
+                continue
+            try:
+                self._build(f"{KEPT}:1@{side}")
+            except UsageError:
+                return
+            yield side
+
+    def names_for_latency(self) -> list[str]:
+        """Widths, sides, and both together."""
+        sides = ["", *(f"@{side}" for side in self.sides())]
+        return [f"{KEPT}:{share:g}{side}" for side in sides for share in _SHARES]
+
+    def name_for_size(self, size: int) -> str:
+        """The largest candidate below a size."""
+        whole = self._pruner.path[0].parameters
+        for place in self._pruner.path:
+            name = f"{KEPT}:{place.parameters / whole:.6g}"
+            if self.outline(name).size <= size:
+                return name
+        smallest = self.outline(f"{KEPT}:{self._pruner.path[-1].parameters / whole:.6g}")
+        raise UsageError(
+            f"No student fits --max-size {format_bytes(size)}: the smallest needs about {format_bytes(smallest.size)}.",
+            "Raise the limit to at least that, or name a --student from scratch.",
+        )
+
+    def least_share(self) -> float:
+        """Smallest share of the weights that is tried where no size is asked for."""
+        return modest_share(self._whole.spec.parameters, BYTES_PER_WEIGHT[self._precision])
+
+
+def build_ladder(
+    build: StudentBuilder,
+    study: Study,
+    target: Target,
+    precision: str,
+    config: CompressConfig,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Ladder:
+    """Candidates for a teacher that can be cut, and the one to begin with.
+
+    Without a limit that is the smallest whose expected fidelity holds. Within limits on size or latency it
+    is the one with the highest.
+
+    Args:
+        build: Makes students.
+        study: Of the teacher.
+        target: Of the artifact.
+        precision: Of the artifact.
+        config: Limits, floor and time.
+        progress: Called with what is being looked at.
+
+    Raises:
+        UsageError: If no candidate fits the limits; the message says what the smallest needs.
+    """
+    rungs = _Rungs(build, study, target, precision, config)
+    if config.max_latency is not None:
+        return _within_latency(rungs, config)
+    if config.max_size is not None:
+        chosen = rungs.judged(rungs.outline(rungs.name_for_size(config.max_size)))
+        return Ladder((chosen,), 0)
+    least = rungs.least_share()
+    shares = sorted({least, *(share for share in _SHARES if share > least)})
+    outlines = [rungs.outline(f"{KEPT}:{share:g}") for share in shares]
+    return _smallest_that_holds(rungs, outlines, config.min_fidelity, progress)
+
+
+def _smallest_that_holds(
+    rungs: _Rungs, outlines: list[Candidate], floor: float, progress: Callable[[str], None]
+) -> Ladder:
+    """Judge from both ends: all of them where that is quick, by halving where it is not."""
+    found = dict(enumerate(outlines))
+    last = len(outlines) - 1
+    found[last] = rungs.judged(found[last])
+
+    def holds(place: int) -> bool:
+        if found[place].untrained is None:
+            progress(found[place].name)
+            found[place] = rungs.judged(found[place])
+        expected = found[place].expected
+        return expected is not None and expected.fidelity >= floor
+
+    low, high = -1, last  # what is too small, and what holds or is the last resort
+    if holds(0):
+        high = 0
+    else:
+        low = 0
+    while high - low > 1:
+        middle = (low + high) // 2 if rungs.slowest > _SLOW else low + 1
+        if holds(middle):
+            high = middle
+        else:
+            low = middle
+    if rungs.slowest <= _SLOW:
+        for place in range(high, last):
+            holds(place)
+    return Ladder(tuple(found.values()), high)
+
+
+def _within_latency(rungs: _Rungs, config: CompressConfig) -> Ladder:
+    assert config.max_latency is not None
+    timed = [rungs.with_latency(rungs.outline(name)) for name in rungs.names_for_latency()]
+    fitting = [
+        c
+        for c in timed
+        if c.latency is not None
+        and c.latency <= config.max_latency
+        and (config.max_size is None or c.size <= config.max_size)
+    ]
+    if not fitting:
+        fastest = min(timed, key=lambda c: c.latency or 0.0)
+        raise UsageError(
+            f"No student fits --max-latency {format_duration(config.max_latency)}: the fastest ({fastest.name}) "
+            f"takes about {format_duration(fastest.latency or 0.0)}.",
+            "Raise the limit to at least that.",
+        )
+    # Of every size of images the widest that fits: narrower ones answer worse and gain nothing.
+    widest: dict[str, Candidate] = {}
+    for candidate in sorted(fitting, key=lambda c: c.share):
+        widest[candidate.name.partition("@")[2]] = candidate
+    judged = [rungs.judged(candidate) for candidate in widest.values()]
+    judged.sort(key=lambda c: c.expected.fidelity if c.expected else 0.0)
+    return Ladder(tuple(judged), len(judged) - 1)
+
+
+def _less(band: Band | None, whole: Band | None) -> Band | None:
+    """A float student's fidelity less what integers cost its teacher."""
+    if band is None or whole is None:
+        return band
+    lost = 1 - whole.fidelity
+    return replace(
+        band,
+        fidelity=max(0.0, band.fidelity - lost),
+        low=max(0.0, band.low - lost),
+        high=max(0.0, band.high - lost),
+    )
+
+
+def _mended(band: Band | None, share: float) -> Band | None:
+    """What training may make of it."""
+    if band is None:
+        return None
+    return replace(
+        band,
+        fidelity=1 - (1 - share) * (1 - band.fidelity),
+        low=1 - (1 - share) * (1 - band.low),
+        high=1 - (1 - share) * (1 - band.high),
+    )
+
+
+def of_student(student: Student, size: int, band: Band | None) -> Candidate:
+    """A candidate that the user has named."""
+    spec = student.spec
+    return Candidate(spec.name, spec.width, spec.input_shape, spec.parameters, spec.macs, size, None, band, band)

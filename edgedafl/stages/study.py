@@ -1,0 +1,197 @@
+"""What is asked of a teacher before anything is trained: once, for everybody who needs it.
+
+The layers are fitted on some of these images, candidates are judged on others, and if nothing is trained
+the int8 ranges come from them as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgedafl.distill import Companions
+from edgedafl.distill.budget import affordable
+from edgedafl.distill.priors import FAMILIES, dead_leaves, spectra
+from edgedafl.fidelity import Band, Predictor, Signals, compare_answers, measured_band
+from edgedafl.pictures import Pictures
+from edgedafl.quantize import CalibrationSet
+from edgedafl.tasks import predictions
+from edgedafl.teachers import Teacher
+
+__all__ = ["Judged", "Study", "study_teacher"]
+
+_TRIAL = (20, 300)
+_JUDGED = (96, 400)
+_CALIBRATION = 192
+_ASKED = 512
+# Multiply-accumulates that the teacher may take: two seconds each on two cores.
+_EFFORT = 6e10
+_TRIAL_EFFORT = 1.5e11
+# Of a limit on queries each part of the look takes at most this share.
+_SHARE = 0.02
+_LEAST_PICTURES = 20  # fewer measure nothing
+_CHUNK = 32
+_PICTURES = "pictures"
+_NATURAL = 2 / 3  # share of dead leaves among natural images
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Images that nothing learns from, with the teacher's logits.
+
+    Attributes:
+        images: float (N,C,H,W) in model space.
+        logits: (N, K).
+    """
+
+    images: Tensor
+    logits: np.ndarray
+
+
+@dataclass(frozen=True)
+class Study:
+    """A teacher's answers to synthetic images and to the user's pictures.
+
+    Attributes:
+        teacher: Whose.
+        companions: Draws images of the families that tell most about it, and the user's pictures.
+        judged: By kind: `natural`, `mixture`, and `pictures` where the user gave enough.
+        pictures: The user's.
+        seconds: That the teacher takes per image, as it is asked.
+    """
+
+    teacher: Teacher
+    companions: Companions
+    judged: Mapping[str, Judged]
+    pictures: Pictures | None
+    seconds: float
+
+    def fitting_images(self, count: int) -> Tensor:
+        """Images in model space to fit layers on: natural ones, the families' and the user's."""
+        natural = count // 2 if self.teacher.spec.input_shape[0] == 3 else count // 4
+        seed = torch.Generator().manual_seed(11)
+        drawn = [self._natural(natural, seed), self.companions.draw(count - natural)]
+        return torch.cat(drawn)[torch.randperm(count, generator=seed)]
+
+    def _natural(self, count: int, seed: torch.Generator) -> Tensor:
+        return self.teacher.spec.preprocess.to_model(natural_images(count, self.teacher.spec.input_shape, seed))
+
+    def band(self, scores_of: Callable[[Tensor], Tensor]) -> Band | None:
+        """Fidelity of a model: measured on held-back pictures where there are any, else predicted.
+
+        Args:
+            scores_of: Images (N,C,H,W) in model space, at the teacher's size, to logits (N, K).
+        """
+        if _PICTURES in self.judged:
+            mine = self.judged[_PICTURES]
+            found = _asked(scores_of, mine.images)
+            task = self.teacher.spec.task
+            same = predictions(found, task) == predictions(mine.logits, task)
+            return measured_band(int(same.sum()), same.size, "measured on your pictures")
+        if self.teacher.spec.access == "labels":
+            return None
+        return Predictor.shipped().predict(self.signals(scores_of))
+
+    def signals(self, scores_of: Callable[[Tensor], Tensor]) -> Signals:
+        """What is seen of a model on the synthetic images."""
+        task = self.teacher.spec.task
+        kinds = {kind: own for kind, own in self.judged.items() if kind != _PICTURES}
+        found = {kind: compare_answers(own.logits, _asked(scores_of, own.images), task) for kind, own in kinds.items()}
+        return Signals(found, self.teacher.spec.num_classes)
+
+    def calibration(self, images: Tensor, sides: tuple[int, int], seed: int) -> CalibrationSet:
+        """Calibration and probe images where no pool of generated ones is there.
+
+        Args:
+            images: In model space, at the teacher's size.
+            sides: Height and width that the student takes.
+            seed: Of the choice.
+        """
+        spec = self.teacher.spec
+        remaining = self.teacher.remaining
+        images = images[: _ASKED if remaining is None else max(1, min(_ASKED, remaining // 4))]
+        logits = torch.cat([self.teacher.scores(part) for part in images.split(_CHUNK)]).numpy()
+        probes = list(self.judged.values())
+        pixels = spec.preprocess.to_pixels(resized(images, sides)).numpy()
+        return CalibrationSet.balanced(
+            pixels,
+            predictions(logits, spec.task),
+            logits=logits,
+            task=spec.task,
+            probe_pixels=np.concatenate(
+                [spec.preprocess.to_pixels(resized(own.images, sides)).numpy() for own in probes]
+            ),
+            probe_classes=np.concatenate([predictions(own.logits, spec.task) for own in probes]),
+            preprocess=spec.preprocess,
+            seed=seed,
+            count=_CALIBRATION,
+        )
+
+
+def natural_images(count: int, input_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """Dead leaves and 1/f fields (count, C, H, W) in [0, 1]."""
+    leaves = round(_NATURAL * count)
+    pieces = [dead_leaves(min(16, leaves - at), input_shape, generator) for at in range(0, leaves, 16)]
+    return torch.cat([*pieces, spectra(count - leaves, input_shape, generator)])
+
+
+def study_teacher(teacher: Teacher, pictures: Pictures | None = None) -> Study:
+    """Ask a teacher about the images by which its students are fitted and judged.
+
+    Args:
+        teacher: The teacher.
+        pictures: The user's, where given.
+    """
+    spec = teacher.spec
+    trial = _affordable(teacher, _TRIAL, _TRIAL_EFFORT / len(FAMILIES), len(FAMILIES))
+    draw = None if pictures is None else pictures.draw
+    companions = Companions(spec, 1, trial, "cpu", draw)
+    plain = Companions(spec, 1, trial, "cpu")
+    if trial:
+        companions.tune(teacher)
+        plain.priors.shares = _without_pictures(companions.priors.shares)
+    count = _affordable(teacher, _JUDGED, _EFFORT, 2)
+    natural = natural_images(count, spec.input_shape, torch.Generator().manual_seed(5))
+    images = {"natural": spec.preprocess.to_model(natural), "mixture": plain.draw(count)}
+    if pictures is not None and len(pictures.held_back) >= _LEAST_PICTURES:
+        images[_PICTURES] = spec.preprocess.to_model(pictures.held_back)
+    exact = {kind: spec.preprocess.from_pixels(spec.preprocess.to_pixels(own)) for kind, own in images.items()}
+    begun = time.monotonic()
+    judged = {kind: Judged(own, _asked(teacher.scores, own)) for kind, own in exact.items()}
+    asked = sum(len(own.images) for own in judged.values())
+    seconds = (time.monotonic() - begun) / max(asked, 1)
+    return Study(teacher, companions, judged, pictures, seconds)
+
+
+def resized(images: Tensor, sides: tuple[int, int]) -> Tensor:
+    """Images at another size, averaged where they shrink."""
+    if tuple(images.shape[2:]) == tuple(sides):
+        return images
+    return F.interpolate(images, sides, mode="bilinear", antialias=True, align_corners=False)
+
+
+def _without_pictures(shares: Mapping[str, float]) -> dict[str, float]:
+    kept = {name: share for name, share in shares.items() if name in FAMILIES}
+    total = sum(kept.values())
+    return {name: share / total for name, share in kept.items()}
+
+
+def _affordable(teacher: Teacher, limits: tuple[int, int], effort: float, parts: int) -> int:
+    """Images per part; as few as a limit on queries leaves."""
+    count = affordable(teacher.spec.macs, effort=effort, fewest=limits[0], most=limits[1])
+    if teacher.remaining is None:
+        return count
+    allowed = int(_SHARE * teacher.remaining / parts)
+    return min(count, allowed) if allowed >= limits[0] // 4 else 0
+
+
+def _asked(scores_of: Callable[[Tensor], Tensor], images: Tensor) -> np.ndarray:
+    with torch.no_grad():
+        parts = [scores_of(part).detach().cpu().float().numpy() for part in images.split(_CHUNK)]
+    return np.concatenate([part.reshape(len(part), -1) for part in parts])

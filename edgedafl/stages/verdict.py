@@ -1,0 +1,114 @@
+"""Stage: how faithful the artifact is, and whether that is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor
+
+from edgedafl.fidelity import Band
+from edgedafl.graph.runtime import open_session, run_batched
+from edgedafl.rundir import RunDirectory
+from edgedafl.stages.ladder import Candidate
+from edgedafl.stages.study import Study, resized
+from edgedafl.units import format_bytes, format_duration
+
+__all__ = ["FidelityVerdict", "band_of", "verdict_stage"]
+
+
+@dataclass(frozen=True)
+class FidelityVerdict:
+    """What a run promises.
+
+    Attributes:
+        band: Fidelity of the artifact; None where it cannot be told.
+        floor: What was asked for.
+        holds: Whether it is reached; True where it cannot be told.
+        sentence: The verdict in words.
+    """
+
+    band: Band | None
+    floor: float
+    holds: bool
+    sentence: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON form."""
+        return {
+            "band": None if self.band is None else self.band.to_dict(),
+            "floor": self.floor,
+            "holds": self.holds,
+            "sentence": self.sentence,
+        }
+
+
+def band_of(model: onnx.ModelProto, study: Study) -> Band | None:
+    """Fidelity of a model at batch 1, which may take smaller images than the teacher."""
+    session = open_session(model, threads=0)
+    _, _, height, width = session.get_inputs()[0].shape
+
+    def scores_of(images: Tensor) -> Tensor:
+        found = run_batched(session, resized(images, (height, width)).numpy(), batch=1)
+        return torch.from_numpy(np.asarray(found))
+
+    return study.band(scores_of)
+
+
+def verdict_stage(
+    run: RunDirectory,
+    study: Study,
+    answers_of: Callable[[], onnx.ModelProto],
+    floor: float,
+    *,
+    labelled: Band | None,
+    ladder: tuple[Candidate, ...],
+) -> FidelityVerdict:
+    """Judge the artifact and record the verdict.
+
+    Args:
+        run: The run.
+        study: Of the teacher.
+        answers_of: The artifact's graph.
+        floor: Fidelity asked for.
+        labelled: Fidelity on the user's labelled images, where they were given.
+        ladder: The candidates that were looked at.
+    """
+    predicted = band_of(answers_of(), study)
+    band = labelled or predicted
+    verdict = FidelityVerdict(band, floor, *_judged(band, floor, ladder))
+    run.update(
+        verdict={**verdict.to_dict(), "predicted": None if predicted is None else predicted.to_dict()},
+    )
+    return verdict
+
+
+def _judged(band: Band | None, floor: float, ladder: tuple[Candidate, ...]) -> tuple[bool, str]:
+    if band is None:
+        return True, (
+            "Fidelity unknown: this teacher's answers do not show enough. "
+            "Give pictures with --images or labelled images with --eval."
+        )
+    figure = f"{100 * band.fidelity:.1f} % ({100 * band.low:.1f} to {100 * band.high:.1f} %, {_kind(band)})"
+    if not floor:
+        return True, f"Fidelity {figure}; no floor was asked for (--min-fidelity 0)."
+    if band.fidelity >= floor:
+        return True, f"Faithful: {figure}, at least {100 * floor:.4g} % asked for."
+    return False, f"Not faithful: {figure}, {100 * floor:.4g} % asked for. {_remedy(floor, ladder)}"
+
+
+def _kind(band: Band) -> str:
+    return band.kind if not band.images else f"{band.kind}, {band.images} answers"
+
+
+def _remedy(floor: float, ladder: tuple[Candidate, ...]) -> str:
+    enough = [c for c in ladder if c.expected is not None and c.expected.fidelity >= floor]
+    if not enough:
+        return "No candidate is predicted to hold: give pictures with --images, more time, or lower --min-fidelity."
+    least = min(enough, key=lambda c: c.size)
+    time = "" if least.latency is None else f", {format_duration(least.latency)} on the target"
+    return f"The smallest predicted to hold is {least.name}: {format_bytes(least.size)}{time}."
