@@ -38,7 +38,7 @@ from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.graph.trainable import TrainableGraph
 from edgedafl.latency import estimate_latency
 from edgedafl.pictures import Pictures
-from edgedafl.quantize import observe_activations, quantize_graph
+from edgedafl.quantize import integer_model, observe_activations, quantize_graph
 from edgedafl.stages import pruner_of, study_teacher
 from edgedafl.stages.graphs import for_target
 from edgedafl.students import Pruner, module_layers
@@ -47,6 +47,8 @@ from edgedafl.tasks import agreement, predictions
 from edgedafl.teachers import Teacher
 
 _SHARES = (0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+_SHARES_OF_SLOW = (0.95, 0.9, 0.8, 0.65, 0.5)
+_SLOW = 50_000_000  # multiply-accumulates
 _UNFITTED = (0.95, 0.85, 0.7)
 _TEST = 600
 _CHUNK = 32
@@ -66,11 +68,14 @@ def test_images(classifier: Classifier, teacher: Teacher, args: argparse.Namespa
     return teacher.spec.preprocess.from_pixels(torch.from_numpy(chosen.images)), chosen
 
 
-def integer_scores(pruner: Pruner, model: Any, method: str = "robust") -> Callable[[Tensor], Tensor]:
+def integer_scores(pruner: Pruner, model: Any, *, plain: bool = False) -> Callable[[Tensor], Tensor]:
     target = find_target("x86")
-    fixed = fix_batch(for_target(model, target), 1)
-    seen = observe_activations(fixed, pruner.images[:64].numpy())
-    session = open_session(quantize_graph(fixed, target.scheme, seen, method), threads=0)
+    fixed, images = fix_batch(for_target(model, target), 1), pruner.images[:96].numpy()
+    if plain:
+        integer = quantize_graph(fixed, target.scheme, observe_activations(fixed, images), "min-max")
+    else:
+        integer = integer_model(fixed, target.scheme, images)
+    session = open_session(integer, threads=0)
     return lambda x: torch.from_numpy(run_batched(session, x.numpy(), batch=1))
 
 
@@ -79,17 +84,17 @@ def students(pruner: Pruner) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]
     shape = (int(pruner.images.shape[1]), int(pruner.images.shape[2]), int(pruner.images.shape[3]))
     whole = student_to_onnx(pruner.student("kept:1").module, shape)
     yield "whole, int8", integer_scores(pruner, whole)
-    yield "whole, int8 min-max", integer_scores(pruner, whole, "min-max")
-    last = 0
-    for share in _SHARES:
+    yield "whole, int8 min-max", integer_scores(pruner, whole, plain=True)
+    last, slow = 0, pruner.path[0].macs > _SLOW
+    for share in _SHARES_OF_SLOW if slow else _SHARES:
         student = pruner.student(f"kept:{share}")
         if student.spec.parameters == last:
             continue
         last = student.spec.parameters
         yield f"kept:{share}", student.module.eval()
-        if share in (0.95, 0.8, 0.5):
+        if share in (0.95, 0.8, 0.5) and not (slow and share == 0.5):
             yield f"kept:{share}, int8", integer_scores(pruner, student_to_onnx(student.module, shape))
-        if share in _UNFITTED:
+        if share in _UNFITTED and not slow:
             yield f"kept:{share}, cut only", pruner.student(f"kept:{share}", fitted=False).module.eval()
 
 

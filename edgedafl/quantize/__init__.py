@@ -1,7 +1,7 @@
 """Integer students from generated calibration images."""
 
 from edgedafl.quantize.calibration import CalibrationSet
-from edgedafl.quantize.choose import Quantized, quantize_model
+from edgedafl.quantize.choose import Quantized, integer_model, quantize_model
 from edgedafl.quantize.control import Controlled, KeptLayer, keep_worst_layers, layer_sensitivities
 from edgedafl.quantize.fidelity import Fidelity, Judge, within_drop
 from edgedafl.quantize.ptq import METHODS, quantize_graph, weighted_nodes
@@ -17,6 +17,7 @@ __all__ = [
     "Judge",
     "KeptLayer",
     "Quantized",
+    "integer_model",
     "keep_worst_layers",
     "layer_sensitivities",
     "observe_activations",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import onnx
 
 from edgedafl.graph.edit import fix_batch
@@ -14,9 +15,10 @@ from edgedafl.quantize.fidelity import Fidelity, Judge
 from edgedafl.quantize.ptq import METHODS, quantize_graph
 from edgedafl.quantize.qat import QAT_SECONDS, train_quantized
 from edgedafl.quantize.ranges import Activation, observe_activations
+from edgedafl.quantize.rounding import Rounded, round_weights
 from edgedafl.targets import QuantizationScheme
 
-__all__ = ["Quantized", "quantize_model"]
+__all__ = ["Quantized", "integer_model", "quantize_model"]
 
 _CAUTIOUS = METHODS[0]
 _CLEARLY = 0.01  # some two standard errors of the difference on two thousand probes
@@ -82,7 +84,8 @@ def quantize_model(
     fixed = fix_batch(model, 1)
     judge = Judge(fixed, calibration)
     activations = observe_activations(fixed, calibration.images())
-    best = _best_method(fixed, scheme, activations, calibration, judge)
+    rounded = round_weights(fixed, calibration.images())
+    best = _best_method(rounded, scheme, activations, calibration, judge)
 
     def holds(fidelity: Fidelity) -> bool:
         return max_drop is None or judge.reference - fidelity.agreement <= max_drop + 1e-9
@@ -94,7 +97,7 @@ def quantize_model(
     if len(calibration.training_pixels) and affordable >= _LEAST_STEPS:
         trained = train_quantized(fixed, scheme, calibration, activations, best.method, seconds=seconds)
         after = observe_activations(trained, calibration.images())
-        candidate = quantize_graph(trained, scheme, after, best.method)
+        candidate = _integers(trained, scheme, after, best.method, calibration.images())
         fidelity = judge.of(candidate)
         tried = {**best.tried, f"{best.method}, trained": fidelity.agreement}
         best = replace(best, tried=tried)
@@ -111,14 +114,38 @@ def quantize_model(
     return replace(best, model=mixed.model, fidelity=mixed.fidelity, tried=tried, kept=mixed.kept)
 
 
-def _best_method(
+def integer_model(model: onnx.ModelProto, scheme: QuantizationScheme, images: np.ndarray) -> onnx.ModelProto:
+    """A model in integers by the cautious method, without a look at what the others give.
+
+    Args:
+        model: Float32 graph at batch 1.
+        scheme: The target's integer scheme.
+        images: float32 (N,C,H,W) in model space.
+    """
+    return _integers(model, scheme, observe_activations(model, images), _CAUTIOUS, images)
+
+
+def _integers(
     model: onnx.ModelProto,
+    scheme: QuantizationScheme,
+    activations: Mapping[str, Activation],
+    method: str,
+    images: np.ndarray,
+) -> onnx.ModelProto:
+    rounded = round_weights(model, images)
+    return quantize_graph(rounded.model, scheme, activations, method, steps=rounded.steps)
+
+
+def _best_method(
+    rounded: Rounded,
     scheme: QuantizationScheme,
     activations: Mapping[str, Activation],
     calibration: CalibrationSet,
     judge: Judge,
 ) -> Quantized:
-    candidates = {method: quantize_graph(model, scheme, activations, method) for method in METHODS}
+    candidates = {
+        method: quantize_graph(rounded.model, scheme, activations, method, steps=rounded.steps) for method in METHODS
+    }
     found = {method: judge.of(candidate) for method, candidate in candidates.items()}
     best = max(found, key=lambda method: found[method].rank)
     # The others clip more or less than real images ask for: they have to be clearly better to be preferred.

@@ -19,6 +19,7 @@ from edgedafl.targets import QuantizationScheme
 __all__ = ["Controlled", "KeptLayer", "keep_worst_layers", "layer_sensitivities"]
 
 _IMAGES = 16  # every layer's error is a mean over thousands of positions
+_LOST = 4.0  # a channel that is nothing but error
 _LEVELS = 255
 _WEIGHT_LEVELS = 127
 
@@ -29,7 +30,7 @@ class KeptLayer:
 
     Attributes:
         node: Its node's name.
-        sensitivity: Error of its output in integers, as a share of the output's variance.
+        sensitivity: Error of its outputs in integers, as a share of each channel's variance.
         agreement: With the teacher once all of these stay float, in [0, 1].
     """
 
@@ -84,8 +85,12 @@ def layer_sensitivities(
             weight = layer.read(plain)
             step = weight[..., :-1].abs().amax(2, keepdim=True).clamp_min(1e-12) / _WEIGHT_LEVELS
             integer = torch.cat([(weight[..., :-1] / step).round() * step, weight[..., -1:]], 2)
-            error = (rows @ integer.transpose(1, 2) - outputs).square().mean()
-            found[walk.node.name] = float(error / outputs.var().clamp_min(1e-12))
+            made = rows @ integer.transpose(1, 2)
+            spread = ranges.get(walk.node.output[0]) if scheme.outputs else None
+            made = made if spread is None else _rounded(made, spread)
+            # Channel by channel: a loud one must not hide what a quiet one loses.
+            error = (made - outputs).square().mean(1) / outputs.var(1).clamp_min(1e-9)
+            found[walk.node.name] = float(error.clamp_max(_LOST).mean())
     return found
 
 

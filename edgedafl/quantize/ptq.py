@@ -37,6 +37,7 @@ _WEIGHTED = ["Conv", "Gemm", "MatMul"]
 # integers span what is left after the activation, and no pair stands between the two.
 _BETWEEN = ["Relu", "Clip", "Add", "GlobalAveragePool", "AveragePool", "MaxPool", "Concat"]
 _LEVELS = 256
+_WEIGHT_LEVELS = 127
 
 
 def weighted_nodes(model: onnx.ModelProto) -> list[str]:
@@ -52,6 +53,7 @@ def quantize_graph(
     *,
     exclude: Sequence[str] = (),
     trainable: bool = False,
+    steps: Mapping[str, np.ndarray] | None = None,
 ) -> onnx.ModelProto:
     """Put Q/DQ pairs where the scheme wants them; the scores themselves stay float.
 
@@ -62,6 +64,8 @@ def quantize_graph(
         method: One of METHODS.
         exclude: Weighted nodes that stay float.
         trainable: Leave weights and biases float, weights behind a Q/DQ pair, all in float32.
+        steps: What one integer of a convolution's weight stands for, by weight and output channel, where
+            they are on their grid already (see `rounding`).
     """
     options: dict[str, Any] = {
         "ActivationSymmetric": scheme.symmetric_activations,
@@ -78,6 +82,11 @@ def quantize_graph(
     options["TensorQuantOverrides"] = {
         name: [{"rmin": np.float32(found.low), "rmax": np.float32(found.high)}] for name, found in ranges.items()
     }
+    for name, own in (steps or {}).items() if scheme.per_channel else ():
+        ends = [(-_WEIGHT_LEVELS * step, _WEIGHT_LEVELS * step) for step in own.astype(np.float32)]
+        options["TensorQuantOverrides"][name] = [
+            {"axis": 0, "rmin": np.float32(low), "rmax": np.float32(high)} for low, high in ends
+        ]
     quantized = _run_quantizer(model, scheme, operators, options, list(exclude))
     _leave_scores_float(quantized)
     if scheme.remainder == "float16" and not trainable:

@@ -21,7 +21,7 @@ from edgedafl.fidelity import Band
 from edgedafl.graph.edit import fix_batch, model_bytes
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.latency import estimate_latency
-from edgedafl.quantize import observe_activations, quantize_graph
+from edgedafl.quantize import integer_model
 from edgedafl.stages.calibrations import calibration_of
 from edgedafl.stages.graphs import for_target
 from edgedafl.stages.students import BYTES_PER_WEIGHT, StudentBuilder
@@ -40,7 +40,7 @@ _SMALLEST_SIDE = 96
 _STEP_OF_SIDES = 32
 # Candidates that take longer than this are looked for by halving instead of one after the other.
 _SLOW = 4.0
-_CALIBRATION = 64
+_CALIBRATION = 96
 _BATCH = 128
 # Forward and backward pass of the student and the teacher's answer, in teacher passes.
 _PASSES = 4.0
@@ -148,8 +148,7 @@ class _Rungs:
             size = int(len(model_bytes(model)) * BYTES_PER_WEIGHT[self._precision] / BYTES_PER_WEIGHT["fp32"])
             return size, self._study.band(self._study.teacher.scores)
         fixed = fix_batch(for_target(model, self._target), 1)
-        seen = observe_activations(fixed, self._pruner.images[:_CALIBRATION].numpy())
-        integer = quantize_graph(fixed, self._target.scheme, seen, "robust")
+        integer = integer_model(fixed, self._target.scheme, self._pruner.images[:_CALIBRATION].numpy())
         session = open_session(integer, threads=0)
         band = self._study.band(lambda x: torch.from_numpy(run_batched(session, x.numpy(), batch=1)))
         return len(model_bytes(integer)), band

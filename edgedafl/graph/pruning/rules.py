@@ -207,11 +207,26 @@ def _reshaping(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
         return False
     if node.op_type == "Reshape":
         stated = t.constant(node, 1)
+        if stated is None and len(after) == 2 and after[0] == before[0]:
+            return _joined_sides(t, node, units) and t.put(node.output[0], axis, units)
         if stated is None or len(stated) != len(after) or (stated[axis] < 0 and len(after) > 2):
             return False
         if stated[axis] > 0:
             t.count(node.input[1], axis, units)
     return t.put(node.output[0], axis, units)
+
+
+def _joined_sides(t: Tracer, node: onnx.NodeProto, units: np.ndarray) -> bool:
+    """Flattening to sides that are joined while the graph runs, as of `x.view(x.size(0), -1)`."""
+    sides = t.producers.get(node.input[1])
+    if sides is None or sides.op_type != "Concat" or len(sides.input) != 2:
+        return False
+    last = t.constant(sides, 1)
+    if last is None or last.size != 1:
+        return False
+    if int(last.reshape(-1)[0]) > 0:
+        t.count(sides.input[1], 0, units)
+    return True
 
 
 def _transposition(t: Tracer, index: int, node: onnx.NodeProto) -> bool:

@@ -32,12 +32,14 @@ class Tracer:
     Attributes:
         shapes: Of values and initializers.
         values: Channel axes of the values that are followed.
+        producers: Nodes by what they write.
     """
 
     def __init__(self, model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.shapes = dict(shapes) | {t.name: tuple(t.dims) for t in model.graph.initializer}
         self.values: dict[str, Axis] = {}
         self._stored = {t.name: t for t in model.graph.initializer}
+        self.producers = {name: node for node in model.graph.node for name in node.output}
         self._parents: list[int] = []
         self._writers: list[set[int]] = []
         self._fixed: set[int] = set()

@@ -1,0 +1,96 @@
+"""Ranges that outliers do not stretch, and rounding that makes up for itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from edgedafl.export import student_to_onnx
+from edgedafl.graph.edit import fix_batch
+from edgedafl.graph.runtime import open_session, run_batched
+from edgedafl.quantize import observe_activations, quantize_graph
+from edgedafl.quantize.ranges import Activation, ranges_of
+from edgedafl.quantize.rounding import round_weights
+from edgedafl.stages.graphs import for_target
+from edgedafl.targets import find_target
+
+SHAPE = (3, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def model() -> onnx.ModelProto:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU6(), nn.Conv2d(32, 32, 3, 1, 1, groups=32), nn.ReLU6(),
+        nn.Conv2d(32, 48, 1), nn.ReLU6(), nn.Conv2d(48, 24, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 7),
+    )  # fmt: skip
+    return fix_batch(for_target(student_to_onnx(net, SHAPE), find_target("x86")), 1)
+
+
+def images(count: int, seed: int) -> np.ndarray:
+    smooth = torch.nn.functional.interpolate(
+        torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed)), SHAPE[1:], mode="bilinear"
+    )
+    return smooth.numpy()
+
+
+def error(candidate: onnx.ModelProto, model: onnx.ModelProto) -> float:
+    unseen = images(64, 9)
+    wanted, found = (run_batched(open_session(m), unseen, batch=1) for m in (model, candidate))
+    return float(np.mean((found - wanted) ** 2) / wanted.var())
+
+
+def test_one_image_in_ten_does_not_stretch_a_range() -> None:
+    highs = np.array([1.0] * 18 + [50.0] * 2)
+    seen = {"a": Activation(np.zeros(20), highs, np.random.default_rng(0).uniform(0, 1, 1000))}
+    assert ranges_of(seen, "min-max")["a"].high == 50
+    assert ranges_of(seen, "robust")["a"].high == 2
+    assert ranges_of(seen, "mse")["a"].high <= 2
+    modest = {"a": Activation(np.full(4, -1.0), np.array([1.0, 1.2, 1.1, 1.3]), np.zeros(4))}
+    assert (ranges_of(modest, "robust")["a"].low, ranges_of(modest, "robust")["a"].high) == (-1, 1.3)
+
+
+def test_weights_that_make_up_for_each_other_lose_less(model: onnx.ModelProto) -> None:
+    given = images(128, 1)
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    rounded = round_weights(model, given)
+    for tensor in plain.graph.initializer:
+        if tensor.name in rounded.steps:
+            step = rounded.steps[tensor.name].reshape(-1, 1, 1, 1)
+            value = onnx.numpy_helper.to_array(tensor)
+            tensor.CopyFrom(
+                onnx.numpy_helper.from_array((np.round(value / step) * step).astype(np.float32), tensor.name)
+            )
+    assert len(rounded.steps) == 4
+    assert error(rounded.model, model) < 0.6 * error(plain, model)
+    for tensor in rounded.model.graph.initializer:
+        if tensor.name in rounded.steps:
+            integers = onnx.numpy_helper.to_array(tensor) / rounded.steps[tensor.name].reshape(-1, 1, 1, 1)
+            np.testing.assert_allclose(integers, np.round(integers), atol=2e-3)
+            assert np.abs(integers).max() < 127.01
+
+
+def test_the_quantizer_keeps_weights_on_their_grid(model: onnx.ModelProto) -> None:
+    target, given = find_target("x86"), images(128, 1)
+    seen, rounded = observe_activations(model, given), round_weights(model, given)
+    integer = quantize_graph(rounded.model, target.scheme, seen, "robust", steps=rounded.steps)
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in integer.graph.initializer}
+    grids = [
+        stored[node.input[1]] for node in integer.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in stored and stored[node.input[0]].ndim == 4
+    ]  # fmt: skip
+    assert len(grids) == 4
+    wanted = sorted(float(steps.sum()) for steps in rounded.steps.values())
+    assert sorted(float(steps.sum()) for steps in grids) == pytest.approx(wanted, rel=1e-4)
+    assert error(integer, model) < error(quantize_graph(model, target.scheme, seen, "robust"), model)
+
+
+def test_scores_stay_float_so_that_none_is_clipped(model: onnx.ModelProto) -> None:
+    target = find_target("x86")
+    integer = quantize_graph(model, target.scheme, observe_activations(model, images(32, 1)), "robust")
+    (last,) = [node for node in integer.graph.node if integer.graph.output[0].name in node.output]
+    assert last.op_type != "DequantizeLinear"
