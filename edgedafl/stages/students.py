@@ -35,11 +35,11 @@ __all__ = ["BYTES_PER_WEIGHT", "StudentBuilder", "builder", "choose_student", "h
 _log = logging.getLogger(__name__)
 
 BYTES_PER_WEIGHT = {"int8": 1.0, "fp16": 2.0, "fp32": 4.0}
-_IMAGES = (48, 1500)
+_IMAGES = (96, 1500)
 _UNSEEN = (16, 200)
 # Multiply-accumulates of one look at all of them: seconds on two cores.
-_EFFORT = 1e11
-_UNSEEN_EFFORT = 5e9
+_EFFORT = 6e10
+_UNSEEN_EFFORT = 2e9
 _BROKEN = (IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 

@@ -30,9 +30,9 @@ _TRIAL = (20, 300)
 _JUDGED = (96, 400)
 _CALIBRATION = 192
 _ASKED = 512
-# Multiply-accumulates that the teacher may take: two seconds each on two cores.
-_EFFORT = 6e10
-_TRIAL_EFFORT = 1.5e11
+# Multiply-accumulates that the teacher may take: seconds on two cores.
+_EFFORT = 1.5e10
+_TRIAL_EFFORT = 2e10
 # Of a limit on queries each part of the look takes at most this share.
 _SHARE = 0.02
 _LEAST_PICTURES = 20  # fewer measure nothing

@@ -138,7 +138,8 @@ class Pruner:
             raise UnsupportedModelError(
                 "No channel of the teacher can be cut on its own.", "Choose a student of another make."
             )
-        module = OnnxModule(graph, keep=channels.values_read)
+        module = OnnxModule(graph, keep=channels.values_read).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images = images.contiguous(memory_format=torch.channels_last)
         most = images_at_once(graph, (c, h, w))
         found = tuple(observe(module, channels, images.split(most), promised or {}))
         images = images[:most]
@@ -179,6 +180,7 @@ class Pruner:
         smaller = cut(absorb(self.graph, self.channels, self.moments, removed), self.channels, removed)
         module = TrainableGraph(smaller, watch=self.channels.values_read)
         if removed and fitted:
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             refit(self.module, module.graph, smaller, self.channels, removed, self.images, promised=self.promised)
         parameters = sum(p.numel() for p in module.parameters())
         _, c, h, w = self.unseen.shape
@@ -211,6 +213,7 @@ class Pruner:
                 found.append(1.0)
                 continue
             alone = OnnxModule(cut(absorb(self.graph, self.channels, self.moments, removed), self.channels, removed))
+            alone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             error = float(relative_error(alone.run({IMAGE: self.unseen})[LOGITS], wanted))
             found.append(error / max(float(ranking.unexplained[middle]), 1e-4))
         return found

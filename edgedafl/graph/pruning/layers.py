@@ -91,6 +91,10 @@ class Layer:
     def _patches(self, given: Tensor, made: Tensor, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         height, width = made.shape[2:]
         chosen = torch.randperm(height * width, generator=random)[:count].to(given.device)
+        outputs = self._at(made, chosen).reshape(self.groups, -1, made.shape[1] // self.groups)
+        if self.shape[2:] == (1, 1) and set(_attribute(self.node, "pads", [0])) == {0}:
+            across, down = self._sides("strides")
+            return self._at(given[:, :, ::across, ::down], chosen).reshape(self.groups, len(outputs[0]), -1), outputs
         kernel, strides, spread = self.shape[2:], self._sides("strides"), self._sides("dilations")
         top, left, bottom, right = self._pads(given, kernel, strides, spread)
         padded = F.pad(given, (left, right, top, bottom))
@@ -100,8 +104,14 @@ class Layer:
         patches = padded[:, :, rows, columns]  # (N, C, positions, kh, kw)
         n, c, positions = patches.shape[:3]
         patches = patches.reshape(n, self.groups, c // self.groups, positions, -1).permute(1, 0, 3, 2, 4)
-        outputs = made.flatten(2)[:, :, chosen].reshape(n, self.groups, -1, positions).permute(1, 0, 3, 2)
-        return patches.reshape(self.groups, n * positions, -1), outputs.reshape(self.groups, n * positions, -1)
+        return patches.reshape(self.groups, n * positions, -1), outputs
+
+    def _at(self, value: Tensor, chosen: Tensor) -> Tensor:
+        """A value's channels at some positions of every image, (groups, images, positions, channels per group)."""
+        width = value.shape[3]
+        found: Tensor = value.permute(0, 2, 3, 1)[:, chosen // width, chosen % width]  # (N, positions, C)
+        count, positions, channels = found.shape
+        return found.reshape(count, positions, self.groups, channels // self.groups).permute(2, 0, 1, 3)
 
     def _sides(self, name: str) -> tuple[int, int]:
         rows, columns = _attribute(self.node, name, [1, 1])

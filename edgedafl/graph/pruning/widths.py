@@ -9,7 +9,7 @@ nested row of ever smaller networks.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,12 +55,15 @@ class Costs:
         sides: dict[str, dict[int, tuple[int, dict[int, float]]]] = {}
         for slot in channels.slots:
             sides.setdefault(slot.initializer, {})[slot.axis] = self._side(slot.units, channels)
+        self._of_group: dict[int, list[int]] = {}
         self._tensors: list[tuple[float, float, list[tuple[int, dict[int, float]]]]] = []
         positions = _positions(model, shapes)
         for tensor in model.graph.initializer:
             if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims):
                 own = sides.get(tensor.name, {})
                 fixed = math.prod(side for axis, side in enumerate(tensor.dims) if axis not in own)
+                for group in {g for _, places in own.values() for g in places}:
+                    self._of_group.setdefault(group, []).append(len(self._tensors))
                 self._tensors.append((float(fixed), positions.get(tensor.name, 0.0), list(own.values())))
 
     def _side(self, units: np.ndarray, channels: ChannelMap) -> tuple[int, dict[int, float]]:
@@ -77,8 +80,25 @@ class Costs:
 
     def of(self, counts: Sequence[int]) -> tuple[float, float]:
         """Weights, and multiply-accumulates per image."""
+        return self._sum(range(len(self._tensors)), counts)
+
+    def saved(self, counts: Sequence[int], group: int, count: int) -> tuple[float, float]:
+        """What is saved of both where one group keeps fewer units.
+
+        Args:
+            counts: Units that all groups keep.
+            group: The group.
+            count: Units that it keeps then.
+        """
+        mine = self._of_group.get(group, ())
+        tried = [*counts[:group], count, *counts[group + 1 :]]
+        before, after = self._sum(mine, counts), self._sum(mine, tried)
+        return before[0] - after[0], before[1] - after[1]
+
+    def _sum(self, tensors: Iterable[int], counts: Sequence[int]) -> tuple[float, float]:
         parameters = macs = 0.0
-        for fixed, positions, sides in self._tensors:
+        for index in tensors:
+            fixed, positions, sides = self._tensors[index]
             size = fixed
             for stays, places in sides:
                 size *= stays + sum(each * counts[group] for group, each in places.items())
@@ -142,16 +162,15 @@ def width_path(
         for group, own in enumerate(steps):
             if places[group] + 1 == len(own):
                 continue
-            tried = [*counts[:group], own[places[group] + 1], *counts[group + 1 :]]
-            less, fewer = costs.of(tried)
-            saved = price(parameters, macs) - price(less, fewer)
+            less, fewer = costs.saved(counts, group, own[places[group] + 1])
             lost = loss(group, places[group] + 1) - loss(group, places[group])
-            ratio = lost / max(saved, 1e-9)
+            ratio = lost / max(price(less, fewer), 1e-9)
             if best is None or ratio < best[0]:
                 best = ratio, group, less, fewer
         if best is None:
             return path
-        _, group, parameters, macs = best
+        _, group, less, fewer = best
+        parameters, macs = parameters - less, macs - fewer
         places[group] += 1
         counts[group] = steps[group][places[group]]
         total = sum(loss(g, place) for g, place in enumerate(places))
