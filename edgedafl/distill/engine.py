@@ -118,6 +118,7 @@ class Distiller:
         self._step = 0
         self._shown = 0  # images that the student has learned from
         self._elapsed = 0.0
+        self._gave_up = False  # the generator
         self._longest = 0.0  # seconds of a synthesizer step
 
     @property
@@ -193,7 +194,7 @@ class Distiller:
             return self._nothing
         try:
             with self.compute.autocast():
-                batch = self.synthesizer.step(self.teacher, self.learner.student, fraction)
+                batch = self._made(fraction)
         except QueryBudgetError:
             if not len(self.learner.pool):
                 raise
@@ -204,6 +205,11 @@ class Distiller:
             self.learner.pool.add(batch.images, batch.logits)
         self._health.watch(batch.logits if batch.generated is None else batch.generated)
         return batch
+
+    def _made(self, fraction: float) -> Batch:
+        """Images of the synthesizer, or procedural ones alone once its generator was given up."""
+        batch = self.synthesizer.procedural(self.teacher) if self._gave_up else None
+        return batch or self.synthesizer.step(self.teacher, self.learner.student, fraction)
 
     def _finish(self) -> Distillation:
         if not self.learner.is_finite:  # since the last look at its health
@@ -244,8 +250,12 @@ class Distiller:
 
     def _recover(self, symptom: Symptom) -> None:
         if len(self._recoveries) >= _MOST_RECOVERIES:
-            if not symptom.is_grave:
+            if not symptom.is_grave or self._gave_up:
                 return  # said often enough; the rest of the pool is still worth learning from
+            if symptom.kind == "collapse" and self.synthesizer.procedural(self.teacher) is not None:
+                self._gave_up = True
+                self._note(symptom.text, "goes on without the generator")
+                return
             raise DistillationError(
                 f"Distillation failed {_MOST_RECOVERIES + 1} times: {symptom.text}.",
                 "The usual cause is a wrong input range: check --input-mean/--input-std or --input-range "
@@ -291,6 +301,7 @@ class Distiller:
             "probes": self.probes.state_dict(),
             "health": self._health.state_dict(),
             "recoveries": list(self._recoveries),
+            "gave_up": self._gave_up,
             "queries": self.teacher.queries,
             "teacher": self.teacher.state_dict(),
             "rng": torch.get_rng_state(),
@@ -305,6 +316,7 @@ class Distiller:
         self.probes.load_state_dict(state["probes"])
         self._health.load_state_dict(state["health"])
         self._recoveries = list(state["recoveries"])
+        self._gave_up = bool(state.get("gave_up", False))
         # What this process has asked about before it resumed was asked about all the same.
         self.teacher.queries += int(state["queries"])
         self.teacher.load_state_dict(state["teacher"])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgedafl.distill import Distillation, Distiller, Progress, World, as_asked, class_sheet, make_synthesizer
 from edgedafl.distill.budget import Budget
 from edgedafl.distill.probes import Agreement
-from edgedafl.errors import EnvironmentMissingError
+from edgedafl.errors import DistillationError, EnvironmentMissingError
 from edgedafl.export import student_to_onnx
 from edgedafl.graph.edit import model_bytes
 from edgedafl.quantize import CalibrationSet
@@ -75,7 +75,14 @@ def distill_stage(
         run.metrics_path.unlink(missing_ok=True)
     method, distiller = _distiller(plan, world, run.checkpoint_path, notice)
     begun = copy.deepcopy(plan.student.module.state_dict()) if plan.student.spec.inherited else None
-    outcome = _trained(distiller, plan, resumed)
+    try:
+        outcome = _trained(distiller, plan, resumed)
+    except DistillationError as error:
+        if begun is None or plan.study is None:
+            raise
+        plan.teacher.to("cpu")
+        plan.student.module.to("cpu").load_state_dict(begun)
+        return _untrained(plan, run, failed=error.message)
     kept = _better_weights(plan, outcome.student, begun)
     files = _write(outcome, plan, run)
     result = {
@@ -145,8 +152,14 @@ def _scores_of(student: nn.Module) -> Callable[[Tensor], Tensor]:
     return student
 
 
-def _untrained(plan: Plan, run: RunDirectory) -> dict[str, Any]:
-    """Write the refitted student as it is, with calibration images from the study."""
+def _untrained(plan: Plan, run: RunDirectory, failed: str = "") -> dict[str, Any]:
+    """Write the refitted student as it is, with calibration images from the study.
+
+    Args:
+        plan: The plan.
+        run: Where to.
+        failed: Why it is not trained, where that was tried.
+    """
     study, spec = plan.study, plan.student.spec
     assert study is not None
     module = plan.student.module.eval()
@@ -172,7 +185,7 @@ def _untrained(plan: Plan, run: RunDirectory) -> dict[str, Any]:
         "seconds": 0.0,
         "queries": plan.teacher.queries,
         "agreement": vars(Agreement(shares, sum(shares.values()) / len(shares), min(shares.values()))),
-        "recoveries": [],
+        "recoveries": [f"{failed} The refitted student is kept."] if failed else [],
         "images_per_second": 0.0,
         "share_of_bare_step": 0.0,
         "warnings": [plan.preflight.warning] if plan.preflight.warning else [],

@@ -191,11 +191,27 @@ def test_nan_since_the_last_look_is_not_what_is_kept(tiny_onnx: Path) -> None:
 def test_what_cannot_be_recovered_stops_with_advice(tiny_onnx: Path) -> None:
     run = distiller(tiny_onnx, steps=10)
     with pytest.raises(DistillationError) as caught:
-        for _ in range(100):
-            run._health.watch(torch.tensor([[5.0, 0, 0]]).repeat(100, 1))
-            run.check_health(0.1)
-    assert "100% of the newest images are of one class" in caught.value.message
+        for _ in range(10):
+            run.check_health(math.nan)
+    assert "Distillation failed 4 times" in caught.value.message
     assert "--input-range" in caught.value.hint
+
+
+def test_a_generator_that_collapses_again_and_again_is_given_up_and_procedural_images_go_on(tiny_onnx: Path) -> None:
+    run = distiller(tiny_onnx, steps=10)
+    for _ in range(100):
+        run._health.watch(torch.tensor([[5.0, 0, 0]]).repeat(100, 1))
+        run.check_health(0.1)
+    assert [note.rpartition("; ")[2] for note in run._recoveries] == ["restarted the generator"] * 3 + [
+        "goes on without the generator"
+    ]
+    assert "100% of the newest images are of one class" in run._recoveries[-1]
+    state, generator = copy.deepcopy(run.synthesizer.generator.state_dict()), run.synthesizer.generator
+    outcome = run.run()
+    assert outcome.steps == 10 and len(outcome.pool) >= 400
+    assert run.synthesizer.generator is generator
+    weights = {name for name, _ in generator.named_parameters()}
+    assert all(torch.equal(value, state[name]) for name, value in generator.state_dict().items() if name in weights)
 
 
 def test_health_is_patient_with_swings() -> None:

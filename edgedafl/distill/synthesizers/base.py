@@ -151,6 +151,10 @@ class Synthesizer(abc.ABC):
     def settle(self, priors: PriorMixture) -> None:  # noqa: B027  (some draw none)
         """Take over procedural images in shares that others have found: the teacher is not asked again."""
 
+    def procedural(self, teacher: Teacher) -> Batch | None:
+        """A batch without the generator, for teachers that suit none; None where there is nothing else."""
+        return None
+
     @abc.abstractmethod
     def sample(self, count: int) -> Tensor:
         """Images (count,C,H,W) in model space, for probes and pictures."""

@@ -77,6 +77,11 @@ class Companions:
         kept, answers = batch.images[::every], batch.logits[::every]
         return Batch(torch.cat([images, kept]), torch.cat([logits, answers]), batch.losses, batch.logits)
 
+    def alone(self, teacher: Teacher, count: int) -> Batch:
+        """A batch of procedural images only."""
+        images = self.draw(count)
+        return Batch(images, teacher.scores(images), {}, None)
+
     def state_dict(self) -> dict[str, Any]:
         """Shares and random numbers."""
         return {"mixture": self.priors.state_dict(), "tuned": self._tuned}

@@ -141,6 +141,9 @@ class FastSynthesizer(GeneratorSynthesizer):
     def settle(self, priors: PriorMixture) -> None:
         self.companions.settle(priors)
 
+    def procedural(self, teacher: Teacher) -> Batch | None:
+        return self.companions.alone(teacher, self.settings.priors + self.settings.batch)
+
     @property
     def _sample_batch(self) -> int:
         return self.settings.batch
