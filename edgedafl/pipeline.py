@@ -29,7 +29,6 @@ from edgedafl.latency import EMULATED, BenchOptions, DeviceModel, estimate_laten
 from edgedafl.report import RunSummary, summarize_run, write_report
 from edgedafl.rundir import RunDirectory
 from edgedafl.stages import (
-    Candidate,
     FidelityVerdict,
     Plan,
     allowed_drop,
@@ -192,8 +191,10 @@ def _faithful_student(
 ) -> None:
     """Train and quantize the chosen candidate; the next larger one where the artifact is not faithful enough."""
     floor, target, precision, study = plan.config.min_fidelity, plan.target, plan.precision, plan.study
-    rest = list(plan.ladder.to_try) if plan.ladder is not None else []
-    begun = _begun_with(run, rest)
+    current = plan.begun(run)
+    looked = () if plan.ladder is None else plan.ladder.candidates
+    at = next((place for place, c in enumerate(looked) if c.name == current.student.spec.name), 0)
+    rest = [c for c in looked[at + 1 :] if c.untrained is not None]
     started = time.monotonic()
     first = True
 
@@ -201,15 +202,12 @@ def _faithful_student(
         band = band_of(model, study) if study is not None else None
         return band is not None and band.fidelity >= floor
 
-    rest = rest[begun:]
-    current = plan if not begun else plan.at(rest[0], plan.config.seconds)
     while True:
         run.update(student=current.student.spec.to_dict(), candidate=current.student.spec.name)
         notice("distill")
         distill_stage(current, run, world=world, resume=resume and first, observe=observe)
         notice("quantize")
         quantize_stage(run, target, precision, enough=enough)
-        rest = rest[1:]
         if not rest or not floor or enough(load_models(run, target)[precision]):
             return
         left = None
@@ -218,14 +216,7 @@ def _faithful_student(
             if left < _LITTLE_TIME:  # what is not faithful untrained will not become so
                 rest = [c for c in rest[:-1] if c.untrained and c.untrained.fidelity >= floor] + rest[-1:]
         run.checkpoint_path.unlink(missing_ok=True)
-        current, first = plan.at(rest[0], left), False
-
-
-def _begun_with(run: RunDirectory, candidates: list[Candidate]) -> int:
-    """Place of the candidate that an earlier start of this run came to."""
-    with run.reading() as manifest:
-        name = manifest.get("candidate")
-    return next((place for place, candidate in enumerate(candidates) if candidate.name == name), 0)
+        current, first = plan.at(rest.pop(0).name, left), False
 
 
 def _verdict(plan: Plan, run: RunDirectory, verified: dict[str, Any]) -> FidelityVerdict:
@@ -254,6 +245,8 @@ def distill(plan: Plan, *, resume: bool = False, force: bool = False, observe: O
         return {}
     with run.locked():
         record(plan, run, force=force, resume=resume)
+        plan = plan.begun(run)
+        run.update(student=plan.student.spec.to_dict(), candidate=plan.student.spec.name)
         return distill_stage(plan, run, world=world, resume=resume, observe=observe)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgedafl.fidelity.signals import KINDS, Signals
 
-__all__ = ["Band", "Predictor", "Row", "measured_band"]
+__all__ = ["Band", "Predictor", "Row", "measured_band", "row_from_dict"]
 
 _SMALLEST = 2e-3  # one wrong answer of the test sets' 500
 _RIDGE = 1.0

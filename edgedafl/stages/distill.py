@@ -62,7 +62,7 @@ def distill_stage(
         world.agreed(_NOTHING_TO_DO)
         return record.result
 
-    if not plan.trains:
+    if not plan.trains and not (resume and run.checkpoint_path.exists()):
         return _untrained(plan, run)
 
     def notice(progress: Progress) -> None:

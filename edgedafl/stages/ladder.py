@@ -26,7 +26,7 @@ from edgedafl.stages.calibrations import calibration_of
 from edgedafl.stages.graphs import for_target
 from edgedafl.stages.students import BYTES_PER_WEIGHT, StudentBuilder
 from edgedafl.stages.study import Study, resized
-from edgedafl.students import KEPT, Student, modest_share, module_layers
+from edgedafl.students import KEPT, modest_share, module_layers
 from edgedafl.targets import Target
 from edgedafl.units import format_bytes, format_duration
 
@@ -97,11 +97,6 @@ class Ladder:
 
     candidates: tuple[Candidate, ...]
     chosen: int
-
-    @property
-    def to_try(self) -> tuple[Candidate, ...]:
-        """The chosen candidate and the larger ones behind it that were looked at."""
-        return tuple(c for c in self.candidates[self.chosen :] if c.untrained is not None)
 
 
 def student_steps(seconds: float | None, study: Study, share_of_macs: float) -> int:
@@ -230,7 +225,8 @@ class _Rungs:
                 return name
         smallest = self.outline(f"{KEPT}:{self._pruner.path[-1].parameters / whole:.6g}")
         raise UsageError(
-            f"No student fits --max-size {format_bytes(size)}: the smallest needs about {format_bytes(smallest.size)}.",
+            f"No student fits --max-size {format_bytes(size)}: the smallest student needs about "
+            f"{format_bytes(smallest.size)}.",
             "Raise the limit to at least that, or name a --student from scratch.",
         )
 
@@ -356,9 +352,3 @@ def _mended(band: Band | None, share: float) -> Band | None:
         low=1 - (1 - share) * (1 - band.low),
         high=1 - (1 - share) * (1 - band.high),
     )
-
-
-def of_student(student: Student, size: int, band: Band | None) -> Candidate:
-    """A candidate that the user has named."""
-    spec = student.spec
-    return Candidate(spec.name, spec.width, spec.input_shape, spec.parameters, spec.macs, size, None, band, band)

@@ -23,7 +23,7 @@ from edgedafl.errors import UsageError
 from edgedafl.pictures import read_pictures
 from edgedafl.rundir import RunDirectory, digest_of, write_atomic
 from edgedafl.stages.check_input import check_input
-from edgedafl.stages.ladder import Candidate, Ladder, build_ladder, student_steps
+from edgedafl.stages.ladder import Ladder, build_ladder, student_steps
 from edgedafl.stages.students import StudentBuilder, builder, choose_student, hinted
 from edgedafl.stages.study import Study, study_teacher
 from edgedafl.students import Student
@@ -79,12 +79,22 @@ class Plan:
         pruner = self.build.pruner
         return self.study.fitting_images(_IMAGES) if pruner is None else pruner.images
 
-    def at(self, candidate: Candidate, seconds: float | None) -> Plan:
-        """The same plan for another candidate of its ladder, with what time is left."""
-        student = hinted(self.build(candidate.name), self.config, self.teacher)
-        identity = digest_of([self.identity, candidate.name])
+    def at(self, name: str, seconds: float | None) -> Plan:
+        """The same plan for a candidate of its ladder, with what time is left."""
+        known = self.student if name == self.student.spec.name else None
+        student = known or hinted(self.build(name), self.config, self.teacher)
         trains = _trains(student, self.study, seconds, self.config, self.teacher)
+        identity = digest_of([self.identity, name])
         return replace(self, student=student, seconds=seconds, trains=trains, identity=identity)
+
+    def begun(self, run: RunDirectory) -> Plan:
+        """The plan for the candidate that an earlier start of this run came to, or for the chosen one."""
+        if self.ladder is None:
+            return self
+        with run.reading() as manifest:
+            name = manifest.get("candidate")
+        names = [candidate.name for candidate in self.ladder.candidates]
+        return self.at(name if name in names else names[self.ladder.chosen], self.config.seconds)
 
 
 def options_of(config: CompressConfig) -> TeacherOptions:
@@ -141,7 +151,9 @@ def prepare(source: str, config: CompressConfig, notice: Callable[[str], None] =
     identity = digest_of(
         {
             "teacher": teacher.spec.to_dict() | {"source": ""},
-            "student": student.spec.to_dict(),
+            # Which candidate is taken may hang on how fast this machine is at the moment.
+            "student": student.spec.to_dict() if ladder is None else [config.max_size, config.max_latency],
+            "floor": config.min_fidelity,
             "method": config.method,
             "images": None if pictures is None else digest_of([str(config.images), pictures.found]),
             "max_queries": config.max_queries,

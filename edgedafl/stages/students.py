@@ -30,7 +30,16 @@ from edgedafl.students import (
 from edgedafl.targets import Target
 from edgedafl.teachers import Teacher
 
-__all__ = ["BYTES_PER_WEIGHT", "StudentBuilder", "builder", "choose_student", "hinted", "is_cut", "pruner_of"]
+__all__ = [
+    "BYTES_PER_WEIGHT",
+    "StudentBuilder",
+    "at_side",
+    "builder",
+    "choose_student",
+    "hinted",
+    "is_cut",
+    "pruner_of",
+]
 
 _log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from edgedafl.quantize import CalibrationSet
 from edgedafl.tasks import predictions
 from edgedafl.teachers import Teacher
 
-__all__ = ["Judged", "Study", "study_teacher"]
+__all__ = ["Judged", "Study", "natural_images", "resized", "study_teacher"]
 
 _TRIAL = (20, 300)
 _JUDGED = (96, 400)
@@ -35,6 +35,7 @@ _EFFORT = 1.5e10
 _TRIAL_EFFORT = 2e10
 # Of a limit on queries each part of the look takes at most this share.
 _SHARE = 0.02
+_LEAST_ASKED = 8
 _LEAST_PICTURES = 20  # fewer measure nothing
 _CHUNK = 32
 _PICTURES = "pictures"
@@ -94,7 +95,7 @@ class Study:
             task = self.teacher.spec.task
             same = predictions(found, task) == predictions(mine.logits, task)
             return measured_band(int(same.sum()), same.size, "measured on your pictures")
-        if self.teacher.spec.access == "labels":
+        if self.teacher.spec.access == "labels" or not self.judged:
             return None
         return Predictor.shipped().predict(self.signals(scores_of))
 
@@ -157,8 +158,10 @@ def study_teacher(teacher: Teacher, pictures: Pictures | None = None) -> Study:
         companions.tune(teacher)
         plain.priors.shares = _without_pictures(companions.priors.shares)
     count = _affordable(teacher, _JUDGED, _EFFORT, 2)
-    natural = natural_images(count, spec.input_shape, torch.Generator().manual_seed(5))
-    images = {"natural": spec.preprocess.to_model(natural), "mixture": plain.draw(count)}
+    images = {}
+    if count:
+        natural = natural_images(count, spec.input_shape, torch.Generator().manual_seed(5))
+        images = {"natural": spec.preprocess.to_model(natural), "mixture": plain.draw(count)}
     if pictures is not None and len(pictures.held_back) >= _LEAST_PICTURES:
         images[_PICTURES] = spec.preprocess.to_model(pictures.held_back)
     exact = {kind: spec.preprocess.from_pixels(spec.preprocess.to_pixels(own)) for kind, own in images.items()}
@@ -188,7 +191,7 @@ def _affordable(teacher: Teacher, limits: tuple[int, int], effort: float, parts:
     if teacher.remaining is None:
         return count
     allowed = int(_SHARE * teacher.remaining / parts)
-    return min(count, allowed) if allowed >= limits[0] // 4 else 0
+    return min(count, allowed) if allowed >= _LEAST_ASKED else 0
 
 
 def _asked(scores_of: Callable[[Tensor], Tensor], images: Tensor) -> np.ndarray:

@@ -116,7 +116,7 @@ def test_what_a_student_does_not_explain_grows_with_what_was_cut() -> None:
     left = [pruner.unexplained(pruner.student(f"pruned:{width}")) for width in (1.0, 0.75, 0.5, 0.25)]
     assert left[0] < 1e-6
     assert left == sorted(left)
-    assert 0.1 < left[2] < 0.5
+    assert 0.02 < left[2] < 0.2  # refitted
 
 
 def test_of_a_tiny_teacher_more_is_kept(tiny_onnx: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_size_limit_chooses_the_width() -> None:
     assert 0.5 < chosen.share < 0.75
     assert 38_000 < chosen.size <= 45_000
     assert build(chosen.name).spec.parameters == pytest.approx(chosen.share * 61_706, rel=1e-3)
-    with pytest.raises(UsageError, match="the smallest needs about"):
+    with pytest.raises(UsageError, match="the smallest student needs about"):
         rungs(example(), CompressConfig(max_size=1_000))
 
 

@@ -217,7 +217,7 @@ def test_a_server_killed_and_restarted_in_the_middle(tiny_onnx: Path, tmp_path: 
     assert len(processes) == 2
     assert outcome.steps == 80
     assert outcome.queries == counted(counter) <= 3000
-    assert outcome.agreement.generated > 0.6
+    assert outcome.agreement.generated > 0.5
 
 
 def test_a_server_that_stays_away_costs_nothing_that_was_learned(tiny_onnx: Path, tmp_path: Path) -> None:

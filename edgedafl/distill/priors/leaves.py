@@ -39,6 +39,8 @@ def spectra(count: int, input_shape: tuple[int, int, int], generator: torch.Gene
 def dead_leaves(count: int, input_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
     """Textured shapes over each other on a textured ground, in [0, 1], shape (count, C, H, W)."""
     channels, height, width = input_shape
+    if not count:
+        return torch.zeros(0, *input_shape)
     shrink = min(1.0, _PAINTED / max(height, width))
     small = (channels, max(4, round(height * shrink)), max(4, round(width * shrink)))
     image = spectra(count, small, generator)
@@ -104,6 +106,8 @@ def _lit(image: Tensor, generator: torch.Generator) -> Tensor:
 def _textures(count: int, input_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
     """Fields of mean 0 and deviation 1 with amplitudes 1/f^a, their colours mostly one; (count, C, H, W)."""
     channels, height, width = input_shape
+    if not count:
+        return torch.zeros(0, *input_shape)
     frequency = (torch.fft.fftfreq(height)[:, None] ** 2 + torch.fft.rfftfreq(width)[None] ** 2).sqrt()
     frequency[0, 0] = 1.0
     low, high = _EXPONENTS
