@@ -241,11 +241,13 @@ def distill(plan: Plan, *, resume: bool = False, force: bool = False, observe: O
     """
     run, world = RunDirectory(plan.config.output), join_world(plan.config.accelerator)
     if not world.is_first:
-        assist(plan, run, world)
+        place = int(world.agreed(0.0)[0])  # how fast a process is may have led it to another candidate
+        assist(plan.at_place(place), run, world)
         return {}
     with run.locked():
         record(plan, run, force=force, resume=resume)
         plan = plan.begun(run)
+        world.agreed(float(plan.place))
         run.update(student=plan.student.spec.to_dict(), candidate=plan.student.spec.name)
         return distill_stage(plan, run, world=world, resume=resume, observe=observe)
 

@@ -63,6 +63,7 @@ def distill_stage(
         return record.result
 
     if not plan.trains and not (resume and run.checkpoint_path.exists()):
+        world.agreed(_NOTHING_TO_DO)
         return _untrained(plan, run)
 
     def notice(progress: Progress) -> None:

@@ -87,6 +87,16 @@ class Plan:
         identity = digest_of([self.identity, name])
         return replace(self, student=student, seconds=seconds, trains=trains, identity=identity)
 
+    @property
+    def place(self) -> int:
+        """Place of the student on the ladder; 0 where there is none."""
+        names = [] if self.ladder is None else [candidate.name for candidate in self.ladder.candidates]
+        return names.index(self.student.spec.name) if self.student.spec.name in names else 0
+
+    def at_place(self, place: int) -> Plan:
+        """The plan for the candidate at a place of the ladder."""
+        return self if self.ladder is None else self.at(self.ladder.candidates[place].name, self.config.seconds)
+
     def begun(self, run: RunDirectory) -> Plan:
         """The plan for the candidate that an earlier start of this run came to, or for the chosen one."""
         if self.ladder is None:

@@ -118,7 +118,7 @@ class Study:
         remaining = self.teacher.remaining
         images = images[: _ASKED if remaining is None else max(1, min(_ASKED, remaining // 4))]
         logits = torch.cat([self.teacher.scores(part) for part in images.split(_CHUNK)]).numpy()
-        probes = list(self.judged.values())
+        probes = list(self.judged.values()) or [Judged(images, logits)]
         pixels = spec.preprocess.to_pixels(resized(images, sides)).numpy()
         return CalibrationSet.balanced(
             pixels,

@@ -69,14 +69,14 @@ def test_a_checkpoint_of_one_process_goes_on_in_two(tiny_onnx: Path, tmp_path: P
 def test_torchrun_starts_the_command_line(tiny_onnx: Path, tmp_path: Path) -> None:
     done = start(
         2, "-m", "edgedafl", "distill", str(tiny_onnx), "--input-range", "0,1", "--student", "lenet5",
-        "--steps", "12", "--threads", "1", "--accelerator", "cpu", "--output", str(tmp_path / "run"), "--quiet",
+        "--min-fidelity", "0", "--steps", "12", "--threads", "1", "--accelerator", "cpu", "--output", str(tmp_path / "run"), "--quiet",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("synthetic agreement") == 1
     assert (tmp_path / "run" / "student.onnx").is_file()
     again = start(
         2, "-m", "edgedafl", "distill", str(tiny_onnx), "--input-range", "0,1", "--student", "lenet5",
-        "--steps", "12", "--threads", "1", "--accelerator", "cpu", "--output", str(tmp_path / "run"), "--quiet",
+        "--min-fidelity", "0", "--steps", "12", "--threads", "1", "--accelerator", "cpu", "--output", str(tmp_path / "run"), "--quiet",
     )  # fmt: skip
     assert again.returncode == 0, again.stderr[-3000:]
 

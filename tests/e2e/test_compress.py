@@ -17,7 +17,7 @@ from edgedafl.export import read_bundle
 from edgedafl.graph.load import sha256_of
 from tests.conftest import EXAMPLE, assert_clean_failure, edgedafl
 
-STEPS = ["--steps", "60", "--quick", "--threads", "1", "--input-range", "0,1"]
+STEPS = ["--min-fidelity", "0", "--steps", "60", "--quick", "--threads", "1", "--input-range", "0,1"]
 
 
 @pytest.fixture(scope="module")

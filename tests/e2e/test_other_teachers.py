@@ -17,7 +17,19 @@ from tests.teachers.test_torch_files import saved
 
 pytestmark = pytest.mark.slow
 
-STEPS = ["--steps", "40", "--quick", "--threads", "1", "--input-range", "0,1", "--student", "lenet5-half"]
+STEPS = [
+    "--min-fidelity",
+    "0",
+    "--steps",
+    "40",
+    "--quick",
+    "--threads",
+    "1",
+    "--input-range",
+    "0,1",
+    "--student",
+    "lenet5-half",
+]
 
 
 @pytest.mark.parametrize("access", ["scores", "labels"])

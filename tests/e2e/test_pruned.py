@@ -16,7 +16,7 @@ from edgedafl.graph.runtime import open_session, run_batched
 from tests.conftest import edgedafl, export
 from tests.graph.test_pruning import nhwc
 
-STEPS = ["--steps", "4", "--quick", "--threads", "1", "--input-range", "0,1", "--device", "none"]
+STEPS = ["--min-fidelity", "0", "--steps", "4", "--quick", "--threads", "1", "--input-range", "0,1", "--device", "none"]
 
 
 class Padded(nn.Module):
