@@ -115,7 +115,7 @@ def rows(args: argparse.Namespace) -> dict[str, Any]:
         mine = []
         for student, scores_of in students(pruner):
             fidelity = agreement(predictions(answers(scores_of, images), task), wanted)
-            signals = study.signals(scores_of)
+            signals = study.signals(scores_of, whole=student.startswith("whole"))
             mine.append({"teacher": name, "student": student, "fidelity": fidelity, "signals": signals.to_dict()})
             seen = " ".join(
                 f"{k} {c.agreement:.3f} {c.weighted:.3f} {c.error:.4f}" for k, c in signals.comparisons.items()

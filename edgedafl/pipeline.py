@@ -49,6 +49,7 @@ from edgedafl.stages import (
     verdict_stage,
     verify_stage,
 )
+from edgedafl.students import StudentSpec
 from edgedafl.targets import Target, find_target
 from edgedafl.teachers import (
     OnnxTeacher,
@@ -199,7 +200,7 @@ def _faithful_student(
     first = True
 
     def enough(model: onnx.ModelProto) -> bool:
-        band = band_of(model, study) if study is not None else None
+        band = band_of(model, study, current.student.spec) if study is not None else None
         return band is not None and band.fidelity >= floor
 
     while True:
@@ -214,9 +215,16 @@ def _faithful_student(
         if plan.config.seconds is not None:
             left = max(0.0, plan.config.seconds - (time.monotonic() - started))
             if left < _LITTLE_TIME:  # what is not faithful untrained will not become so
-                rest = [c for c in rest[:-1] if c.untrained and c.untrained.fidelity >= floor] + rest[-1:]
+                rest = [c for c in rest[:-1] if c.untrained and c.untrained.cautious >= floor] + rest[-1:]
         run.checkpoint_path.unlink(missing_ok=True)
         current, first = plan.at(rest.pop(0).name, left), False
+
+
+def _spec_of(run: RunDirectory) -> StudentSpec:
+    """The student that a run came to."""
+    with run.reading() as manifest:
+        data = dict(manifest["student"])
+        return StudentSpec(**{**data, "input_shape": tuple(data["input_shape"])})
 
 
 def _verdict(plan: Plan, run: RunDirectory, verified: dict[str, Any]) -> FidelityVerdict:
@@ -227,6 +235,7 @@ def _verdict(plan: Plan, run: RunDirectory, verified: dict[str, Any]) -> Fidelit
     return verdict_stage(
         run,
         plan.study,
+        _spec_of(run),
         lambda: load_models(run, plan.target)[plan.precision],
         plan.config.min_fidelity,
         labelled=labelled,

@@ -38,20 +38,25 @@ class Signals:
     Attributes:
         comparisons: By kind of image, see `KINDS`.
         classes: How many the teacher knows.
+        colour: Whether the teacher takes colour images.
+        whole: Whether the model is the teacher itself in other numbers: it errs by rounding alone.
     """
 
     comparisons: Mapping[str, Comparison]
     classes: int
+    colour: bool = False
+    whole: bool = False
 
     def to_dict(self) -> dict[str, object]:
         """A JSON form."""
-        return {"classes": self.classes, **{kind: asdict(found) for kind, found in self.comparisons.items()}}
+        kinds = {kind: asdict(found) for kind, found in self.comparisons.items()}
+        return {"classes": self.classes, "colour": self.colour, "whole": self.whole, **kinds}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Signals:
         """Inverse of `to_dict`."""
         found = {kind: Comparison(**data[kind]) for kind in KINDS if kind in data}  # type: ignore[arg-type]
-        return cls(found, int(str(data["classes"])))
+        return cls(found, int(str(data["classes"])), bool(data["colour"]), bool(data["whole"]))
 
 
 def compare_answers(teacher: np.ndarray, model: np.ndarray, task: str = SINGLE_LABEL) -> Comparison:

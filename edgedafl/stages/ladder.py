@@ -141,11 +141,11 @@ class _Rungs:
         model = student_to_onnx(self._whole.module, spec.input_shape)
         if self._precision != "int8":
             size = int(len(model_bytes(model)) * BYTES_PER_WEIGHT[self._precision] / BYTES_PER_WEIGHT["fp32"])
-            return size, self._study.band(self._study.teacher.scores)
+            return size, self._study.band(self._study.teacher.scores, whole=True)
         fixed = fix_batch(for_target(model, self._target), 1)
         integer = integer_model(fixed, self._target.scheme, self._pruner.images[:_CALIBRATION].numpy())
         session = open_session(integer, threads=0)
-        band = self._study.band(lambda x: torch.from_numpy(run_batched(session, x.numpy(), batch=1)))
+        band = self._study.band(lambda x: torch.from_numpy(run_batched(session, x.numpy(), batch=1)), whole=True)
         return len(model_bytes(integer)), band
 
     def outline(self, name: str) -> Candidate:
@@ -284,7 +284,7 @@ def _smallest_that_holds(
             progress(found[place].name)
             found[place] = rungs.judged(found[place])
         expected = found[place].expected
-        return expected is not None and expected.fidelity >= floor
+        return expected is not None and expected.cautious >= floor
 
     low, high = -1, last  # what is too small, and what holds or is the last resort
     if holds(0):
@@ -339,6 +339,7 @@ def _less(band: Band | None, whole: Band | None) -> Band | None:
         fidelity=max(0.0, band.fidelity - lost),
         low=max(0.0, band.low - lost),
         high=max(0.0, band.high - lost),
+        cautious=max(0.0, band.cautious - lost),
     )
 
 
@@ -351,4 +352,5 @@ def _mended(band: Band | None, share: float) -> Band | None:
         fidelity=1 - (1 - share) * (1 - band.fidelity),
         low=1 - (1 - share) * (1 - band.low),
         high=1 - (1 - share) * (1 - band.high),
+        cautious=1 - (1 - share) * (1 - band.cautious),
     )

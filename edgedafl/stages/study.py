@@ -83,11 +83,12 @@ class Study:
     def _natural(self, count: int, seed: torch.Generator) -> Tensor:
         return self.teacher.spec.preprocess.to_model(natural_images(count, self.teacher.spec.input_shape, seed))
 
-    def band(self, scores_of: Callable[[Tensor], Tensor]) -> Band | None:
+    def band(self, scores_of: Callable[[Tensor], Tensor], *, whole: bool = False) -> Band | None:
         """Fidelity of a model: measured on held-back pictures where there are any, else predicted.
 
         Args:
             scores_of: Images (N,C,H,W) in model space, at the teacher's size, to logits (N, K).
+            whole: Whether it is the teacher itself in other numbers.
         """
         if _PICTURES in self.judged:
             mine = self.judged[_PICTURES]
@@ -97,14 +98,14 @@ class Study:
             return measured_band(int(same.sum()), same.size, "measured on your pictures")
         if self.teacher.spec.access == "labels" or not self.judged:
             return None
-        return Predictor.shipped().predict(self.signals(scores_of))
+        return Predictor.shipped().predict(self.signals(scores_of, whole=whole))
 
-    def signals(self, scores_of: Callable[[Tensor], Tensor]) -> Signals:
+    def signals(self, scores_of: Callable[[Tensor], Tensor], *, whole: bool = False) -> Signals:
         """What is seen of a model on the synthetic images."""
         task = self.teacher.spec.task
         kinds = {kind: own for kind, own in self.judged.items() if kind != _PICTURES}
         found = {kind: compare_answers(own.logits, _asked(scores_of, own.images), task) for kind, own in kinds.items()}
-        return Signals(found, self.teacher.spec.num_classes)
+        return Signals(found, self.teacher.spec.num_classes, self.teacher.spec.input_shape[0] > 1, whole)
 
     def calibration(self, images: Tensor, sides: tuple[int, int], seed: int) -> CalibrationSet:
         """Calibration and probe images where no pool of generated ones is there.

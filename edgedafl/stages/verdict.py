@@ -16,9 +16,10 @@ from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.rundir import RunDirectory
 from edgedafl.stages.ladder import Candidate
 from edgedafl.stages.study import Study, resized
+from edgedafl.students import StudentSpec
 from edgedafl.units import format_bytes, format_duration
 
-__all__ = ["FidelityVerdict", "band_of", "verdict_stage"]
+__all__ = ["FidelityVerdict", "band_of", "is_whole", "verdict_stage"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class FidelityVerdict:
         }
 
 
-def band_of(model: onnx.ModelProto, study: Study) -> Band | None:
-    """Fidelity of a model at batch 1, which may take smaller images than the teacher."""
+def band_of(model: onnx.ModelProto, study: Study, spec: StudentSpec) -> Band | None:
+    """Fidelity of a student's model at batch 1, which may take smaller images than the teacher."""
     session = open_session(model, threads=0)
     _, _, height, width = session.get_inputs()[0].shape
 
@@ -56,12 +57,18 @@ def band_of(model: onnx.ModelProto, study: Study) -> Band | None:
         found = run_batched(session, resized(images, (height, width)).numpy(), batch=1)
         return torch.from_numpy(np.asarray(found))
 
-    return study.band(scores_of)
+    return study.band(scores_of, whole=is_whole(spec, study))
+
+
+def is_whole(spec: StudentSpec, study: Study) -> bool:
+    """Whether a student is the teacher itself, uncut and at its own size."""
+    return spec.inherited and spec.width >= 1 and spec.input_shape == study.teacher.spec.input_shape
 
 
 def verdict_stage(
     run: RunDirectory,
     study: Study,
+    spec: StudentSpec,
     answers_of: Callable[[], onnx.ModelProto],
     floor: float,
     *,
@@ -73,12 +80,13 @@ def verdict_stage(
     Args:
         run: The run.
         study: Of the teacher.
+        spec: Of the student.
         answers_of: The artifact's graph.
         floor: Fidelity asked for.
         labelled: Fidelity on the user's labelled images, where they were given.
         ladder: The candidates that were looked at.
     """
-    predicted = band_of(answers_of(), study)
+    predicted = band_of(answers_of(), study, spec)
     band = labelled or predicted
     verdict = FidelityVerdict(band, floor, *_judged(band, floor, ladder))
     run.update(
@@ -106,7 +114,7 @@ def _kind(band: Band) -> str:
 
 
 def _remedy(floor: float, ladder: tuple[Candidate, ...]) -> str:
-    enough = [c for c in ladder if c.expected is not None and c.expected.fidelity >= floor]
+    enough = [c for c in ladder if c.expected is not None and c.expected.cautious >= floor]
     if not enough:
         return "No candidate is predicted to hold: give pictures with --images, more time, or lower --min-fidelity."
     least = min(enough, key=lambda c: c.size)

@@ -33,7 +33,7 @@ def test_several_labels_are_compared_one_by_one() -> None:
 
 def signals(agreement: float, weighted: float, error: float, classes: int = 10) -> Signals:
     one = Comparison(agreement, weighted, error)
-    return Signals({"natural": one, "mixture": one}, classes)
+    return Signals({"natural": one, "mixture": one}, classes, colour=True)
 
 
 def test_what_looks_better_is_predicted_to_be_better() -> None:
