@@ -163,8 +163,12 @@ def study_teacher(teacher: Teacher, pictures: Pictures | None = None) -> Study:
     if count:
         natural = natural_images(count, spec.input_shape, torch.Generator().manual_seed(5))
         images = {"natural": spec.preprocess.to_model(natural), "mixture": plain.draw(count)}
-    if pictures is not None and len(pictures.held_back) >= _LEAST_PICTURES:
-        images[_PICTURES] = spec.preprocess.to_model(pictures.held_back)
+    if pictures is not None:
+        own = pictures.held_back
+        if teacher.remaining is not None:
+            own = own[: int(_SHARE * teacher.remaining)]
+        if len(own) >= _LEAST_PICTURES:
+            images[_PICTURES] = spec.preprocess.to_model(own)
     exact = {kind: spec.preprocess.from_pixels(spec.preprocess.to_pixels(own)) for kind, own in images.items()}
     begun = time.monotonic()
     judged = {kind: Judged(own, _asked(teacher.scores, own)) for kind, own in exact.items()}

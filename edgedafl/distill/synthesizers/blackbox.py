@@ -124,6 +124,10 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
     def _make(self) -> nn.Module:
         return SlimGenerator.of(self._spec, latent=self.settings.latent, channels=self.settings.channels)
 
+    def settle(self, priors: PriorMixture) -> None:
+        """The families with the user's pictures among them; their trial is what the student learns from first."""
+        self.priors = priors
+
     @property
     def _sample_batch(self) -> int:
         return max(8, self.settings.batch)
