@@ -27,6 +27,9 @@ _SMALLEST = 2e-3  # one wrong answer of the test sets' 500
 _RESOLUTION = 1 / 300
 """Real fidelities are known on 300 test images: to one answer of them."""
 _RIDGE = 0.3
+# Few rows, and none of a teacher that integers spoil as they are made now: the mean counts for much.
+_RIDGE_OF_WHOLE = 3.0
+_LEAST_ERROR = 1e-5
 _COVERED = 0.9
 _CAUTIOUS = 0.15
 # Teachers of more classes than this many times those of all rows are another world.
@@ -117,7 +120,8 @@ class _Fitted:
         counts = {name: int((names == name).sum()) for name in set(names.tolist())}
         self.teachers = len(counts) if len(counts) > 1 else 0
         self._weights = np.array([1 / counts[name] for name in names.tolist()])
-        self._model = _Regression(self._x, self._y, self._weights)
+        self._ridge = _RIDGE_OF_WHOLE if rows[0].signals.whole else _RIDGE
+        self._model = _Regression(self._x, self._y, self._weights, self._ridge)
         spread = self._spread(names) if self.teachers else (np.zeros(1), np.ones(1))
         self._errors: np.ndarray = spread[0]
         self._shares: np.ndarray = spread[1]
@@ -138,7 +142,7 @@ class _Fitted:
         errors, weights = [], []
         for name in sorted(set(names.tolist())):
             out = names == name
-            model = _Regression(self._x[~out], self._y[~out], self._weights[~out])
+            model = _Regression(self._x[~out], self._y[~out], self._weights[~out], self._ridge)
             errors += (self._y[out] - model(self._x[out])).tolist()
             weights += self._weights[out].tolist()
         order = np.argsort(errors)
@@ -149,7 +153,7 @@ class _Fitted:
 class _Regression:
     """Ridge regression on standardized features, rows weighted; no feature may count the wrong way."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> None:
+    def __init__(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, ridge: float) -> None:
         share = weights / weights.sum()
         self._mean = share @ x
         self._scale = np.sqrt(share @ (x - self._mean) ** 2) + 1e-6
@@ -159,7 +163,7 @@ class _Regression:
         used = list(range(x.shape[1]))
         while used:
             own = z[:, used]
-            gram = (own * weights[:, None]).T @ own + _RIDGE * np.eye(len(used))
+            gram = (own * weights[:, None]).T @ own + ridge * np.eye(len(used))
             found = np.linalg.solve(gram, (own * weights[:, None]).T @ (y - self._offset))
             if (found >= 0).all():
                 self._slopes[used] = found
@@ -197,6 +201,9 @@ def _kind(signals: Signals) -> str:
 
 
 def _features(signals: Signals) -> list[float]:
+    if signals.whole:
+        errors = [signals.comparisons[kind].error for kind in KINDS]
+        return [float(np.mean([math.log(min(max(error, _LEAST_ERROR), 1.0)) for error in errors]))]
     return [_odds(1 - signals.comparisons[kind].weighted) for kind in KINDS]
 
 
