@@ -164,8 +164,8 @@ def compressed(name: str, flags: list[str], args: argparse.Namespace) -> dict[st
     images, data = test_images(classifier, teacher, args)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "run"
-        command = [sys.executable, "-m", "edgedafl.cli", "compress", classifier.source(models), "-o", str(output)]
-        command += ["--quiet", *declared(classifier, models), *flags]
+        command = [sys.executable, "-m", "edgedafl", "compress", classifier.source(models), "-o", str(output)]
+        command += [*declared(classifier, models), *flags]
         started = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         seconds = time.monotonic() - started

@@ -270,7 +270,8 @@ def _integer_advice(quantize: dict[str, Any]) -> list[str]:
         )
     if quantize.get("holds") is False:
         advice.append(
-            f"int8 loses more than the allowed {100 * quantize['max_drop']:.2f} points of agreement: use fp32 or fp16."
+            f"int8 loses more than the allowed {100 * quantize['max_drop']:.2f} points of agreement on synthetic images. "
+            "Real images are clearer; the verdict says what is expected of them."
         )
     return advice
 
