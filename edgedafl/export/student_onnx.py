@@ -20,6 +20,15 @@ INPUT_NAME = IMAGE
 OUTPUT_NAME = LOGITS
 
 
+def _at_size(model: onnx.ModelProto, input_shape: tuple[int, int, int]) -> onnx.ModelProto:
+    """Declare the size of images, which may be smaller than the teacher's; in place."""
+    sides = model.graph.input[0].type.tensor_type.shape.dim
+    for side, value in zip(sides[1:], input_shape, strict=True):
+        side.dim_value = value
+    del model.graph.value_info[:]
+    return model
+
+
 def student_to_onnx(
     module: nn.Module, input_shape: tuple[int, int, int], *, opset: int = 18, ir_version: int = 8
 ) -> onnx.ModelProto:
@@ -38,7 +47,7 @@ def student_to_onnx(
     seed = torch.Generator().manual_seed(0)
     example = torch.randn(2, *input_shape, generator=seed)
     if isinstance(module, TrainableGraph):
-        model = module.to_onnx()
+        model = _at_size(module.to_onnx(), input_shape)
     else:
         model = module_to_onnx(module, example, input_name=INPUT_NAME, output_name=OUTPUT_NAME, opset=opset)
     strip_metadata(model)

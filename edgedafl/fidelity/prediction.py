@@ -33,7 +33,7 @@ _LEAST_ERROR = 1e-5
 _COVERED = 0.9
 _CAUTIOUS = 0.15
 # Teachers of more classes than this many times those of all rows are another world.
-_MORE_CLASSES = 10
+_MORE_CLASSES = 30
 _Z = 1.645  # 90 % of a normal distribution, both sides
 
 

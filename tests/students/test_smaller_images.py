@@ -1,0 +1,54 @@
+"""Students that are their teacher, fed smaller images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgedafl.config import CompressConfig
+from edgedafl.errors import UsageError
+from edgedafl.export import student_to_onnx
+from edgedafl.graph.runtime import open_session, run_batched
+from edgedafl.stages import StudentBuilder, builder, study_teacher
+from edgedafl.targets import find_target
+from edgedafl.teachers import TeacherOptions, load_teacher
+from tests.conftest import export
+
+SHAPE = (3, 64, 64)
+
+
+def students(net: nn.Module, folder: Path) -> StudentBuilder:
+    torch.manual_seed(0)
+    teacher = load_teacher(str(export(net.eval(), folder / "net.onnx", SHAPE)), TeacherOptions(input_range=(0.0, 1.0)))
+    return builder(CompressConfig(), teacher, study_teacher(teacher), find_target("x86"))
+
+
+def test_a_network_that_pools_takes_smaller_images_and_says_so(tmp_path: Path) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(16, 5),
+    )  # fmt: skip
+    build = students(net, tmp_path)
+    whole, small = build("kept:1"), build("kept:1@32")
+    assert small.spec.name == "kept:1@32" and small.spec.input_shape == (3, 32, 32)
+    assert small.spec.parameters == whole.spec.parameters
+    assert small.spec.macs == pytest.approx(whole.spec.macs / 4, rel=0.01)
+    model = student_to_onnx(small.module, small.spec.input_shape)
+    images = np.random.default_rng(0).random((2, 3, 32, 32), np.float32)
+    scores = run_batched(open_session(model), images)
+    with torch.no_grad():
+        expected = small.module.eval()(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    for side in ("64", "7", "half"):
+        with pytest.raises(UsageError, match="must be a number below 64"):
+            build(f"kept:1@{side}")
+
+
+def test_a_network_of_one_size_is_said_to_be_one(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(8 * 64, 5))
+    with pytest.raises(UsageError, match="takes images of 64x64 only"):
+        students(net, tmp_path)("kept:1@32")
