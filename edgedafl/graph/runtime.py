@@ -52,6 +52,8 @@ def _is_half_integer(model: onnx.ModelProto | Path | str) -> bool:
     ONNX Runtime 1.32 optimizes such graphs wrongly on CPUs where a Clip stands before a pair: a MobileNetV2
     keeps 4 % of its answers, and 96 % as it stands. Their own runtime, TensorRT, is not concerned.
     """
+    if not isinstance(model, onnx.ModelProto) and Path(model).suffix != ".onnx":
+        return False  # ONNX Runtime's own format is optimized already
     loaded = model if isinstance(model, onnx.ModelProto) else onnx.load(model, load_external_data=False)
     scales = {node.input[1] for node in loaded.graph.node if node.op_type == "QuantizeLinear"}
     halves = {t.name for t in loaded.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16}

@@ -10,7 +10,6 @@ import torch
 
 from benchmarks.teachers import imported_forms
 from benchmarks.zoo import NETS, build, export
-from edgedafl.errors import UnsupportedModelError
 from edgedafl.export import student_to_onnx
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.load import load_onnx
@@ -44,19 +43,13 @@ def _moved(file: Path) -> list[str]:
         return copies(lambda: module(torch.zeros(sides, device=META)))
 
 
-@pytest.mark.parametrize("name", [name for name in NETS if name != "vit"])
-def test_a_student_is_cut_out_of_every_make_but_transformers(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", NETS)
+def test_a_student_is_cut_out_of_every_make(name: str, tmp_path: Path) -> None:
     module, shape = build(name)
     path = export(module, shape, "script, BatchNorm kept", tmp_path / "net.onnx")
     student = pruner_of(load_onnx_teacher(path, TeacherOptions(input_range=(0.0, 1.0)))).student("pruned:0.5")
     exported = student_to_onnx(student.module, shape)
     images = np.random.default_rng(0).random((5, *shape), np.float32)
     assert run_batched(open_session(exported), images).shape == (5, 10)
-    assert student.spec.parameters < 0.8 * sum(p.numel() for p in module.parameters())
-
-
-def test_what_cannot_be_followed_is_refused_with_a_reason(tmp_path: Path) -> None:
-    module, shape = build("vit")
-    path = export(module, shape, "script", tmp_path / "vit.onnx")
-    with pytest.raises(UnsupportedModelError, match="cannot be followed"):
-        pruner_of(load_onnx_teacher(path, TeacherOptions(input_range=(0.0, 1.0))))
+    # Of transformers the widths of the perceptrons are cut, not the stream.
+    assert student.spec.parameters < 0.85 * sum(p.numel() for p in module.parameters())
