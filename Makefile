@@ -19,7 +19,7 @@ demo: $(READY)
 	$(BIN)/edgedafl compress examples/mnist/teacher.onnx --target jetson \
 	    --input-mean 0.1307 --input-std 0.3081 \
 	    --eval examples/mnist/sample.npz --output $(DEMO_OUTPUT) --force
-	$(BIN)/edgedafl gate $(DEMO_OUTPUT) --max-size 100KB --min-agreement 70%
+	$(BIN)/edgedafl gate $(DEMO_OUTPUT) --max-size 100KB --min-fidelity 95%
 
 # Fast tests first, then the slow ones; the types, the style and the import rules before both.
 test: $(READY) lint
