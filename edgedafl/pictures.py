@@ -40,7 +40,7 @@ class Pictures:
         side: Of the teacher's input, height and width.
         source: Where they came from.
         found: How many there were.
-        unreadable: Names of files that are no pictures.
+        unreadable: Names of files that are not pictures.
     """
 
     images: np.ndarray
@@ -88,7 +88,7 @@ def read_pictures(path: Path, input_shape: tuple[int, int, int]) -> Pictures:
     """Read a folder of pictures, or an .npz with `images` (uint8, any size).
 
     Folders are searched through; pictures are turned as their EXIF says, made grey or coloured as the
-    teacher wants them, and cropped to the middle square. Files that are no pictures are counted.
+    teacher wants them, and cropped to the middle square. Files that are not pictures are counted.
 
     Args:
         path: The folder or file.
@@ -139,7 +139,7 @@ def _square(file: Path, channels: int, side: int) -> np.ndarray:
     from PIL import Image, ImageOps
 
     if not file.is_file():
-        raise OSError("it is no file")
+        raise OSError("it is not a file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(file) as opened:

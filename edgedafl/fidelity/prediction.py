@@ -12,8 +12,8 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
@@ -56,6 +56,16 @@ class Band:
     cautious: float
     kind: str = "predicted"
     images: int = 0
+
+    def mapped(self, change: Callable[[float], float]) -> Band:
+        """With the figure and all ends changed alike."""
+        return replace(
+            self,
+            fidelity=change(self.fidelity),
+            low=change(self.low),
+            high=change(self.high),
+            cautious=change(self.cautious),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON form."""

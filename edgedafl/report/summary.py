@@ -170,7 +170,7 @@ def _facts(manifest: dict[str, Any], results: dict[str, Any]) -> list[tuple[str,
     ]
     pictures = manifest.get("pictures")
     if pictures:
-        bad = f", {pictures['unreadable']} files were no pictures" if pictures["unreadable"] else ""
+        bad = f", {pictures['unreadable']} files were not pictures" if pictures["unreadable"] else ""
         facts.append(("Your pictures", f"{pictures['used']} of {pictures['found']} in {pictures['source']}{bad}"))
     if distill:
         facts.append(

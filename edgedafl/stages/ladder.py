@@ -6,20 +6,16 @@ that come widths chosen by what a weight costs, and, where a latency is asked fo
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
-
-import torch
 
 from edgedafl.config import CompressConfig
 from edgedafl.errors import UsageError
 from edgedafl.export import student_to_onnx
 from edgedafl.fidelity import Band
 from edgedafl.graph.edit import fix_batch, model_bytes
-from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.latency import estimate_latency
 from edgedafl.quantize import integer_model
 from edgedafl.stages.calibrations import calibration_of
@@ -31,8 +27,6 @@ from edgedafl.targets import Target
 from edgedafl.units import format_bytes, format_duration
 
 __all__ = ["Candidate", "Ladder", "build_ladder", "student_steps"]
-
-_log = logging.getLogger(__name__)
 
 _SHARES = (0.25, 0.35, 0.45, 0.6, 0.75, 0.85, 0.95, 1.0)
 _SIDES = (0.86, 0.72, 0.58)  # 192, 160 and 128 of 224
@@ -144,9 +138,7 @@ class _Rungs:
             return size, self._study.band(self._study.teacher.scores, whole=True)
         fixed = fix_batch(for_target(model, self._target), 1)
         integer = integer_model(fixed, self._target.scheme, self._pruner.images[:_CALIBRATION].numpy())
-        session = open_session(integer, threads=0)
-        band = self._study.band(lambda x: torch.from_numpy(run_batched(session, x.numpy(), batch=1)), whole=True)
-        return len(model_bytes(integer)), band
+        return len(model_bytes(integer)), self._study.band_of_graph(integer, whole=True)
 
     def outline(self, name: str) -> Candidate:
         """A candidate's size and cost, without building it."""
@@ -170,7 +162,7 @@ class _Rungs:
 
     def with_latency(self, candidate: Candidate) -> Candidate:
         """With the estimated latency on the target."""
-        student = self._build.pruner.student(candidate.name.partition("@")[0], fitted=False)  # type: ignore[union-attr]
+        student = self._pruner.student(candidate.name.partition("@")[0], fitted=False)
         layers = module_layers(student.module, candidate.input_shape)
         seconds = estimate_latency(layers, self._target, self._precision, self._model).median / 1e9
         return replace(candidate, latency=seconds)
@@ -241,7 +233,6 @@ def build_ladder(
     target: Target,
     precision: str,
     config: CompressConfig,
-    progress: Callable[[str], None] = lambda text: None,
 ) -> Ladder:
     """Candidates for a teacher that can be cut, and the one to begin with.
 
@@ -254,7 +245,6 @@ def build_ladder(
         target: Of the artifact.
         precision: Of the artifact.
         config: Limits, floor and time.
-        progress: Called with what is being looked at.
 
     Raises:
         UsageError: If no candidate fits the limits; the message says what the smallest needs.
@@ -268,12 +258,10 @@ def build_ladder(
     least = rungs.least_share()
     shares = sorted({least, *(share for share in _SHARES if share > least)})
     outlines = [rungs.outline(f"{KEPT}:{share:g}") for share in shares]
-    return _smallest_that_holds(rungs, outlines, config.min_fidelity, progress)
+    return _smallest_that_holds(rungs, outlines, config.min_fidelity)
 
 
-def _smallest_that_holds(
-    rungs: _Rungs, outlines: list[Candidate], floor: float, progress: Callable[[str], None]
-) -> Ladder:
+def _smallest_that_holds(rungs: _Rungs, outlines: list[Candidate], floor: float) -> Ladder:
     """Judge from both ends: all of them where that is quick, by halving where it is not."""
     found = dict(enumerate(outlines))
     last = len(outlines) - 1
@@ -281,7 +269,6 @@ def _smallest_that_holds(
 
     def holds(place: int) -> bool:
         if found[place].untrained is None:
-            progress(found[place].name)
             found[place] = rungs.judged(found[place])
         expected = found[place].expected
         return expected is not None and expected.cautious >= floor
@@ -334,23 +321,9 @@ def _less(band: Band | None, whole: Band | None) -> Band | None:
     if band is None or whole is None:
         return band
     lost = 1 - whole.fidelity
-    return replace(
-        band,
-        fidelity=max(0.0, band.fidelity - lost),
-        low=max(0.0, band.low - lost),
-        high=max(0.0, band.high - lost),
-        cautious=max(0.0, band.cautious - lost),
-    )
+    return band.mapped(lambda share: max(0.0, share - lost))
 
 
 def _mended(band: Band | None, share: float) -> Band | None:
     """What training may make of it."""
-    if band is None:
-        return None
-    return replace(
-        band,
-        fidelity=1 - (1 - share) * (1 - band.fidelity),
-        low=1 - (1 - share) * (1 - band.low),
-        high=1 - (1 - share) * (1 - band.high),
-        cautious=1 - (1 - share) * (1 - band.cautious),
-    )
+    return None if band is None else band.mapped(lambda reached: 1 - (1 - share) * (1 - reached))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,6 +20,7 @@ from edgedafl.distill import Companions
 from edgedafl.distill.budget import affordable
 from edgedafl.distill.priors import FAMILIES, dead_leaves, spectra
 from edgedafl.fidelity import Band, Predictor, Signals, compare_answers, measured_band
+from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.pictures import Pictures
 from edgedafl.quantize import CalibrationSet
 from edgedafl.tasks import predictions
@@ -99,6 +101,16 @@ class Study:
         if self.teacher.spec.access == "labels" or not self.judged:
             return None
         return Predictor.shipped().predict(self.signals(scores_of, whole=whole))
+
+    def band_of_graph(self, model: onnx.ModelProto, *, whole: bool) -> Band | None:
+        """The same of a graph at batch 1, which may take smaller images than the teacher."""
+        session = open_session(model, threads=0)
+        _, _, height, width = session.get_inputs()[0].shape
+
+        def scores_of(images: Tensor) -> Tensor:
+            return torch.from_numpy(run_batched(session, resized(images, (height, width)).numpy(), batch=1))
+
+        return self.band(scores_of, whole=whole)
 
     def signals(self, scores_of: Callable[[Tensor], Tensor], *, whole: bool = False) -> Signals:
         """What is seen of a model on the synthetic images."""

@@ -6,16 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
-import torch
-from torch import Tensor
 
 from edgedafl.fidelity import Band
-from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.rundir import RunDirectory
 from edgedafl.stages.ladder import Candidate
-from edgedafl.stages.study import Study, resized
+from edgedafl.stages.study import Study
 from edgedafl.students import StudentSpec
 from edgedafl.units import format_bytes, format_duration
 
@@ -50,14 +46,7 @@ class FidelityVerdict:
 
 def band_of(model: onnx.ModelProto, study: Study, spec: StudentSpec) -> Band | None:
     """Fidelity of a student's model at batch 1, which may take smaller images than the teacher."""
-    session = open_session(model, threads=0)
-    _, _, height, width = session.get_inputs()[0].shape
-
-    def scores_of(images: Tensor) -> Tensor:
-        found = run_batched(session, resized(images, (height, width)).numpy(), batch=1)
-        return torch.from_numpy(np.asarray(found))
-
-    return study.band(scores_of, whole=is_whole(spec, study))
+    return study.band_of_graph(model, whole=is_whole(spec, study))
 
 
 def is_whole(spec: StudentSpec, study: Study) -> bool:

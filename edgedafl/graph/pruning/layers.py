@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from edgedafl.graph.executor import OnnxModule
 
-__all__ = ["Layer", "layer_of"]
+__all__ = ["Layer", "attribute", "layer_of"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Layer:
         height, width = made.shape[2:]
         chosen = torch.randperm(height * width, generator=random)[:count].to(given.device)
         outputs = self._at(made, chosen).reshape(self.groups, -1, made.shape[1] // self.groups)
-        if self.shape[2:] == (1, 1) and set(_attribute(self.node, "pads", [0])) == {0}:
+        if self.shape[2:] == (1, 1) and set(attribute(self.node, "pads", [0])) == {0}:
             across, down = self._sides("strides")
             return self._at(given[:, :, ::across, ::down], chosen).reshape(self.groups, len(outputs[0]), -1), outputs
         kernel, strides, spread = self.shape[2:], self._sides("strides"), self._sides("dilations")
@@ -114,18 +114,18 @@ class Layer:
         return found.reshape(count, positions, self.groups, channels // self.groups).permute(2, 0, 1, 3)
 
     def _sides(self, name: str) -> tuple[int, int]:
-        rows, columns = _attribute(self.node, name, [1, 1])
+        rows, columns = attribute(self.node, name, [1, 1])
         return int(rows), int(columns)
 
     def _pads(
         self, given: Tensor, kernel: tuple[int, ...], strides: tuple[int, int], spread: tuple[int, int]
     ) -> tuple[int, int, int, int]:
         """Top, left, bottom, right."""
-        mode = _attribute(self.node, "auto_pad", b"NOTSET")
+        mode = attribute(self.node, "auto_pad", b"NOTSET")
         if mode == b"VALID":
             return 0, 0, 0, 0
         if mode == b"NOTSET":
-            top, left, bottom, right = _attribute(self.node, "pads", [0, 0, 0, 0])
+            top, left, bottom, right = attribute(self.node, "pads", [0, 0, 0, 0])
             return top, left, bottom, right
         totals = [
             max((-(-side // stride) - 1) * stride + (k - 1) * d + 1 - side, 0)
@@ -137,7 +137,7 @@ class Layer:
 
 
 def layer_of(node: onnx.NodeProto, module: OnnxModule) -> Layer | None:
-    """The layer of a node; None where it is no layer, or its weights are computed."""
+    """The layer of a node; None where it is not a layer, or its weights are computed."""
     if node.op_type not in ("Conv", "Gemm", "MatMul") or not module.holds(node.input[1]):
         return None
     bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
@@ -145,14 +145,15 @@ def layer_of(node: onnx.NodeProto, module: OnnxModule) -> Layer | None:
         return None
     shape = tuple(module.initializer(node.input[1]).shape)
     if node.op_type == "Conv":
-        return Layer(node, node.input[1], bias, shape, _attribute(node, "group", 1), 0, 1) if len(shape) == 4 else None
-    if len(shape) != 2 or _attribute(node, "transA", 0):
+        return Layer(node, node.input[1], bias, shape, attribute(node, "group", 1), 0, 1) if len(shape) == 4 else None
+    if len(shape) != 2 or attribute(node, "transA", 0):
         return None
-    if _attribute(node, "alpha", 1.0) != 1.0 or _attribute(node, "beta", 1.0) != 1.0:
+    if attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0:
         return None
-    return Layer(node, node.input[1], bias, shape, 1, 0 if _attribute(node, "transB", 0) else 1, -1)
+    return Layer(node, node.input[1], bias, shape, 1, 0 if attribute(node, "transB", 0) else 1, -1)
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """The value of a node's attribute, or a default where the node does not state it."""
     found = next((a for a in node.attribute if a.name == name), None)
     return default if found is None else onnx.helper.get_attribute_value(found)

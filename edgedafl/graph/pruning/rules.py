@@ -7,12 +7,12 @@ it cannot tell: then the channels of all inputs stay.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import onnx
 
 from edgedafl.graph.pruning.channels import ChannelMap
+from edgedafl.graph.pruning.layers import attribute
 from edgedafl.graph.pruning.tracer import Tracer
 
 __all__ = ["trace_channels"]
@@ -43,11 +43,6 @@ def trace_channels(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]
     return tracer.result()
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
-    found = next((a for a in node.attribute if a.name == name), None)
-    return default if found is None else onnx.helper.get_attribute_value(found)
-
-
 def _bias_of(node: onnx.NodeProto) -> str | None:
     return node.input[2] if len(node.input) > 2 and node.input[2] else None
 
@@ -57,7 +52,7 @@ def _convolution(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
     stored = [name for name in (weight, bias) if name is not None]
     if not t.stores(*stored):
         return False
-    group = int(_attribute(node, "group", 1))
+    group = int(attribute(node, "group", 1))
     if group == 1:
         t.read(node, 1, 0, bias)
         return t.write(index, node, 1, 0, bias)
@@ -73,13 +68,13 @@ def _convolution(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
 def _gemm(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
     weight, bias = node.input[1], _bias_of(node)
     given = t.values.get(node.input[0])
-    if not t.stores(weight) or _attribute(node, "transA", 0) or (given is not None and given.axis != 1):
+    if not t.stores(weight) or attribute(node, "transA", 0) or (given is not None and given.axis != 1):
         return False
-    written = 0 if _attribute(node, "transB", 0) else 1
+    written = 0 if attribute(node, "transB", 0) else 1
     count = t.shapes[weight][written]
     if bias is not None and (not t.stores(bias) or t.shapes[bias] not in ((count,), (1, count))):
         return False
-    plain = _attribute(node, "alpha", 1.0) == _attribute(node, "beta", 1.0) == 1.0
+    plain = attribute(node, "alpha", 1.0) == attribute(node, "beta", 1.0) == 1.0
     vector = bias if bias is not None and plain and len(t.shapes[bias]) == 1 else None
     t.read(node, 1 - written, written, vector)
     return t.write(index, node, 1, written, bias)
@@ -117,7 +112,7 @@ def _reducing(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
     given = t.values.get(node.input[0])
     if given is None:
         return True
-    axes = _attribute(node, "axes")
+    axes = attribute(node, "axes")
     listed = t.constant(node, 1) if axes is None else np.array(axes)
     if listed is None:
         return False
@@ -125,7 +120,7 @@ def _reducing(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
     reduced = {int(a) % rank for a in listed.reshape(-1)}
     if given.axis in reduced:
         return False
-    moved = 0 if _attribute(node, "keepdims", 1) else sum(a < given.axis for a in reduced)
+    moved = 0 if attribute(node, "keepdims", 1) else sum(a < given.axis for a in reduced)
     return t.put(node.output[0], given.axis - moved, given.units)
 
 
@@ -163,7 +158,7 @@ def _concatenation(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
     followed = [value for value in given if value is not None]
     if not followed:
         return True
-    axis = int(_attribute(node, "axis", 1)) % len(t.shapes[node.output[0]])
+    axis = int(attribute(node, "axis", 1)) % len(t.shapes[node.output[0]])
     if any(value.axis != axis for value in followed):
         return False
     sides = [t.shapes[name][axis] for name in node.input]
@@ -176,7 +171,7 @@ def _padding(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
     if given is None:
         return True
     pads = t.constant(node, 1)
-    if pads is None or len(node.input) > 3 or _attribute(node, "mode", b"constant") != b"constant":
+    if pads is None or len(node.input) > 3 or attribute(node, "mode", b"constant") != b"constant":
         return False
     before, behind = int(pads[given.axis]), int(pads[given.axis + len(pads) // 2])
     if not before and not behind:
@@ -233,7 +228,7 @@ def _transposition(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
     given = t.values.get(node.input[0])
     if given is None:
         return True
-    order = list(_attribute(node, "perm") or reversed(range(len(t.shapes[node.input[0]]))))
+    order = list(attribute(node, "perm") or reversed(range(len(t.shapes[node.input[0]]))))
     return t.put(node.output[0], order.index(given.axis), given.units)
 
 
