@@ -13,10 +13,11 @@ from edgedafl.constants import constant
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher, TeacherSpec
 
-__all__ = ["Augmentation", "choose_augmentation"]
+__all__ = ["Augmentation", "choose_augmentation", "mixed"]
 
 # Shifts and mirroring are chosen per group of a batch: one slice each instead of one gather.
 _GROUPS = 32
+_PATCHED = 16  # images that share the place of a patch
 _ROWS = 400
 # A variation is used where at least this share of images keeps the teacher's class under it.
 _KEPT = 0.7
@@ -83,6 +84,31 @@ class Augmentation:
     def to_dict(self) -> dict[str, Any]:
         """A plain form."""
         return dict(vars(self))
+
+
+def mixed(images: Tensor) -> Tensor:
+    """Images, their weighted means with others (mixup, arXiv 1710.09412) or patches of others in them (CutMix, 1905.04899).
+
+    One of the three per batch. The teacher has to be asked about the result.
+
+    Args:
+        images: (N,C,H,W).
+    """
+    kind = int(torch.randint(3, ()))
+    if kind == 0 or len(images) < 2:
+        return images
+    others = images[torch.randperm(len(images), device=images.device)]
+    if kind == 1:
+        share = torch.rand(len(images), 1, 1, 1, device=images.device)
+        return share * images + (1 - share) * others
+    height, width = images.shape[2:]
+    result = images.clone()
+    for rows in torch.arange(len(images)).split(_PATCHED):
+        tall, wide = (max(1, int(side * (0.25 + 0.5 * float(torch.rand(()))))) for side in (height, width))
+        top, left = (int(torch.randint(side + 1, ())) for side in (height - tall, width - wide))
+        part = (slice(int(rows[0]), int(rows[-1]) + 1), slice(None), slice(top, top + tall), slice(left, left + wide))
+        result[part] = others[part]
+    return result
 
 
 def choose_augmentation(teacher: Teacher, images: Tensor, logits: Tensor) -> Augmentation:

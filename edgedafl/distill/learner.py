@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgedafl.distill.augment import Augmentation, choose_augmentation
+from edgedafl.distill.augment import Augmentation, choose_augmentation, mixed
 from edgedafl.distill.budget import SCHEDULES
 from edgedafl.distill.compute import Compute
 from edgedafl.distill.ema import EmaStudent
@@ -142,10 +142,15 @@ class Learner:
     def _lesson(self, batch: Batch, turn: int, fraction: float) -> _Lesson:
         """What one student step learns from."""
         images, logits = self._drawn(batch, turn, fraction)
-        varied = self.recipe.pool and self.may_ask and self._synthesizer.augmentation != Augmentation()
+        free = self._teacher.max_queries is None and self.may_ask and self.recipe.pool > 0
+        varied = free and (self.recipe.mixes or self._synthesizer.augmentation != Augmentation())
         if varied:
             images = self._synthesizer.augmentation(images)
-        return _Lesson(images.contiguous(memory_format=self._format), None if varied else logits)
+            images = mixed(images) if self.recipe.mixes else images
+        moved = self._layers is not None and self._compares and self._layers.moves
+        if self._layers is not None and moved:  # answers to moved values come with the layers alone
+            images = images[: self._layers.rows(len(images))]
+        return _Lesson(images.contiguous(memory_format=self._format), None if varied or moved else logits)
 
     def _taught(self, lesson: _Lesson) -> tuple[Tensor, ...]:
         """Loss and the teacher's logits; the weights have their gradients."""
@@ -180,7 +185,7 @@ class Learner:
 
     def _suffice(self, known: int, count: int) -> bool:
         """Whether the logits beside the teacher's layers are answers to all images."""
-        return known == count and self.recipe.loss == "kl"
+        return known == count and (self.recipe.loss == "kl" or (self._layers is not None and self._layers.moves))
 
     def _rows_asked(self, count: int, *, asks: bool) -> int:
         """Rows that the teacher sees in one step."""

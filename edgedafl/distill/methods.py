@@ -20,6 +20,8 @@ from edgedafl.distill.synthesizers import (
     FastSynthesizer,
     InversionSettings,
     InversionSynthesizer,
+    ProceduralSettings,
+    ProceduralSynthesizer,
     Synthesizer,
     dfad,
     dfq,
@@ -76,6 +78,12 @@ METHODS: dict[str, Method] = {
     "inversion": Method(
         InversionSynthesizer, lambda spec: InversionSettings(), "trained pixels (DeepInversion)", batch_norm=True
     ),
+    "procedural": Method(
+        ProceduralSynthesizer,
+        ProceduralSettings.of,
+        "procedural images alone, for students cut out of their teacher",
+        gradient=False,
+    ),
     "dafl": Method(DaflSynthesizer, DaflSettings.of, "DAFL as published"),
     "dfad": Method(DisagreementSynthesizer, dfad, "data-free adversarial distillation as published"),
     "zskt": Method(DisagreementSynthesizer, zskt, "zero-shot knowledge transfer, without attention"),
@@ -108,8 +116,9 @@ def choose_method(spec: TeacherSpec, *, gradient: bool, inherited: bool = False)
     """
     if not gradient:
         return "blackbox"
-    costly = inherited and spec.macs > _COSTLY
-    return "fast" if spec.batch_norms and spec.macs >= _LARGE and not costly else "adversarial"
+    if inherited and spec.batch_norms:
+        return "procedural"
+    return "fast" if spec.batch_norms and spec.macs >= _LARGE else "adversarial"
 
 
 def settings_of(method: str, teacher: Teacher, *, inherited: bool = False) -> tuple[str, Any]:

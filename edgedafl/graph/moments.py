@@ -69,7 +69,7 @@ class Movement:
     shift: Tensor
 
     @classmethod
-    def to(cls, promised: PromisedMoments, value: Tensor) -> Movement | None:
+    def towards(cls, promised: PromisedMoments, value: Tensor) -> Movement | None:
         """For a value (N,C,H,W) of many images; None where it has another form."""
         if value.dim() != 4 or value.shape[1] != len(promised.mean):
             return None
@@ -85,6 +85,10 @@ class Movement:
             return self
         return Movement(self.scale.index_select(1, places), self.shift.index_select(1, places))
 
+    def to(self, device: torch.device | str) -> Movement:
+        """On a device."""
+        return Movement(self.scale.to(device), self.shift.to(device))
+
     def __call__(self, value: Tensor) -> Tensor:
         """The moved value."""
-        return value * self.scale + self.shift
+        return torch.addcmul(self.shift, value, self.scale)

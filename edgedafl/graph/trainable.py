@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -10,6 +10,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from edgedafl.graph.executor import OnnxModule
+from edgedafl.graph.moments import Movement
 from edgedafl.graph.portable import IMAGE, LOGITS
 
 __all__ = ["TrainableGraph"]
@@ -24,7 +25,8 @@ _WEIGHTS = {
 class TrainableGraph(nn.Module):
     """Runs a graph of one image input and one output of logits with trainable weights.
 
-    BatchNorms that could not be folded keep their statistics.
+    BatchNorms that could not be folded keep their statistics. While training, values may be moved to moments
+    that are promised of real data; the weights stay those of the network that moves nothing.
 
     Args:
         model: As `portable` makes it.
@@ -36,6 +38,7 @@ class TrainableGraph(nn.Module):
         self._model = model
         self.graph = OnnxModule(model, keep=watch)
         self._seen: dict[str, Tensor] = {}
+        self._moved: tuple[str, ...] = ()
         names = [
             node.input[place]
             for node in model.graph.node
@@ -55,10 +58,24 @@ class TrainableGraph(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, K) of images (N,C,H,W)."""
-        values = self.graph.run({IMAGE: images})
+        movements = self._movements() if self.training else {}
+        values = self.graph.run({IMAGE: images}, movements)
         logits = values.pop(LOGITS)
         self._seen = values if self.training else {}
         return logits
+
+    def move(self, movements: Mapping[str, Movement]) -> None:
+        """Move values while training, by name."""
+        self._moved = tuple(movements)
+        for index, movement in enumerate(movements.values()):
+            self.register_buffer(f"scale{index}", movement.scale, persistent=False)
+            self.register_buffer(f"shift{index}", movement.shift, persistent=False)
+
+    def _movements(self) -> dict[str, Movement]:
+        return {
+            name: Movement(getattr(self, f"scale{index}"), getattr(self, f"shift{index}"))
+            for index, name in enumerate(self._moved)
+        }
 
     def take_seen(self) -> dict[str, Tensor]:
         """The watched values of the last call in training, once."""

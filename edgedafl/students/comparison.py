@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Self
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgedafl.graph.executor import OnnxModule
+from edgedafl.graph.moments import Movement
 from edgedafl.graph.portable import IMAGE
 from edgedafl.graph.trainable import TrainableGraph
 from edgedafl.students.watched import WatchedModule
@@ -32,6 +34,7 @@ class LayerComparison(abc.ABC):
         learned: Weights that are trained beside the student, and are no part of it.
         teacher: The teacher's network, which keeps what its layers make.
         elements: Elements of all that is compared, per image.
+        movements: Of the teacher's values, while it shows what its layers make.
 
     Attributes:
         watched: As given.
@@ -39,17 +42,29 @@ class LayerComparison(abc.ABC):
     """
 
     def __init__(
-        self, watched: TrainableGraph | WatchedModule, learned: nn.Module, teacher: OnnxModule, elements: int
+        self,
+        watched: TrainableGraph | WatchedModule,
+        learned: nn.Module,
+        teacher: OnnxModule,
+        elements: int,
+        movements: Mapping[str, Movement] = MappingProxyType({}),
     ) -> None:
         self.watched, self.learned = watched, learned
         self._teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._movements = dict(movements)
         self._rows = max(1, _MEMORY // (4 * elements))
 
     def to(self, device: torch.device | str) -> Self:
         """Move to a device."""
         for module in (self._teacher, self.learned, self.watched):
             module.to(device)
+        self._movements = {name: movement.to(device) for name, movement in self._movements.items()}
         return self
+
+    @property
+    def moves(self) -> bool:
+        """Whether the teacher shows moved values: its answers beside them are others than those to the images."""
+        return bool(self._movements)
 
     def rows(self, count: int) -> int:
         """How many of so many images are compared."""
@@ -58,7 +73,7 @@ class LayerComparison(abc.ABC):
     @torch.no_grad()
     def wanted(self, images: Tensor) -> dict[str, Tensor]:
         """What the teacher's layers make of images (N,C,H,W), or of the first of them, with its `logits`."""
-        values: dict[str, Tensor] = self._teacher.run({IMAGE: images[: self._rows]})
+        values: dict[str, Tensor] = self._teacher.run({IMAGE: images[: self._rows]}, self._movements)
         return values
 
     def take_seen(self) -> dict[str, Tensor]:

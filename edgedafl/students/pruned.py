@@ -18,7 +18,7 @@ from torch import Tensor
 
 from edgedafl.errors import UnsupportedModelError, UsageError
 from edgedafl.graph.executor import OnnxModule
-from edgedafl.graph.moments import PromisedMoments
+from edgedafl.graph.moments import Movement, PromisedMoments
 from edgedafl.graph.portable import IMAGE, LOGITS, value_shapes
 from edgedafl.graph.pruning import (
     ChannelMap,
@@ -28,6 +28,8 @@ from edgedafl.graph.pruning import (
     Widths,
     absorb,
     cut,
+    find_movements,
+    movements_of_cut,
     narrowed,
     observe,
     rank,
@@ -91,7 +93,7 @@ class Pruner:
         images: Synthetic images in model space, by which layers are fitted.
         unseen: Other images, by which groups are compared.
         num_classes: K.
-        promised: Moments of values on real data, see `graph.moments`.
+        movements: Of the teacher's values on its images to moments that are promised of real data.
         multiple: Counts of channels that the target likes.
     """
 
@@ -104,7 +106,7 @@ class Pruner:
     images: Tensor
     unseen: Tensor
     num_classes: int
-    promised: Mapping[str, PromisedMoments] = field(default_factory=dict)
+    movements: Mapping[str, Movement] = field(default_factory=dict)
     multiple: int = 1
 
     @classmethod
@@ -141,11 +143,12 @@ class Pruner:
         module = OnnxModule(graph, keep=channels.values_read).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = images.contiguous(memory_format=torch.channels_last)
         most = images_at_once(graph, (c, h, w))
-        found = tuple(observe(module, channels, images.split(most), promised or {}))
+        movements = find_movements(module, images[:most], promised or {})
+        found = tuple(observe(module, channels, images.split(most), movements))
         images = images[:most]
         rankings = rank(graph, channels, found)
         return cls(
-            graph, module, shapes, channels, found, rankings, images, unseen, num_classes, promised or {}, multiple
+            graph, module, shapes, channels, found, rankings, images, unseen, num_classes, movements, multiple
         )
 
     def student(self, name: str, *, fitted: bool = True) -> Student:
@@ -181,13 +184,14 @@ class Pruner:
         module = TrainableGraph(smaller, watch=self.channels.values_read)
         if removed and fitted:
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            refit(self.module, module.graph, smaller, self.channels, removed, self.images, promised=self.promised)
+            refit(self.module, module.graph, smaller, self.channels, removed, self.images, movements=self.movements)
+        module.move(movements_of_cut(self.movements, module.graph, smaller, self.channels, removed))
         parameters = sum(p.numel() for p in module.parameters())
         _, c, h, w = self.unseen.shape
         macs = module_macs(module, (c, h, w))
         spec = StudentSpec(name, PRUNED, share, (c, h, w), self.num_classes, parameters, macs)
         sizes = {key: math.prod(shape) for key, shape in self.shapes.items()}
-        return Student(module.train(), spec, Mirror(module, self.module, self.channels, removed, sizes))
+        return Student(module.train(), spec, Mirror(module, self.module, self.channels, removed, sizes, self.movements))
 
     def widths(self, share: float) -> Widths:
         """The first place on the way down that keeps at most a share of the weights; the last where none does."""

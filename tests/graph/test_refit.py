@@ -20,6 +20,7 @@ from edgedafl.graph.pruning import (
     Costs,
     absorb,
     cut,
+    find_movements,
     layer_of,
     narrowed,
     observe,
@@ -125,7 +126,7 @@ def test_promised_moments_make_noise_worth_fitting_on() -> None:
     found = {}
     for name, moments in (("without", {}), ("with", promised)):
         student, whole = OnnxModule(smaller), OnnxModule(graph)
-        refit(whole, student, smaller, channels, removed, dim, promised=moments)
+        refit(whole, student, smaller, channels, removed, dim, movements=find_movements(OnnxModule(graph), dim, moments))
         found[name] = error(student, whole, bright(128))
     assert found["with"] < 0.8 * found["without"]
 

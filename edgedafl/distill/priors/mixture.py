@@ -26,6 +26,7 @@ Family = Callable[[int, tuple[int, int, int], torch.Generator], Tensor]
 _LEAST = 0.02
 _SHARPNESS = 3.0
 _PICTURES = 0.6
+_NATURAL = {"leaves": 2 / 3, "spectra": 1 / 3}
 
 
 def _dark_strokes(count: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
@@ -110,6 +111,18 @@ class PriorMixture:
         self._families = dict(FAMILIES) if pictures is None else {**FAMILIES, PICTURES: pictures}
         self.shares = shares or dict.fromkeys(self._families, 1 / len(self._families))
         self._generator = torch.Generator().manual_seed(seed)
+
+    def with_natural(self, share: float) -> PriorMixture:
+        """A mixture of which a share has the statistics of photographs; it draws other images than this one.
+
+        Args:
+            share: In [0, 1].
+        """
+        shares = {name: own * (1 - share) for name, own in self.shares.items()}
+        for name, own in _NATURAL.items():
+            shares[name] = shares.get(name, 0.0) + share * own
+        seed = int(torch.randint(2**31, (), generator=self._generator))
+        return PriorMixture(self.input_shape, seed=seed, shares=shares, pictures=self._families.get(PICTURES))
 
     def draw(self, count: int) -> Tensor:
         """Images (count, C, H, W) in [0, 1], families in random order."""

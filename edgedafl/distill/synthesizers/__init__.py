@@ -14,6 +14,7 @@ from edgedafl.distill.synthesizers.disagreement import (
 )
 from edgedafl.distill.synthesizers.fast import FastSettings, FastSynthesizer
 from edgedafl.distill.synthesizers.inversion import InversionSettings, InversionSynthesizer
+from edgedafl.distill.synthesizers.procedural import ProceduralSettings, ProceduralSynthesizer
 
 __all__ = [
     "AdversarialSettings",
@@ -30,6 +31,8 @@ __all__ = [
     "FastSynthesizer",
     "InversionSettings",
     "InversionSynthesizer",
+    "ProceduralSettings",
+    "ProceduralSynthesizer",
     "Recipe",
     "Synthesizer",
     "dfad",

@@ -84,6 +84,7 @@ class Recipe:
         weighted: Whether images are drawn by worth (see `worth`) instead of evenly.
         augment: Whether drawn images are shifted and mirrored, as far as the teacher's classes
             allow it, and the teacher asked anew about them.
+        mixes: Whether drawn images are mixed with each other as well, see `augment.mixed`.
     """
 
     student_steps: int
@@ -104,6 +105,7 @@ class Recipe:
     ema: float = 0.99
     weighted: bool = False
     augment: bool = False
+    mixes: bool = False
 
     def inherited(self) -> Recipe:
         """The same for a student that begins as its teacher.
@@ -111,6 +113,8 @@ class Recipe:
         It has something to lose, and no BatchNorm to bear large steps: it moves by small shares of its
         weights' own size, at once.
         """
+        if self.relative:  # made for such students
+            return self
         rate = _INHERITED_RATE
         return replace(
             self, optimizer="adam", student_rate=rate, relative=True, layers=LAYERS, weight_decay=0.0, begin_at=0.0

@@ -78,9 +78,10 @@ class Companions:
         return Batch(torch.cat([images, kept]), torch.cat([logits, answers]), batch.losses, batch.logits)
 
     def alone(self, teacher: Teacher, count: int) -> Batch:
-        """A batch of procedural images only."""
+        """A batch of procedural images only; no generator's health is judged by it."""
         images = self.draw(count)
-        return Batch(images, teacher.scores(images), {}, None)
+        logits = teacher.scores(images)
+        return Batch(images, logits, {}, logits[:0])
 
     def state_dict(self) -> dict[str, Any]:
         """Shares and random numbers."""

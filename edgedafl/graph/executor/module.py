@@ -7,9 +7,10 @@ is known before the first image (`unsupported_nodes`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -28,6 +29,7 @@ _CONTROL = {"Constant", "If"}
 # These read only the shape of a data tensor, or build host values from host values.
 _SHAPE_OPS = {"Shape", "Size"}
 _OWN_HOST_OPS = {"ConstantOfShape", "Range"}
+_NO_MOVES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({})
 
 
 def unsupported_nodes(graph: onnx.GraphProto) -> list[str]:
@@ -170,12 +172,15 @@ class OnnxModule(nn.Module):
         """The first output for inputs given in graph order."""
         return self.run(dict(zip(self.input_names, inputs, strict=True)))[self.output_names[0]]
 
-    def run(self, feeds: Mapping[str, Tensor | np.ndarray]) -> dict[str, Tensor]:
+    def run(
+        self, feeds: Mapping[str, Tensor | np.ndarray], moves: Mapping[str, Callable[[Tensor], Tensor]] = _NO_MOVES
+    ) -> dict[str, Tensor]:
         """Run the graph; returns its outputs and every kept intermediate value by name.
 
         Args:
             feeds: Inputs by name: tensors are data, at least one; numpy arrays are host values
                 (shapes, axes), of which nothing is differentiated.
+            moves: What becomes of values before anything reads them, by name.
         """
         reference = next(value for value in feeds.values() if isinstance(value, Tensor))
         values: dict[str, Any] = {n: self._typed(v) if isinstance(v, Tensor) else v for n, v in feeds.items()}
@@ -183,7 +188,7 @@ class OnnxModule(nn.Module):
         values.update(self._constants)
         # What stays on the host depends on shapes, and on host values that were fed.
         key = tuple(tuple(v.shape) if isinstance(v, Tensor) else v.tobytes() for v in feeds.values())
-        self._execute(self._steps, values, self._host_cache.setdefault(key, {}))
+        self._execute(self._steps, values, self._host_cache.setdefault(key, {}), moves)
         found = {name: values[name] for name in self._keep if name in values}
         outputs = {n: v if isinstance(v, Tensor) else on_device(v, reference.device) for n, v in found.items()}
         return {n: self._typed(v) for n, v in outputs.items()}
@@ -212,7 +217,13 @@ class OnnxModule(nn.Module):
     def _typed(self, value: Tensor) -> Tensor:
         return value.to(self.dtype) if value.is_floating_point() else value
 
-    def _execute(self, steps: list[Step], values: dict[str, Any], cache: dict[str, np.ndarray]) -> None:
+    def _execute(
+        self,
+        steps: list[Step],
+        values: dict[str, Any],
+        cache: dict[str, np.ndarray],
+        moves: Mapping[str, Callable[[Tensor], Tensor]] = _NO_MOVES,
+    ) -> None:
         for step in steps:
             outputs = step.node.output
             if outputs[0] in cache:
@@ -220,7 +231,7 @@ class OnnxModule(nn.Module):
                 continue
             results = self._run_step(step, values)
             for name, result in zip(outputs, results, strict=False):
-                values[name] = result
+                values[name] = moves[name](result) if name in moves else result
                 if isinstance(result, np.ndarray):
                     cache[name] = result
             for name in step.releases:

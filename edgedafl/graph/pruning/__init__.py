@@ -4,6 +4,7 @@ from edgedafl.graph.pruning.channels import ChannelMap, Padding, Reader, Slot, a
 from edgedafl.graph.pruning.cut import cut
 from edgedafl.graph.pruning.interpolation import Moments, Ranking, absorb, observe, rank
 from edgedafl.graph.pruning.layers import Layer, layer_of
+from edgedafl.graph.pruning.movements import find_movements, movements_of_cut
 from edgedafl.graph.pruning.refit import refit
 from edgedafl.graph.pruning.rules import trace_channels
 from edgedafl.graph.pruning.widths import Costs, Widths, narrowed, width_path
@@ -21,7 +22,9 @@ __all__ = [
     "absorb",
     "are_kept",
     "cut",
+    "find_movements",
     "layer_of",
+    "movements_of_cut",
     "narrowed",
     "observe",
     "rank",

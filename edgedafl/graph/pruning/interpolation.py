@@ -8,7 +8,7 @@ factorization of the activations' covariance, each weighted by what its readers 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -19,7 +19,6 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from edgedafl.graph.executor import OnnxModule
-from edgedafl.graph.moments import Movement, PromisedMoments
 from edgedafl.graph.portable import IMAGE
 from edgedafl.graph.pruning.channels import ChannelMap, Reader, are_kept
 
@@ -28,6 +27,7 @@ __all__ = ["Moments", "Ranking", "absorb", "observe", "rank"]
 _ROWS = 20_000
 _ROUNDS = 256
 _RIDGE = 1e-4
+_NOISE = 1e-6  # of products in float32, as a share of the trace
 
 
 class Moments:
@@ -82,7 +82,7 @@ def observe(
     module: OnnxModule,
     channels: ChannelMap,
     batches: Sequence[Tensor],
-    promised: Mapping[str, PromisedMoments] = MappingProxyType({}),
+    movements: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({}),
 ) -> list[Moments]:
     """Moments of what every reader reads.
 
@@ -90,14 +90,12 @@ def observe(
         module: The network.
         channels: Its channels.
         batches: Images (N,C,H,W) in model space; what one layer makes of a batch is in memory.
-        promised: Moments that values have on real data; values are moved to them, see `graph.moments`, as far
-            as the first batch is from them.
+        movements: Of values to moments that are promised of real data, see `movements`.
     """
     found = [Moments(reader) for reader in channels.readers]
     by_weight = {
         reader.weight.initializer: (reader, moments) for reader, moments in zip(channels.readers, found, strict=True)
     }
-    movements: dict[str, Movement | None] = {}
     for walk in (walk for batch in batches for walk in module.walk({IMAGE: batch})):
         node = walk.node
         for name in node.input:
@@ -106,12 +104,8 @@ def observe(
                 moments.add(walk.values[reader.input], _ROWS // len(batches))
         walk.run()
         written = node.output[0]
-        if written in promised:
-            if written not in movements:
-                movements[written] = Movement.to(promised[written], walk.values[written])
-            movement = movements[written]
-            if movement is not None:
-                walk.values[written] = movement(walk.values[written])
+        if written in movements:
+            walk.values[written] = movements[written](walk.values[written])
     return found
 
 
@@ -170,7 +164,8 @@ def _pivots(covariance: np.ndarray) -> tuple[list[int], np.ndarray]:
     left = [1.0]
     while len(chosen) < len(rest):
         own = np.diag(rest)
-        gain = np.square(rest).sum(0) / np.maximum(own, least)
+        # What is left of a row that follows from others is rounding: divided by itself it would look large.
+        gain = np.where(own > _NOISE * whole, np.square(rest).sum(0) / np.maximum(own, least), own)
         gain[chosen] = -1.0
         best = np.argsort(-gain, kind="stable")[: min(together, len(rest) - len(chosen))]
         chosen += best.tolist()

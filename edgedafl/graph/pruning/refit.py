@@ -17,16 +17,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from types import MappingProxyType
 
-import numpy as np
 import onnx
 import torch
 from torch import Tensor
 
 from edgedafl.graph.executor import OnnxModule, Walk
-from edgedafl.graph.moments import Movement, PromisedMoments
+from edgedafl.graph.moments import Movement
 from edgedafl.graph.portable import IMAGE
-from edgedafl.graph.pruning.channels import ChannelMap, are_kept
+from edgedafl.graph.pruning.channels import ChannelMap
 from edgedafl.graph.pruning.layers import Layer, layer_of
+from edgedafl.graph.pruning.movements import channels_left, written_axis
 
 __all__ = ["refit"]
 
@@ -40,7 +40,7 @@ _MOST_COLUMNS = 5_000
 """Layers that read more keep their weights: solving alone would take minutes."""
 _RIDGE = 1e-2
 _HELD_BACK = 5  # every fifth row judges
-_NOTHING: Mapping[str, PromisedMoments] = MappingProxyType({})
+_NOTHING: Mapping[str, Movement] = MappingProxyType({})
 
 
 @torch.no_grad()
@@ -52,7 +52,7 @@ def refit(
     removed: Set[int],
     images: Tensor,
     *,
-    promised: Mapping[str, PromisedMoments] = _NOTHING,
+    movements: Mapping[str, Movement] = _NOTHING,
     ridge: float = _RIDGE,
 ) -> int:
     """Fit every convolution and matrix product of a cut network, in place.
@@ -68,13 +68,13 @@ def refit(
         channels: Of the whole network.
         removed: Units that are cut.
         images: (N,C,H,W) in model space; what one layer makes of all of them is in memory.
-        promised: Moments of values on real data, see `graph.moments`.
+        movements: Of the whole network's values to their promised moments, see `movements`.
         ridge: Pull towards the weights at hand, as a share of the inputs' mean square.
 
     Returns:
         How many layers were changed.
     """
-    kept = {(s.initializer, s.axis): _places(s.units, removed) for s in channels.slots}
+    kept = channels_left(channels, removed)
     stored = {t.name for t in graph.graph.initializer}
     partners = _partners(graph, stored)
     random = torch.Generator().manual_seed(0)
@@ -82,30 +82,21 @@ def refit(
     walks = zip(graph.graph.node, teacher.walk({IMAGE: images}), student.walk({IMAGE: images}), strict=True)
     for node, whole, cut in walks:
         whole.run()
-        layer = layer_of(node, student)
-        if layer is None:
-            cut.run()
-            continue
-        left = kept.get((layer.weight, layer.written))
-        made = whole.values[node.output[0]]
-        target = _left(made, left, layer.axis)
-        moved = Movement.to(promised[node.output[0]], made) if node.output[0] in promised else None
-        other = partners.get(node.output[0])
-        wanted = target
-        if other is not None and _shape(whole, other) == made.shape and other in cut.values:
-            owed = _left(whole.values[other], left, layer.axis) - cut.values[other]
-            wanted = target + (owed if moved is None else owed / moved.of(left).scale)
-        changed += _fit(student, layer, cut.values[node.input[0]], wanted, ridge, random)
+        written, layer = node.output[0], layer_of(node, student)
+        moved, axis = movements.get(written), written_axis(node, student)
+        left = None if axis is None else kept.get(axis)
+        if layer is not None:
+            made = whole.values[written]
+            wanted, other = _left(made, left, layer.axis), partners.get(written)
+            if other is not None and _shape(whole, other) == made.shape and other in cut.values:
+                owed = _left(whole.values[other], left, layer.axis) - cut.values[other]
+                wanted = wanted + (owed if moved is None else owed / moved.of(left).scale)
+            changed += _fit(student, layer, cut.values[node.input[0]], wanted, ridge, random)
         cut.run()
         if moved is not None:
-            whole.values[node.output[0]] = moved(made)
-            cut.values[node.output[0]] = moved.of(left)(cut.values[node.output[0]])
+            whole.values[written] = moved(whole.values[written])
+            cut.values[written] = moved.of(left)(cut.values[written])
     return changed
-
-
-def _places(units: np.ndarray, removed: Set[int]) -> Tensor | None:
-    stays = are_kept(units, removed)
-    return None if stays.all() else torch.from_numpy(np.flatnonzero(stays))
 
 
 def _shape(walk: Walk, name: str) -> tuple[int, ...] | None:
