@@ -12,6 +12,7 @@ __all__ = ["compact"]
 
 # ONNX Runtime rewrites zero points of weights in place, layer by layer: shared ones stop it.
 _OWN = (onnx.TensorProto.INT8,)
+_DEFAULTS = {"dilations": 1, "group": 1, "pads": 0, "strides": 1}
 _PAIRS = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -47,6 +48,7 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
         node.output[:] = [new(name) for name in node.output]
         if node.op_type in _PAIRS:
             node.name = node.output[0]  # runtimes make names of their own out of it
+    _drop_defaults(graph)
     del graph.value_info[:]
     return small
 
@@ -71,6 +73,15 @@ def _shared_constants(graph: onnx.GraphProto) -> dict[str, str]:
     del graph.initializer[:]
     graph.initializer.extend(kept)
     return same
+
+
+def _drop_defaults(graph: onnx.GraphProto) -> None:
+    """Leave out what convolutions take anyhow."""
+    for node in graph.node:
+        if node.op_type == "Conv":
+            for attribute in [a for a in node.attribute if a.name in _DEFAULTS]:
+                if (set(attribute.ints) or {attribute.i}) == {_DEFAULTS[attribute.name]}:
+                    node.attribute.remove(attribute)
 
 
 def _names() -> Iterator[str]:

@@ -34,14 +34,17 @@ class PromisedMoments:
     deviation: np.ndarray
 
 
-def batch_norm_moments(model: onnx.ModelProto) -> dict[str, PromisedMoments]:
-    """Moments of the outputs of all BatchNorms, by the name of the value.
+def batch_norm_moments(model: onnx.ModelProto, network: onnx.ModelProto) -> dict[str, PromisedMoments]:
+    """Moments of the outputs of all BatchNorms, by the name of the value in a network.
 
-    Folding a BatchNorm into the convolution before it keeps that name: the same moments hold there.
+    Where a BatchNorm was folded into the layer before it, the same moments hold for what that layer makes
+    now. It has the name that it had before, or the BatchNorm's: that depends on who has folded it.
 
     Args:
         model: A graph with BatchNormalization nodes; those whose scale or bias is computed are left out.
+        network: The same network, rewritten.
     """
+    names = _names_after_folding(model, network)
     stored = {t.name: t for t in model.graph.initializer}
     stored |= {
         node.output[0]: node.attribute[0].t
@@ -50,10 +53,36 @@ def batch_norm_moments(model: onnx.ModelProto) -> dict[str, PromisedMoments]:
     }
     found = {}
     for node in model.graph.node:
-        if node.op_type == "BatchNormalization" and node.input[1] in stored and node.input[2] in stored:
+        known = node.op_type == "BatchNormalization" and node.input[1] in stored and node.input[2] in stored
+        if known and node.output[0] in names:
             scale, bias = (numpy_helper.to_array(stored[name]).astype(np.float64) for name in node.input[1:3])
-            found[node.output[0]] = PromisedMoments(bias.reshape(-1), np.abs(scale).reshape(-1))
+            found[names[node.output[0]]] = PromisedMoments(bias.reshape(-1), np.abs(scale).reshape(-1))
     return found
+
+
+def _names_after_folding(model: onnx.ModelProto, network: onnx.ModelProto) -> dict[str, str]:
+    """Values of the network by the BatchNorm's output that they are."""
+    made = {name for node in network.graph.node for name in node.output}
+    before, after = _readers(model), _readers(network)
+    found = {}
+    for node in model.graph.node:
+        if node.op_type != "BatchNormalization":
+            continue
+        given, written = node.input[0], node.output[0]
+        if written in made:
+            found[written] = written
+        elif given in made and before.get(given) == ["BatchNormalization"] and after.get(given) == before.get(written):
+            found[written] = given
+    return found
+
+
+def _readers(model: onnx.ModelProto) -> dict[str, list[str]]:
+    """Operators that read a value, by its name."""
+    found: dict[str, list[str]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            found.setdefault(name, []).append(node.op_type)
+    return {name: sorted(kinds) for name, kinds in found.items()}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
+from edgedafl.graph.compact import compact
 from edgedafl.graph.edit import fix_batch
+from edgedafl.graph.half import to_half
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.control import KeptLayer, keep_worst_layers
 from edgedafl.quantize.fidelity import Fidelity, Judge
@@ -68,7 +70,7 @@ def quantize_model(
     enough: Callable[[onnx.ModelProto], bool] | None = None,
     seconds: float = QAT_SECONDS,
 ) -> Quantized:
-    """Quantize by every calibration method and keep the cautious one unless another agrees clearly better.
+    """Quantize by the cautious calibration method, or by another where that one loses too much and another does not.
 
     Where the best loses more than `max_drop`, its weights are trained under rounding, if the time suffices
     for that. Where that does not hold either, the worst layers stay float, unless the model is `enough`.
@@ -81,14 +83,32 @@ def quantize_model(
         enough: Whether a model is faithful enough though it loses more than that.
         seconds: For training under rounding.
     """
+    # Float16 beside integers runs slowly on CPUs, and changes hardly an answer: models are compared without.
+    found = _chosen(model, replace(scheme, remainder="float32"), calibration, max_drop, enough, seconds)
+    return replace(found, model=_with_remainder(found.model, scheme))
+
+
+def _with_remainder(model: onnx.ModelProto, scheme: QuantizationScheme) -> onnx.ModelProto:
+    return compact(to_half(model)) if scheme.remainder == "float16" else model
+
+
+def _chosen(
+    model: onnx.ModelProto,
+    scheme: QuantizationScheme,
+    calibration: CalibrationSet,
+    max_drop: float | None,
+    enough: Callable[[onnx.ModelProto], bool] | None,
+    seconds: float,
+) -> Quantized:
     fixed = fix_batch(model, 1)
     judge = Judge(fixed, calibration)
     activations = observe_activations(fixed, calibration.images())
     rounded = round_weights(fixed, calibration.images())
-    best = _best_method(rounded, scheme, activations, calibration, judge)
 
     def holds(fidelity: Fidelity) -> bool:
         return max_drop is None or judge.reference - fidelity.agreement <= max_drop + 1e-9
+
+    best = _best_method(rounded, scheme, activations, calibration, judge, holds)
 
     if holds(best.fidelity):
         return best
@@ -142,11 +162,14 @@ def _best_method(
     activations: Mapping[str, Activation],
     calibration: CalibrationSet,
     judge: Judge,
+    holds: Callable[[Fidelity], bool],
 ) -> Quantized:
-    candidates = {
-        method: quantize_graph(rounded.model, scheme, activations, method, steps=rounded.steps) for method in METHODS
-    }
-    found = {method: judge.of(candidate) for method, candidate in candidates.items()}
+    candidates, found = {}, {}
+    for method in METHODS:
+        candidates[method] = quantize_graph(rounded.model, scheme, activations, method, steps=rounded.steps)
+        found[method] = judge.of(candidates[method])
+        if method == _CAUTIOUS and holds(found[method]) and found[method].agreement > judge.reference - _CLEARLY:
+            break  # none of the others could be clearly better
     best = max(found, key=lambda method: found[method].rank)
     # The others clip more or less than real images ask for: they have to be clearly better to be preferred.
     if found[best].agreement < found[_CAUTIOUS].agreement + _CLEARLY:

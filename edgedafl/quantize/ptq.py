@@ -23,6 +23,7 @@ from onnxruntime.quantization import (
 from edgedafl.graph.compact import compact
 from edgedafl.graph.edit import clamp_ir, strip_metadata
 from edgedafl.graph.half import to_half
+from edgedafl.graph.narrow import narrow
 from edgedafl.quantize.ranges import Activation, ranges_of
 from edgedafl.targets import QuantizationScheme
 
@@ -93,7 +94,10 @@ def quantize_graph(
         quantized = to_half(quantized)
     strip_metadata(quantized)
     clamp_ir(quantized, model.ir_version)
-    return quantized if trainable else compact(quantized)
+    if trainable:
+        return quantized
+    narrows = scheme.quantize_bias and scheme.remainder == "float32"
+    return compact(narrow(quantized) if narrows else quantized)
 
 
 def _run_quantizer(

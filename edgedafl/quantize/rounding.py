@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from edgedafl.graph.executor import OnnxModule
+from edgedafl.graph.narrow import next_bfloat16
 from edgedafl.graph.pruning import Layer, layer_of
 
 __all__ = ["Rounded", "round_weights"]
@@ -76,7 +77,8 @@ def _round(module: OnnxModule, layer: Layer, given: Tensor, made: Tensor, random
     """Round one layer in place; returns the step of every output channel."""
     whole = layer.read(module)  # (G, outputs, columns + 1)
     weight, bias = whole[..., :-1].clone(), whole[..., -1:]
-    step = weight.abs().amax(2, keepdim=True).clamp_min(1e-12) / _LARGEST
+    widest = weight.abs().amax(2, keepdim=True).clamp_min(1e-12) / _LARGEST
+    step = torch.from_numpy(next_bfloat16(widest.numpy()))  # half the bytes, and hardly coarser
     columns = layer.columns
     if columns <= _MOST_COLUMNS:
         rows, _ = layer.rows(given, made, int(min(_ROWS, _NUMBERS / (layer.groups * columns))), random)

@@ -15,7 +15,9 @@ from edgedafl.config import CompressConfig
 from edgedafl.errors import UsageError
 from edgedafl.export import student_to_onnx
 from edgedafl.fidelity import Band
+from edgedafl.graph.compact import compact
 from edgedafl.graph.edit import fix_batch, model_bytes
+from edgedafl.graph.half import to_half
 from edgedafl.latency import estimate_latency
 from edgedafl.quantize import integer_model
 from edgedafl.stages.calibrations import calibration_of
@@ -32,7 +34,7 @@ _SHARES = (0.25, 0.35, 0.45, 0.6, 0.75, 0.85, 0.95, 1.0)
 _SIDES = (0.86, 0.72, 0.58)  # 192, 160 and 128 of 224
 _SMALLEST_SIDE = 96
 _STEP_OF_SIDES = 32
-# Candidates that take longer than this are looked for by halving instead of one after the other.
+# Where a candidate takes longer than this, only those are judged that the search for the smallest one needs.
 _SLOW = 4.0
 _CALIBRATION = 96
 _BATCH = 128
@@ -136,9 +138,12 @@ class _Rungs:
         if self._precision != "int8":
             size = int(len(model_bytes(model)) * BYTES_PER_WEIGHT[self._precision] / BYTES_PER_WEIGHT["fp32"])
             return size, self._study.band(self._study.teacher.scores, whole=True)
-        fixed = fix_batch(for_target(model, self._target), 1)
-        integer = integer_model(fixed, self._target.scheme, self._pruner.images[:_CALIBRATION].numpy())
-        return len(model_bytes(integer)), self._study.band_of_graph(integer, whole=True)
+        fixed, scheme = fix_batch(for_target(model, self._target), 1), self._target.scheme
+        # Float16 beside integers is slow on CPUs: it counts for the size alone.
+        plain = replace(scheme, remainder="float32")
+        integer = integer_model(fixed, plain, self._pruner.images[:_CALIBRATION].numpy())
+        stored = compact(to_half(integer)) if scheme.remainder == "float16" else integer
+        return len(model_bytes(stored)), self._study.band_of_graph(integer, whole=True)
 
     def outline(self, name: str) -> Candidate:
         """A candidate's size and cost, without building it."""
@@ -262,7 +267,7 @@ def build_ladder(
 
 
 def _smallest_that_holds(rungs: _Rungs, outlines: list[Candidate], floor: float) -> Ladder:
-    """Judge from both ends: all of them where that is quick, by halving where it is not."""
+    """Go down in growing steps while they hold, then halve what is left; judge all of them where that is quick."""
     found = dict(enumerate(outlines))
     last = len(outlines) - 1
     found[last] = rungs.judged(found[last])
@@ -273,19 +278,19 @@ def _smallest_that_holds(rungs: _Rungs, outlines: list[Candidate], floor: float)
         expected = found[place].expected
         return expected is not None and expected.cautious >= floor
 
-    low, high = -1, last  # what is too small, and what holds or is the last resort
-    if holds(0):
-        high = 0
-    else:
-        low = 0
+    low, high, step = -1, last, 1  # what is too small, and what holds or is the last resort
+    while high > 0 and holds(max(0, high - step)):
+        high, step = max(0, high - step), 2 * step
+    if high > 0:
+        low = max(0, high - step)
     while high - low > 1:
-        middle = (low + high) // 2 if rungs.slowest > _SLOW else low + 1
+        middle = (low + high) // 2
         if holds(middle):
             high = middle
         else:
             low = middle
     if rungs.slowest <= _SLOW:
-        for place in range(high, last):
+        for place in range(last):
             holds(place)
     return Ladder(tuple(found.values()), high)
 

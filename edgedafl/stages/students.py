@@ -202,7 +202,8 @@ def _pruner(teacher: Teacher, study: Study, target: Target | None) -> Pruner:
     images = study.fitting_images(_within(_IMAGES, _EFFORT, spec.macs))
     unseen = study.fitting_images(min(most, _within(_UNSEEN, _UNSEEN_EFFORT, spec.macs)))
     multiple = 1 if target is None or target.runtime != "tensorrt" else target.channel_multiple
-    pruner = Pruner.of(graph, images, unseen, spec.num_classes, promised=teacher.promised_moments(), multiple=multiple)
+    promised = teacher.promised_moments(graph)
+    pruner = Pruner.of(graph, images, unseen, spec.num_classes, promised=promised, multiple=multiple)
     logits = pruner.student(f"{PRUNED}:0.5", fitted=False).module(images[:2])
     if logits.shape != (2, spec.num_classes):
         raise ValueError(f"cut in half it answers shape {tuple(logits.shape)} for two images")

@@ -66,6 +66,12 @@ class LayerComparison(abc.ABC):
         """Whether the teacher shows moved values: its answers beside them are others than those to the images."""
         return bool(self._movements)
 
+    def hold_still(self) -> None:
+        """Move nothing, in neither network."""
+        self._movements = {}
+        if isinstance(self.watched, TrainableGraph):
+            self.watched.move({})
+
     def rows(self, count: int) -> int:
         """How many of so many images are compared."""
         return min(count, self._rows)

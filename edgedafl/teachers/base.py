@@ -182,8 +182,8 @@ class Teacher(abc.ABC):
         """
         raise UnsupportedModelError(f"The layers of {self.spec.source} cannot be read: it only answers.")
 
-    def promised_moments(self) -> dict[str, PromisedMoments]:
-        """What its BatchNorms say of real data, by value of `network`; empty where there are none."""
+    def promised_moments(self, network: onnx.ModelProto) -> dict[str, PromisedMoments]:
+        """What its BatchNorms say of real data, by value of its `network`; empty where there are none."""
         return {}
 
     def to(self, device: torch.device | str) -> Teacher:

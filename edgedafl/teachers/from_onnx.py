@@ -80,9 +80,9 @@ class OnnxTeacher(Teacher):
             raise UnsupportedModelError(f"{self.spec.source} is quantized: its layers hold integers.")
         return network_of(self, self._model, self._wiring.image, self._wiring.head.output)
 
-    def promised_moments(self) -> dict[str, PromisedMoments]:
+    def promised_moments(self, network: onnx.ModelProto) -> dict[str, PromisedMoments]:
         """Means and deviations of the BatchNorms' outputs on the training data."""
-        return batch_norm_moments(self._model)
+        return batch_norm_moments(self._model, network)
 
     @property
     def device(self) -> torch.device:

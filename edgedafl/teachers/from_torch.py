@@ -90,9 +90,9 @@ class TorchTeacher(Teacher):
         image = ImageInput(IMAGE, (None, *shape), "FLOAT", "NCHW", shape, None)
         return network_of(self, self._exported(optimize=True), image, "scores")
 
-    def promised_moments(self) -> dict[str, PromisedMoments]:
+    def promised_moments(self, network: onnx.ModelProto) -> dict[str, PromisedMoments]:
         """Means and deviations of the BatchNorms' outputs on the training data."""
-        return batch_norm_moments(self._exported(optimize=False)) if self.spec.batch_norms else {}
+        return batch_norm_moments(self._exported(optimize=False), network) if self.spec.batch_norms else {}
 
     def _exported(self, *, optimize: bool) -> onnx.ModelProto:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import torch
 
@@ -10,7 +11,7 @@ from edgedafl.distill import Budget, Distiller, make_synthesizer
 from edgedafl.distill.learner import Learner
 from edgedafl.stages import pruner_of
 from edgedafl.students import Student, build_student
-from edgedafl.teachers import Teacher
+from edgedafl.teachers import Teacher, load_onnx_teacher
 
 
 def distiller(teacher: Teacher, student: Student, method: str = "adversarial", steps: int = 3) -> Distiller:
@@ -36,7 +37,7 @@ def test_the_distance_counts_kept_channels_in_units_of_the_teachers_variance(tin
     before = float(student.layers.distance(wanted, seen))
     assert before > 1e-3
     # The first layer of all reads the image, so what the first convolution writes is still exact.
-    first = next(iter(seen))
+    first = next(name for name in seen if name in student.layers._kept)
     alone = {name: value.detach() for name, value in seen.items()}
     alone[first] = alone[first] + 1.0
     assert float(student.layers.distance(wanted, alone)) > before + 0.1
@@ -69,3 +70,41 @@ def test_a_limit_on_queries_leaves_the_layers_alone(tiny_teacher: Teacher) -> No
     assert not run.learner._compares
     assert isinstance(run.learner, Learner)
     assert run.run().steps == 1
+
+def test_a_cut_teacher_with_batch_norms_teaches_by_moved_values(bn_onnx: Path) -> None:
+    teacher = load_onnx_teacher(bn_onnx)
+    pruner = pruner_of(teacher)
+    student = pruner.student("pruned:0.5")
+    torch.manual_seed(0)
+    name, synthesizer = make_synthesizer("auto", teacher, inherited=True)
+    assert name == "procedural" and pruner.movements
+    run = Distiller(teacher, student, synthesizer, budget=Budget(steps=3))
+    recipe = run.learner.recipe
+    assert (recipe.student_batch, recipe.layers, recipe.mixes) == (48, 20.0, True)
+    images = synthesizer.sample(200)
+    before = float(student.layers.distance(student.layers.wanted(images), _seen(student, images)))  # type: ignore[union-attr]
+    outcome = run.run()
+    assert outcome.steps == 3 and not outcome.recoveries
+    after = float(student.layers.distance(student.layers.wanted(images), _seen(student, images)))  # type: ignore[union-attr]
+    assert after < before
+
+
+def test_under_a_limit_on_queries_nothing_is_moved(bn_onnx: Path) -> None:
+    teacher = load_onnx_teacher(bn_onnx)
+    student = pruner_of(teacher).student("pruned:0.5")
+    teacher.max_queries = 100_000
+    images = torch.rand(8, *teacher.spec.input_shape)
+    with torch.no_grad():
+        moved = student.module.train()(images)
+        run = distiller(teacher, student, "procedural", steps=1)
+        assert run.learner._layers is not None and not run.learner._layers.moves
+        held = student.module.train()(images)
+        torch.testing.assert_close(held, student.module.eval()(images))
+    assert (moved - held).abs().max() > 1e-3
+
+
+def _seen(student: Student, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        student.module.train()(images)
+    assert student.layers is not None
+    return student.layers.take_seen()

@@ -40,23 +40,25 @@ def calibration(model: onnx.ModelProto) -> CalibrationSet:
 @pytest.mark.parametrize("target", list_targets(), ids=lambda t: t.name)
 def test_each_target_gets_its_own_scheme(target: Target, model: onnx.ModelProto, calibration: CalibrationSet) -> None:
     found = quantize_model(for_target(model, target), target.scheme, calibration)
-    assert set(found.tried) == set(METHODS)
-    assert found.agreement >= max(max(found.tried.values()) - 0.01, 0.9)
+    assert found.method == METHODS[0] and found.agreement >= 0.99
+    assert set(found.tried) == {METHODS[0]}  # none of the others could be clearly better
     assert found.float_agreement == 1.0
     graph = found.model.graph
     onnx.checker.check_model(found.model, full_check=True)
     initializers = {t.name: t for t in graph.initializer}
     zero_points = [initializers[n.input[2]] for n in graph.node if n.op_type == "QuantizeLinear"]
-    kinds = {onnx.TensorProto.DataType.Name(t.data_type).lower() for t in zero_points}
-    assert kinds == {target.scheme.activations}
+    types = {onnx.TensorProto.DataType.Name(t.data_type).lower() for t in zero_points}
+    assert types == {target.scheme.activations}
     if target.scheme.symmetric_activations:
         assert all(not onnx.numpy_helper.to_array(t).any() for t in zero_points)
     weights = [t for t in graph.initializer if len(t.dims) == 4]
     assert {t.data_type for t in weights} == {onnx.TensorProto.INT8}
-    biases = Counter(t.data_type for t in graph.initializer if t.data_type == onnx.TensorProto.INT32 and t.dims)
+    kinds = {t.name: t.data_type for t in graph.initializer}
+    kinds |= {n.output[0]: n.attribute[0].i for n in graph.node if n.op_type == "Cast"}
+    biases = [n for n in graph.node if n.op_type == "DequantizeLinear" and kinds.get(n.input[0]) == onnx.TensorProto.INT32]
     assert bool(biases) == target.scheme.quantize_bias
-    halves = [t for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT16]
-    assert bool(halves) == (target.scheme.remainder == "float16")
+    halves = {n.input[1] for n in graph.node if n.op_type == "QuantizeLinear"}
+    assert all((initializers[name].data_type == onnx.TensorProto.FLOAT16) == (target.scheme.remainder == "float16") for name in halves)
     assert found.model.ir_version <= target.ir_version
     assert found.model.opset_import[0].version == target.opset
 

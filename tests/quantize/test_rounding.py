@@ -79,6 +79,7 @@ def test_the_quantizer_keeps_weights_on_their_grid(model: onnx.ModelProto) -> No
     seen, rounded = observe_activations(model, given), round_weights(model, given)
     integer = quantize_graph(rounded.model, target.scheme, seen, "robust", steps=rounded.steps)
     stored = {t.name: onnx.numpy_helper.to_array(t) for t in integer.graph.initializer}
+    stored |= {n.output[0]: stored[n.input[0]].astype(np.float32) for n in integer.graph.node if n.op_type == "Cast"}
     grids = [
         stored[node.input[1]] for node in integer.graph.node
         if node.op_type == "DequantizeLinear" and node.input[0] in stored and stored[node.input[0]].ndim == 4
