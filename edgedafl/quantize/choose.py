@@ -115,14 +115,16 @@ def _chosen(
     source, seen = fixed, activations
     affordable = seconds / max(judge.seconds_per_image * _PASSES_PER_STEP, 1e-9)
     if len(calibration.training_pixels) and affordable >= _LEAST_STEPS:
-        trained = train_quantized(fixed, scheme, calibration, activations, best.method, seconds=seconds)
-        after = observe_activations(trained, calibration.images())
-        candidate = _integers(trained, scheme, after, best.method, calibration.images())
-        fidelity = judge.of(candidate)
-        tried = {**best.tried, f"{best.method}, trained": fidelity.agreement}
-        best = replace(best, tried=tried)
-        if fidelity.rank > best.fidelity.rank:
-            best, source, seen = replace(best, model=candidate, fidelity=fidelity, trained=True), trained, after
+        trained = train_quantized(
+            fixed, scheme, calibration, activations, best.method, seconds=seconds, least=_LEAST_STEPS
+        )
+        if trained is not None:
+            after = observe_activations(trained, calibration.images())
+            candidate = _integers(trained, scheme, after, best.method, calibration.images())
+            fidelity = judge.of(candidate)
+            best = replace(best, tried={**best.tried, f"{best.method}, trained": fidelity.agreement})
+            if fidelity.rank > best.fidelity.rank:
+                best, source, seen = replace(best, model=candidate, fidelity=fidelity, trained=True), trained, after
         if holds(best.fidelity):
             return best
     if enough is not None and enough(best.model):

@@ -29,6 +29,7 @@ __all__ = ["QAT_SECONDS", "train_quantized"]
 QAT_SECONDS = 60.0
 """Most seconds of training under rounding."""
 _STEPS = 400
+_TRIED = 3  # steps that tell how long one takes
 _BATCH = 64
 _RATE = 0.04  # integer steps
 _TEMPERATURE = 2.0
@@ -45,9 +46,10 @@ def train_quantized(
     *,
     steps: int = _STEPS,
     seconds: float = QAT_SECONDS,
+    least: int = 0,
     seed: int = 0,
-) -> onnx.ModelProto:
-    """The float graph with weights trained under the scheme's rounding.
+) -> onnx.ModelProto | None:
+    """The float graph with weights trained under the scheme's rounding; None where the time allows too few steps.
 
     Args:
         model: Float32 graph at batch 1.
@@ -57,6 +59,7 @@ def train_quantized(
         method: Calibration method of the ranges.
         steps: Most steps.
         seconds: Most seconds.
+        least: Steps that the time must allow: fewer shake the weights and mend nothing.
         seed: Of the order of images.
 
     Raises:
@@ -79,7 +82,9 @@ def train_quantized(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + math.cos(math.pi * k / steps)))
     random = np.random.default_rng(seed)
     start = time.monotonic()
-    for _ in range(steps):
+    for step in range(steps):
+        if step == _TRIED and (time.monotonic() - start) / _TRIED * min(least, steps) > seconds:
+            return None
         rows = random.choice(len(calibration.training_pixels), _BATCH)
         images, wanted = calibration.training_batch(rows)
         with torch.no_grad():

@@ -47,7 +47,7 @@ __all__ = ["Pruner", "images_at_once", "pruned_width"]
 
 # A layer's input, its output and the rows of its system, of both networks.
 _VALUES_HELD = 5
-_MEMORY = 2 << 30
+_MEMORY = 1 << 30
 
 
 def pruned_width(name: str) -> float | None:
