@@ -87,9 +87,9 @@ class Augmentation:
 
 
 def mixed(images: Tensor) -> Tensor:
-    """Images, their weighted means with others (mixup, arXiv 1710.09412) or patches of others in them (CutMix, 1905.04899).
+    """Images as they are, their weighted means with others, or patches of others in them: one of the three per batch.
 
-    One of the three per batch. The teacher has to be asked about the result.
+    After mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899). The teacher has to be asked about the result.
 
     Args:
         images: (N,C,H,W).

@@ -149,10 +149,14 @@ class Learner:
         if varied:
             images = self._synthesizer.augmentation(images)
             images = mixed(images) if self.recipe.mixes else images
-        moved = self._layers is not None and self._compares and self._layers.moves
-        if self._layers is not None and moved:  # answers to moved values come with the layers alone
+        if self._moves and self._layers is not None:  # answers to moved values come with the layers alone
             images = images[: self._layers.rows(len(images))]
-        return _Lesson(images.contiguous(memory_format=self._format), None if varied or moved else logits)
+        return _Lesson(images.contiguous(memory_format=self._format), None if varied or self._moves else logits)
+
+    @property
+    def _moves(self) -> bool:
+        """Whether student and teacher are compared on moved values."""
+        return self._layers is not None and self._compares and self._layers.moves
 
     def _taught(self, lesson: _Lesson) -> tuple[Tensor, ...]:
         """Loss and the teacher's logits; the weights have their gradients."""
@@ -187,7 +191,7 @@ class Learner:
 
     def _suffice(self, known: int, count: int) -> bool:
         """Whether the logits beside the teacher's layers are answers to all images."""
-        return known == count and (self.recipe.loss == "kl" or (self._layers is not None and self._layers.moves))
+        return known == count and (self._moves or self.recipe.loss == "kl")
 
     def _rows_asked(self, count: int, *, asks: bool) -> int:
         """Rows that the teacher sees in one step."""

@@ -147,9 +147,7 @@ class Pruner:
         found = tuple(observe(module, channels, images.split(most), movements))
         images = images[:most]
         rankings = rank(graph, channels, found)
-        return cls(
-            graph, module, shapes, channels, found, rankings, images, unseen, num_classes, movements, multiple
-        )
+        return cls(graph, module, shapes, channels, found, rankings, images, unseen, num_classes, movements, multiple)
 
     def student(self, name: str, *, fitted: bool = True) -> Student:
         """A student by name.

@@ -71,6 +71,7 @@ def test_a_limit_on_queries_leaves_the_layers_alone(tiny_teacher: Teacher) -> No
     assert isinstance(run.learner, Learner)
     assert run.run().steps == 1
 
+
 def test_a_cut_teacher_with_batch_norms_teaches_by_moved_values(bn_onnx: Path) -> None:
     teacher = load_onnx_teacher(bn_onnx)
     pruner = pruner_of(teacher)

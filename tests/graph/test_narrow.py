@@ -20,8 +20,7 @@ from edgedafl.graph.edit import fix_batch
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.narrow import narrow, next_bfloat16
 from edgedafl.graph.runtime import open_session, run_batched
-from edgedafl.quantize import integer_model
-from edgedafl.quantize import ptq
+from edgedafl.quantize import integer_model, ptq
 from edgedafl.stages.graphs import for_target
 from edgedafl.targets import find_target
 

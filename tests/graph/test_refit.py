@@ -127,7 +127,9 @@ def test_promised_moments_make_noise_worth_fitting_on() -> None:
     found = {}
     for name, moments in (("without", {}), ("with", promised)):
         student, whole = OnnxModule(smaller), OnnxModule(graph)
-        refit(whole, student, smaller, channels, removed, dim, movements=find_movements(OnnxModule(graph), dim, moments))
+        refit(
+            whole, student, smaller, channels, removed, dim, movements=find_movements(OnnxModule(graph), dim, moments)
+        )
         found[name] = error(student, whole, bright(128))
     assert found["with"] < 0.8 * found["without"]
 

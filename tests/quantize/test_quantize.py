@@ -55,10 +55,15 @@ def test_each_target_gets_its_own_scheme(target: Target, model: onnx.ModelProto,
     assert {t.data_type for t in weights} == {onnx.TensorProto.INT8}
     kinds = {t.name: t.data_type for t in graph.initializer}
     kinds |= {n.output[0]: n.attribute[0].i for n in graph.node if n.op_type == "Cast"}
-    biases = [n for n in graph.node if n.op_type == "DequantizeLinear" and kinds.get(n.input[0]) == onnx.TensorProto.INT32]
+    biases = [
+        n for n in graph.node if n.op_type == "DequantizeLinear" and kinds.get(n.input[0]) == onnx.TensorProto.INT32
+    ]
     assert bool(biases) == target.scheme.quantize_bias
     halves = {n.input[1] for n in graph.node if n.op_type == "QuantizeLinear"}
-    assert all((initializers[name].data_type == onnx.TensorProto.FLOAT16) == (target.scheme.remainder == "float16") for name in halves)
+    assert all(
+        (initializers[name].data_type == onnx.TensorProto.FLOAT16) == (target.scheme.remainder == "float16")
+        for name in halves
+    )
     assert found.model.ir_version <= target.ir_version
     assert found.model.opset_import[0].version == target.opset
 

@@ -19,9 +19,7 @@ __all__ = ["channels_left", "find_movements", "movements_of_cut", "written_axis"
 
 
 @torch.no_grad()
-def find_movements(
-    teacher: OnnxModule, images: Tensor, promised: Mapping[str, PromisedMoments]
-) -> dict[str, Movement]:
+def find_movements(teacher: OnnxModule, images: Tensor, promised: Mapping[str, PromisedMoments]) -> dict[str, Movement]:
     """One movement for every value whose moments are promised, each behind those before it.
 
     Args:
