@@ -82,7 +82,7 @@ class Learner:
         self._layers = layers.to(world.device) if layers is not None else None
         # Under a limit on queries the teacher is not asked about every student batch.
         self._compares = layers is not None and teacher.max_queries is None
-        if layers is not None and not self._compares:
+        if layers is not None and not (self._compares and recipe.moves):
             layers.hold_still()  # what is known of the teacher are its answers as it stands
         self._beside = nn.Module() if layers is None else layers.learned
         world.share(self._beside)

@@ -85,6 +85,8 @@ class Recipe:
         augment: Whether drawn images are shifted and mirrored, as far as the teacher's classes
             allow it, and the teacher asked anew about them.
         mixes: Whether drawn images are mixed with each other as well, see `augment.mixed`.
+        moves: Whether layers are compared on values that are moved to the moments that BatchNorms promise;
+            images that a generator has made by those moments need no such help.
     """
 
     student_steps: int
@@ -106,6 +108,7 @@ class Recipe:
     weighted: bool = False
     augment: bool = False
     mixes: bool = False
+    moves: bool = False
 
     def inherited(self) -> Recipe:
         """The same for a student that begins as its teacher.

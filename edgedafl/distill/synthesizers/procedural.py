@@ -47,6 +47,7 @@ class ProceduralSettings:
         temperature=20.0,
         augment=True,
         mixes=True,
+        moves=True,
     )
 
     @classmethod
