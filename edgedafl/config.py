@@ -91,7 +91,17 @@ class CompressConfig(_Strict):
     output: Path = Path("runs/latest")
     student: str = "auto"
     method: Literal[
-        "auto", "adversarial", "fast", "procedural", "inversion", "dafl", "dfad", "zskt", "dfq", "blackbox", "zeroth-order"
+        "auto",
+        "adversarial",
+        "fast",
+        "procedural",
+        "inversion",
+        "dafl",
+        "dfad",
+        "zskt",
+        "dfq",
+        "blackbox",
+        "zeroth-order",
     ] = "auto"
     precision: Literal["auto", "int8", "fp16", "fp32"] = "auto"
     preset: Literal["quick", "default", "extensive"] = "default"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -142,3 +145,30 @@ def test_metrics_cut_short_by_a_kill_are_skipped(tmp_path: Path) -> None:
     with run.metrics_path.open("a") as stream:
         stream.write('{"step": 2, "los')
     assert run.read_metrics() == [{"step": 1}]
+
+
+def test_freed_memory_is_kept_where_glibc_is_at_hand() -> None:
+    """Two large blocks in turn: the system is asked for pages once."""
+    code = (
+        "import resource, sys; from edgedafl.memory import keep_freed_memory\n"
+        "kept = keep_freed_memory() if sys.argv[1] == 'keep' else True\n"
+        "for _ in range(40): bytearray(40_000_000)\n"
+        "print(int(kept), resource.getrusage(resource.RUSAGE_SELF).ru_minflt)"
+    )
+    found = {}
+    for mode in ("keep", "leave"):
+        done = subprocess.run([sys.executable, "-c", code, mode], capture_output=True, text=True, check=True)
+        kept, faults = map(int, done.stdout.split())
+        found[mode] = faults
+        if not kept:
+            pytest.skip("another C library")
+    assert found["keep"] < 0.2 * found["leave"]
+
+
+def test_the_simplifier_is_silent_even_in_cpp(capfd: pytest.CaptureFixture[str]) -> None:
+    from edgedafl.graph.simplify import _silent
+
+    with _silent():
+        os.write(2, b"WARNING: left alone")
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "after"

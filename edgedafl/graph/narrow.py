@@ -84,9 +84,9 @@ class _Narrowing:
             return
         numbers = numpy_helper.to_array(value)
         if np.abs(numbers).max(initial=0) <= _LARGEST_HALF:
-            half = self._store(numpy_helper.from_array(numbers.astype(np.float16)))
-            node.input[0] = self._node("Cast", [half], to=TensorProto.INT32)
-        node.input[:] = [node.input[0], self._node("Mul", [given, weight])]  # of int32 the zero point is 0
+            half = numpy_helper.from_array(numbers.astype(np.float16))
+            node.input[0] = self._widened(half, TensorProto.INT32)
+        node.input[:] = [node.input[0], self._product(given, weight)]  # of int32 the zero point is 0
 
     def _narrow_weight(self, node: onnx.NodeProto) -> None:
         scale = self._stored[node.input[1]]
@@ -96,16 +96,17 @@ class _Narrowing:
         near = (bits * 65_536).astype(np.uint32).view(np.float32)
         if np.all(np.abs(near - exact) <= _SAME * exact):
             tensor = TensorProto(data_type=TensorProto.BFLOAT16, dims=scale.dims, raw_data=bits.astype("<u2").tobytes())
-            self._scales[node.input[1]] = self._node("Cast", [self._store(tensor)], to=TensorProto.FLOAT)
+            self._scales[node.input[1]] = self._widened(tensor, TensorProto.FLOAT)
 
-    def _store(self, tensor: TensorProto) -> str:
-        tensor.name = next(self._names)
-        self._graph.initializer.append(tensor)
-        return tensor.name
-
-    def _node(self, kind: str, inputs: list[str], **attributes: object) -> str:
+    def _product(self, one: str, other: str) -> str:
         name = next(self._names)
-        self._made.append(helper.make_node(kind, inputs, [name], name, **attributes))
+        self._made.append(helper.make_node("Mul", [one, other], [name], name))
+        return name
+
+    def _widened(self, tensor: TensorProto, kind: int) -> str:
+        tensor.name, name = next(self._names), next(self._names)
+        self._graph.initializer.append(tensor)
+        self._made.append(helper.make_node("Cast", [tensor.name], [name], name, to=kind))
         return name
 
     def _finish(self) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+from collections.abc import Iterator
 
 import onnx
 
@@ -16,8 +19,27 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     import onnxsim
 
     try:
-        simpler, valid = onnxsim.simplify(model)
+        with _silent():
+            simpler, valid = onnxsim.simplify(model)
     except Exception as error:  # the simplifier's errors share no base class
         _log.info("onnx-simplifier failed, the graph stays as it is: %s", error)
         return model
     return simpler if valid else model
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing reaches standard error, not even from C++: the simplifier warns of what it leaves alone."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

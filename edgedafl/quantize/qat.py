@@ -81,10 +81,11 @@ def train_quantized(
     optimizer = torch.optim.Adam(moves.values(), lr=_RATE)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + math.cos(math.pi * k / steps)))
     random = np.random.default_rng(seed)
-    start = time.monotonic()
+    start, done = time.monotonic(), 0
     for step in range(steps):
-        if step == _TRIED and (time.monotonic() - start) / _TRIED * min(least, steps) > seconds:
-            return None
+        elapsed = time.monotonic() - start
+        if elapsed > seconds or (step == _TRIED and elapsed / _TRIED * min(least, steps) > seconds):
+            break
         rows = random.choice(len(calibration.training_pixels), _BATCH)
         images, wanted = calibration.training_batch(rows)
         with torch.no_grad():
@@ -97,8 +98,9 @@ def train_quantized(
             moves[name].grad = None if value.grad is None else value.grad * units[name]
         optimizer.step()
         schedule.step()
-        if time.monotonic() - start > seconds:
-            break
+        done = step + 1
+    if done < min(least, steps):
+        return None
     trained = {name: (starts[name] + units[name] * moves[name]).detach() for name in weights}
     return _with_weights(model, {name: value.numpy() for name, value in trained.items()})
 

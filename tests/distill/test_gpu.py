@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgedafl.distill import METHODS, Budget, Distiller, World, settings_of
+from edgedafl.distill import METHODS, Budget, Distiller, World, compute, settings_of
 from edgedafl.distill.augment import Augmentation
 from edgedafl.distill.compute import Compute
 from edgedafl.distill.learner import Learner
@@ -91,13 +91,17 @@ def test_a_checkpoint_goes_from_the_gpu_to_the_cpu(device: str, bn_onnx: Path, t
 
 
 @pytest.mark.parametrize(
-    ("capability", "macs", "low"), [("avx512_bf16", 40_000_000, True), ("avx512_bf16", 400_000, False),
-                                    ("amx_bf16", 40_000_000, True), ("avx512_f", 40_000_000, False)],
+    ("capability", "macs", "pays", "low"), [
+        ("avx512_bf16", 40_000_000, True, True), ("avx512_bf16", 400_000, True, False),
+        ("amx_bf16", 40_000_000, True, True), ("avx512_f", 40_000_000, True, False),
+        ("avx512_bf16", 40_000_000, False, False),
+    ],
 )  # fmt: skip
-def test_cpus_use_bfloat16_where_they_have_it_and_the_teacher_is_large(
-    capability: str, macs: int, low: bool, monkeypatch: pytest.MonkeyPatch
+def test_cpus_use_bfloat16_where_it_is_faster_and_the_teacher_is_large(
+    capability: str, macs: int, pays: bool, low: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True})
+    monkeypatch.setattr(compute, "_bfloat16_pays", lambda: pays)
     assert Compute.of("cpu", macs).low_precision is low
     assert not Compute.of("cpu", macs).compiled
 

@@ -189,6 +189,7 @@ def test_training_under_rounding_brings_the_answers_back(model: onnx.ModelProto)
     assert [(t.name, list(t.dims)) for t in trained.graph.initializer] == shapes
     with pytest.raises(ValueError, match="no images"):
         train_quantized(bad, target.scheme, replace(calibration, training_pixels=np.zeros((0,))), seen, "min-max")
+    assert train_quantized(bad, target.scheme, calibration, seen, "min-max", seconds=1e-6, least=10) is None
 
 
 def test_an_allowed_drop_is_held_or_said_not_to_be(model: onnx.ModelProto) -> None:
