@@ -191,7 +191,9 @@ def _trains(
         return False
     if config.steps is not None:
         return True
-    return student_steps(seconds, study, spec.macs / max(teacher.spec.macs, 1)) >= _LEAST_STEPS
+    # Of graphs whose shapes only running tells, the teacher's arithmetic is not known.
+    share = min(1.0, spec.macs / teacher.spec.macs) if teacher.spec.macs else 1.0
+    return student_steps(seconds, study, share) >= _LEAST_STEPS
 
 
 def record(plan: Plan, run: RunDirectory, *, force: bool, resume: bool) -> None:

@@ -6,8 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from edgedafl.config import CompressConfig
 from edgedafl.fidelity import Band
+from edgedafl.stages import pruner_of, study_teacher
 from edgedafl.stages.ladder import Candidate, _smallest_that_holds
+from edgedafl.stages.prepare import _trains
+from edgedafl.teachers import Teacher
 
 SHARES = (0.25, 0.35, 0.45, 0.6, 0.75, 0.85, 0.95, 1.0)
 
@@ -46,3 +50,12 @@ def test_where_a_candidate_takes_long_few_are_judged() -> None:
     _smallest_that_holds(all_hold, outlines(), 0.95)  # type: ignore[arg-type]
     assert nothing_holds.asked == [1.0, 0.95]
     assert all_hold.asked == [1.0, 0.95, 0.75, 0.25]
+
+
+def test_a_teacher_whose_arithmetic_is_not_known_is_trained_all_the_same(tiny_teacher: Teacher) -> None:
+    study = study_teacher(tiny_teacher)
+    student = pruner_of(tiny_teacher, study).student("pruned:0.5")
+    config = CompressConfig()
+    tiny_teacher.spec = replace(tiny_teacher.spec, macs=0)
+    assert _trains(student, study, 60.0, config, tiny_teacher)
+    assert not _trains(student, study, 1e-3, config, tiny_teacher)
