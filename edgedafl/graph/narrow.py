@@ -64,19 +64,16 @@ class _Narrowing:
             if node.op_type not in ("Conv", "Gemm") or not all(name in written for name in node.input[:2]):
                 continue
             given, weight = written[node.input[0]], written[node.input[1]]
-            if not (self._dequantizes(given) and self._dequantizes(weight) and weight.input[0] in self._stored):
+            if not (_dequantizes(given) and _dequantizes(weight) and weight.input[0] in self._stored):
                 continue
             scale = self._stored.get(weight.input[1])
             if scale is None or len(scale.dims) != 1 or scale.dims[0] < _LEAST_CHANNELS:
                 continue
             bias = written.get(node.input[2]) if len(node.input) > 2 else None
-            if bias is not None and self._dequantizes(bias):
+            if bias is not None and _dequantizes(bias):
                 self._narrow_bias(bias, given.input[1], weight.input[1])
             self._narrow_weight(weight)
         self._finish()
-
-    def _dequantizes(self, node: onnx.NodeProto) -> bool:
-        return node.op_type == "DequantizeLinear"
 
     def _narrow_bias(self, node: onnx.NodeProto, given: str, weight: str) -> None:
         value = self._stored.get(node.input[0])
@@ -100,13 +97,13 @@ class _Narrowing:
 
     def _product(self, one: str, other: str) -> str:
         name = next(self._names)
-        self._made.append(helper.make_node("Mul", [one, other], [name], name))
+        self._made.append(helper.make_node("Mul", [one, other], [name]))
         return name
 
     def _widened(self, tensor: TensorProto, kind: int) -> str:
         tensor.name, name = next(self._names), next(self._names)
         self._graph.initializer.append(tensor)
-        self._made.append(helper.make_node("Cast", [tensor.name], [name], name, to=kind))
+        self._made.append(helper.make_node("Cast", [tensor.name], [name], to=kind))
         return name
 
     def _finish(self) -> None:
@@ -120,6 +117,10 @@ class _Narrowing:
         tensors = [tensor for tensor in self._graph.initializer if tensor.name in read]
         _replace(self._graph.node, nodes)
         _replace(self._graph.initializer, tensors)
+
+
+def _dequantizes(node: onnx.NodeProto) -> bool:
+    return node.op_type == "DequantizeLinear"
 
 
 def _replace(held: object, messages: Iterable[onnx.NodeProto | TensorProto]) -> None:

@@ -66,6 +66,9 @@ class TrainableGraph(nn.Module):
 
     def move(self, movements: Mapping[str, Movement]) -> None:
         """Move values while training, by name."""
+        for index in range(len(self._moved)):
+            delattr(self, f"scale{index}")
+            delattr(self, f"shift{index}")
         self._moved = tuple(movements)
         for index, movement in enumerate(movements.values()):
             self.register_buffer(f"scale{index}", movement.scale, persistent=False)

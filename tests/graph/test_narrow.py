@@ -95,3 +95,17 @@ def test_what_does_not_fit_half_precision_stays_as_it_is(pair) -> None:
     assert not [t for t in kept.graph.initializer if t.data_type == TensorProto.FLOAT16]
     wanted, found = (run_batched(open_session(m), pair[2][:4], batch=1) for m in (odd, kept))
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_nodes_and_values_of_any_name_are_left_alone(pair) -> None:
+    wide, _, images = pair
+    named = onnx.ModelProto()
+    named.CopyFrom(wide)
+    for index, node in enumerate(named.graph.node):
+        node.name = f"n{index}"
+    kept = compact(narrow(named))
+    wanted, found = (run_batched(open_session(m), images[:4], batch=1) for m in (named, kept))
+    np.testing.assert_allclose(found, wanted, atol=0.02 * np.abs(wanted).max())
+    assert {node.name for node in kept.graph.node if node.op_type == "Conv"} == {
+        node.name for node in named.graph.node if node.op_type == "Conv"
+    }
