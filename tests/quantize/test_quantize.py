@@ -40,8 +40,9 @@ def calibration(model: onnx.ModelProto) -> CalibrationSet:
 @pytest.mark.parametrize("target", list_targets(), ids=lambda t: t.name)
 def test_each_target_gets_its_own_scheme(target: Target, model: onnx.ModelProto, calibration: CalibrationSet) -> None:
     found = quantize_model(for_target(model, target), target.scheme, calibration)
-    assert found.method == METHODS[0] and found.agreement >= 0.99
-    assert set(found.tried) == {METHODS[0]}  # none of the others could be clearly better
+    assert found.agreement >= max(max(found.tried.values()) - 0.01, 0.9)
+    near = found.tried[METHODS[0]] > found.float_agreement - 0.01  # none of the others could be clearly better
+    assert set(found.tried) == ({METHODS[0]} if near else set(METHODS))
     assert found.float_agreement == 1.0
     graph = found.model.graph
     onnx.checker.check_model(found.model, full_check=True)
