@@ -4,7 +4,7 @@ from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.choose import Quantized, integer_model, quantize_model
 from edgedafl.quantize.control import Controlled, KeptLayer, keep_worst_layers, layer_sensitivities
 from edgedafl.quantize.fidelity import Fidelity, Judge, within_drop
-from edgedafl.quantize.ptq import METHODS, quantize_graph, weighted_nodes
+from edgedafl.quantize.ptq import METHODS, quantize_graph, weighted_nodes, with_remainder
 from edgedafl.quantize.qat import train_quantized
 from edgedafl.quantize.ranges import Activation, observe_activations
 
@@ -25,5 +25,6 @@ __all__ = [
     "quantize_model",
     "train_quantized",
     "weighted_nodes",
+    "with_remainder",
     "within_drop",
 ]

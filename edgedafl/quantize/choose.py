@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from edgedafl.graph.compact import compact
 from edgedafl.graph.edit import fix_batch
-from edgedafl.graph.half import to_half
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.control import KeptLayer, keep_worst_layers
 from edgedafl.quantize.fidelity import Fidelity, Judge
-from edgedafl.quantize.ptq import METHODS, quantize_graph
+from edgedafl.quantize.ptq import METHODS, quantize_graph, with_remainder
 from edgedafl.quantize.qat import QAT_SECONDS, train_quantized
 from edgedafl.quantize.ranges import Activation, observe_activations
 from edgedafl.quantize.rounding import Rounded, round_weights
@@ -85,11 +83,7 @@ def quantize_model(
     """
     # Float16 beside integers runs slowly on CPUs, and changes hardly an answer: models are compared without.
     found = _chosen(model, replace(scheme, remainder="float32"), calibration, max_drop, enough, seconds)
-    return replace(found, model=_with_remainder(found.model, scheme))
-
-
-def _with_remainder(model: onnx.ModelProto, scheme: QuantizationScheme) -> onnx.ModelProto:
-    return compact(to_half(model)) if scheme.remainder == "float16" else model
+    return replace(found, model=with_remainder(found.model, scheme))
 
 
 def _chosen(

@@ -27,7 +27,7 @@ from edgedafl.graph.narrow import narrow
 from edgedafl.quantize.ranges import Activation, ranges_of
 from edgedafl.targets import QuantizationScheme
 
-__all__ = ["METHODS", "quantize_graph", "weighted_nodes"]
+__all__ = ["METHODS", "quantize_graph", "weighted_nodes", "with_remainder"]
 
 METHODS = ("robust", "min-max", "mse")
 """Names of the calibration methods, see `ranges`; the cautious one first."""
@@ -90,14 +90,17 @@ def quantize_graph(
         ]
     quantized = _run_quantizer(model, scheme, operators, options, list(exclude))
     _leave_scores_float(quantized)
-    if scheme.remainder == "float16" and not trainable:
-        quantized = to_half(quantized)
     strip_metadata(quantized)
     clamp_ir(quantized, model.ir_version)
     if trainable:
         return quantized
     narrows = scheme.quantize_bias and scheme.remainder == "float32"
-    return compact(narrow(quantized) if narrows else quantized)
+    return with_remainder(compact(narrow(quantized) if narrows else quantized), scheme)
+
+
+def with_remainder(model: onnx.ModelProto, scheme: QuantizationScheme) -> onnx.ModelProto:
+    """A quantized graph in float32 with what is not quantized in the scheme's float type."""
+    return compact(to_half(model)) if scheme.remainder == "float16" else model
 
 
 def _run_quantizer(

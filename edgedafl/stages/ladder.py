@@ -15,11 +15,9 @@ from edgedafl.config import CompressConfig
 from edgedafl.errors import UsageError
 from edgedafl.export import student_to_onnx
 from edgedafl.fidelity import Band
-from edgedafl.graph.compact import compact
 from edgedafl.graph.edit import fix_batch, model_bytes
-from edgedafl.graph.half import to_half
 from edgedafl.latency import estimate_latency
-from edgedafl.quantize import integer_model
+from edgedafl.quantize import integer_model, with_remainder
 from edgedafl.stages.calibrations import calibration_of
 from edgedafl.stages.graphs import for_target
 from edgedafl.stages.students import BYTES_PER_WEIGHT, StudentBuilder
@@ -142,8 +140,7 @@ class _Rungs:
         # Float16 beside integers is slow on CPUs: it counts for the size alone.
         plain = replace(scheme, remainder="float32")
         integer = integer_model(fixed, plain, self._pruner.images[:_CALIBRATION].numpy())
-        stored = compact(to_half(integer)) if scheme.remainder == "float16" else integer
-        return len(model_bytes(stored)), self._study.band_of_graph(integer, whole=True)
+        return len(model_bytes(with_remainder(integer, scheme))), self._study.band_of_graph(integer, whole=True)
 
     def outline(self, name: str) -> Candidate:
         """A candidate's size and cost, without building it."""

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from edgedafl.distill import Companions
 from edgedafl.distill.budget import affordable
-from edgedafl.distill.priors import FAMILIES, dead_leaves, spectra
+from edgedafl.distill.priors import FAMILIES, NATURAL, dead_leaves, spectra
 from edgedafl.fidelity import Band, Predictor, Signals, compare_answers, measured_band
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.pictures import Pictures
@@ -41,7 +41,6 @@ _LEAST_ASKED = 8
 _LEAST_PICTURES = 20  # fewer measure nothing
 _CHUNK = 32
 _PICTURES = "pictures"
-_NATURAL = 2 / 3  # share of dead leaves among natural images
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ class Study:
 
 def natural_images(count: int, input_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
     """Dead leaves and 1/f fields (count, C, H, W) in [0, 1]."""
-    leaves = round(_NATURAL * count)
+    leaves = round(NATURAL["leaves"] * count)
     pieces = [dead_leaves(min(16, leaves - at), input_shape, generator) for at in range(0, leaves, 16)]
     return torch.cat([*pieces, spectra(count - leaves, input_shape, generator)])
 

@@ -2,11 +2,19 @@
 
 from edgedafl.distill.priors.fields import collages, noise_fields
 from edgedafl.distill.priors.leaves import dead_leaves, spectra
-from edgedafl.distill.priors.mixture import FAMILIES, PICTURES, Family, PriorMixture, information
+from edgedafl.distill.priors.mixture import (
+    FAMILIES,
+    NATURAL,
+    PICTURES,
+    Family,
+    PriorMixture,
+    information,
+)
 from edgedafl.distill.priors.strokes import pen_lines
 
 __all__ = [
     "FAMILIES",
+    "NATURAL",
     "PICTURES",
     "Family",
     "PriorMixture",

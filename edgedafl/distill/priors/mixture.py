@@ -18,7 +18,7 @@ from edgedafl.distill.priors.figures import composites, profiles
 from edgedafl.distill.priors.leaves import dead_leaves, spectra
 from edgedafl.distill.priors.strokes import pen_lines
 
-__all__ = ["FAMILIES", "PICTURES", "Family", "PriorMixture", "information"]
+__all__ = ["FAMILIES", "NATURAL", "PICTURES", "Family", "PriorMixture", "information"]
 
 Family = Callable[[int, tuple[int, int, int], torch.Generator], Tensor]
 
@@ -26,7 +26,8 @@ Family = Callable[[int, tuple[int, int, int], torch.Generator], Tensor]
 _LEAST = 0.02
 _SHARPNESS = 3.0
 _PICTURES = 0.6
-_NATURAL = {"leaves": 2 / 3, "spectra": 1 / 3}
+NATURAL = {"leaves": 2 / 3, "spectra": 1 / 3}
+"""Shares of the families with the statistics of photographs, among themselves."""
 
 
 def _dark_strokes(count: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
@@ -119,7 +120,7 @@ class PriorMixture:
             share: In [0, 1].
         """
         shares = {name: own * (1 - share) for name, own in self.shares.items()}
-        for name, own in _NATURAL.items():
+        for name, own in NATURAL.items():
             shares[name] = shares.get(name, 0.0) + share * own
         seed = int(torch.randint(2**31, (), generator=self._generator))
         return PriorMixture(self.input_shape, seed=seed, shares=shares, pictures=self._families.get(PICTURES))
