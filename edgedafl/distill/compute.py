@@ -57,10 +57,13 @@ class Compute:
         return cls(kind, low_precision=torch.cuda.is_bf16_supported(), recorded=True)
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """The context in which networks run."""
+        """The context in which networks run.
+
+        Rounded weights are not kept: a synthesizer changes its generator and asks it again in one context.
+        """
         if not self.low_precision:
             return contextlib.nullcontext()
-        return torch.autocast(self.device, torch.bfloat16)
+        return torch.autocast(self.device, torch.bfloat16, cache_enabled=False)
 
     def trained(self, student: nn.Module, world: World) -> Callable[[Tensor], Tensor]:
         """The student as it is called in training: compiled, and averaging gradients over processes."""

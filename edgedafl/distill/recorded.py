@@ -64,7 +64,7 @@ class RecordedStep:
             with torch.cuda.graph(graph, stream=stream):
                 self._outputs = self._step(*self._inputs)
         except RuntimeError as error:
-            _log.info("The student's step is not recorded: %s", error)
+            _log.info("A step is not recorded: %s", error)
             _forget_recording()
         else:
             self._graph = graph

@@ -15,6 +15,7 @@ from edgedafl.distill.compute import Compute
 from edgedafl.distill.learner import Learner
 from edgedafl.distill.recorded import RecordedStep
 from edgedafl.distill.synthesizers import Batch, FastSettings, FastSynthesizer
+from edgedafl.distill.synthesizers.inner_step import InnerStep, Weights
 from edgedafl.students import Hints, build_student
 from edgedafl.teachers import Teacher, TeacherOptions, load_onnx_teacher, load_torch_teacher
 
@@ -116,6 +117,65 @@ def test_answers_are_float32_in_low_precision() -> None:
     assert (scores - exact.logits).abs().max() < 0.02
     for found, wanted in zip(answer.batch_norm, exact.batch_norm, strict=True):
         assert (found.mean - wanted.mean).abs().max() < 5e-3
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_low_precision_follows_weights_that_change_between_two_calls(device: str) -> None:
+    """A generator is fitted to a batch in several steps within one context."""
+    layer, x = nn.Linear(4, 4, bias=False).to(device), torch.ones(2, 4, device=device)
+    with Compute(device, low_precision=True).autocast():
+        before = layer(x).detach()
+        with torch.no_grad():
+            layer.weight += 1
+        torch.testing.assert_close(layer(x).float(), before.float() + 4, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+@pytest.mark.parametrize("low_precision", [False, True])
+def test_every_step_of_a_batch_sees_the_weights_that_the_one_before_has_left(low_precision: bool, device: str) -> None:
+    inner = inner_step(plain_module().to(device), device, records=False)
+    codes, classes = torch.randn(8, 16, device=device), torch.zeros(8, dtype=torch.int64, device=device)
+    with Compute(device, low_precision).autocast():
+        first = inner(codes, classes, None)
+        with torch.no_grad():
+            for parameter in inner.generator.parameters():
+                parameter += 0.1
+        assert (inner(codes, classes, None).images - first.images).abs().max() > 0.01
+
+
+def inner_step(teacher: Teacher, device: str, *, records: bool) -> InnerStep:
+    torch.manual_seed(0)
+    synthesizer = FastSynthesizer(teacher, settings=replace(FastSettings(), channels=8, latent=16, priors=0))
+    student = build_student("lenet5", (1, 16, 16), 3).module.to(device)
+    weights = Weights(10.0, 0.9, 0.5, 1.0)
+    return InnerStep(synthesizer.generator.to(device), teacher, student, weights, Augmentation(), records=records)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_recorded_inner_step_finds_what_one_that_is_not_finds() -> None:
+    """Also after the generator, the student, the codes and the earlier moments have changed."""
+    teacher = plain_module().to("cuda")
+    eager, recorded = (inner_step(teacher, "cuda", records=r) for r in (False, True))
+    classes, earlier = torch.randint(3, (8,), device="cuda"), torch.rand(32, device="cuda")
+    for turn in range(4):
+        codes, earlier = torch.randn(8, 16, device="cuda"), earlier + 0.1
+        with Compute("cuda", low_precision=True).autocast():
+            queries = teacher.queries
+            mine = eager(codes, classes, earlier)
+            theirs = recorded(codes, classes, earlier)
+            assert teacher.queries == queries + 16
+        for found, wanted in [(theirs.images, mine.images), (theirs.moments, mine.moments), (theirs.total, mine.total)]:
+            torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.02)
+        torch.testing.assert_close(theirs.codes, mine.codes, rtol=0.05, atol=0.02)
+        gradients = zip(eager.generator.parameters(), recorded.generator.parameters(), strict=True)
+        for one, other in gradients:
+            torch.testing.assert_close(other.grad, one.grad, rtol=0.05, atol=0.05)
+        with torch.no_grad():
+            for step in (eager, recorded):
+                for parameter in [*step.generator.parameters(), *step._student.parameters()]:
+                    parameter += 0.02 * (turn + 1)
+    assert recorded._step._graph is not None
 
 
 def learned(recorded: bool, student_name: str, path: Path, layers: bool) -> Learner:

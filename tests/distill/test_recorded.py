@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from edgedafl.distill import World, settings_of
 from edgedafl.distill.augment import Augmentation
 from edgedafl.distill.compute import Compute
+from edgedafl.distill.generators import PublishedGenerator
 from edgedafl.distill.learner import Learner
 from edgedafl.distill.methods import METHODS
 from edgedafl.distill.pool import Pool
+from edgedafl.distill.synthesizers.inner_step import InnerStep, Weights
 from edgedafl.preprocess import Preprocess
 from edgedafl.quantize import observe_activations, quantize_graph
 from edgedafl.stages import pruner_of
@@ -99,6 +101,18 @@ def test_a_students_step_stays_on_its_device(
     images = torch.zeros(4, 3, 32, 32, device=META)
     assert copies(lambda: learner._gradients(images)) == []
     assert copies(lambda: learner._gradients(images, torch.zeros(4, 10, device=META))) == []
+
+
+def test_the_step_that_fits_a_generator_to_a_batch_stays_on_its_device(tmp_path: Path) -> None:
+    teacher = residual(tmp_path)
+    generator = PublishedGenerator((3, 32, 32), 16, 8, teacher.spec.preprocess, "pixels")
+    student, weights = plain(teacher).module, Weights(10.0, 0.9, 0.5, 1.0)
+    step = InnerStep(generator, teacher, student, weights, Augmentation(), records=False)
+    for part in (teacher, step.generator, student):
+        part.to(META)
+    codes, classes = torch.zeros(4, 16, device=META), torch.zeros(4, dtype=torch.int64, device=META)
+    moments = step(codes, classes, None).moments
+    assert copies(lambda: step(codes, classes, moments)) == []
 
 
 def test_drawing_and_varying_images_stay_on_the_device() -> None:

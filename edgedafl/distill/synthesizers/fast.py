@@ -8,7 +8,6 @@ fewer steps. All images stay in the pool.
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -17,18 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from edgedafl.distill.generators import PublishedGenerator
-from edgedafl.distill.losses import moments_loss, moments_of, one_hot_loss, shared_disagreement
 from edgedafl.distill.priors import PriorMixture
 from edgedafl.distill.synthesizers.base import (
     LAYERS,
     Batch,
     GeneratorSynthesizer,
     Recipe,
-    detached,
-    evaluating,
     random_classes,
 )
 from edgedafl.distill.synthesizers.companions import Companions
+from edgedafl.distill.synthesizers.inner_step import InnerStep, Weights
 from edgedafl.teachers.base import Teacher, TeacherSpec
 
 __all__ = ["FastSettings", "FastSynthesizer"]
@@ -127,6 +124,7 @@ class FastSynthesizer(GeneratorSynthesizer):
         self.companions = Companions(teacher.spec, s.priors, s.prior_trial, device)
         self._was_reset = False
         self._earlier: Tensor | None = None
+        self._inner: tuple[object, InnerStep] | None = None
 
     def _make(self) -> nn.Module:
         s, spec = self.settings, self._spec
@@ -155,8 +153,9 @@ class FastSynthesizer(GeneratorSynthesizer):
         if fraction >= s.reset and not self._was_reset:
             self._was_reset = True
             self._reset_first_layer()
-        own = copy.deepcopy(self.generator)
-        codes = self.latents(s.batch).requires_grad_()
+        step = self._inner_step(teacher, student, fraction)
+        own = step.generator
+        codes = self.latents(s.batch)
         classes = random_classes(self._spec, s.batch, self._device)
         inner = torch.optim.Adam(
             [{"params": own.parameters(), "lr": self._rate}, {"params": [codes], "lr": s.code_rate}], betas=_BETAS
@@ -164,45 +163,34 @@ class FastSynthesizer(GeneratorSynthesizer):
         self.optimizer.zero_grad(set_to_none=False)
         keep = _Best()
         for _ in range(s.inner_steps):
-            images = own(codes)
-            losses, total, moments = self._losses(teacher, student, images, classes, fraction)
-            keep.offer(images.detach(), total.detach())
-            inner.zero_grad(set_to_none=True)
-            total.backward(inputs=[*own.parameters(), codes])
+            found = step(codes, classes, self._earlier)
+            keep.offer(found.images, found.total)
             if s.meta == "fomaml":
                 self._add_gradients(own)
+            codes.grad = found.codes
             inner.step()
         if s.meta == "reptile":
             self._take_way(own)
         self.world.average_gradients(self.generator.parameters())
         self.optimizer.step()
-        self._earlier = moments.detach()
-        made = Batch(keep.images, teacher.scores(keep.images), detached(losses))
-        return self.companions.beside(made, teacher)
+        self._earlier = found.moments.clone()
+        losses = {name: loss.clone() for name, loss in found.losses.items()}
+        return self.companions.beside(Batch(keep.images, teacher.scores(keep.images), losses), teacher)
 
-    def _losses(
-        self, teacher: Teacher, student: nn.Module, images: Tensor, classes: Tensor, fraction: float
-    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    def _inner_step(self, teacher: Teacher, student: nn.Module, fraction: float) -> InnerStep:
+        """The step that fits a copy of the generator as it is now; made anew only where something has changed."""
         s = self.settings
-        varied = self.augmentation(images)
-        answer = teacher(varied, batch_norm=True)
-        logits = self._states(answer.logits)
-        moments = self._blended(moments_of(answer.batch_norm))
-        losses = {
-            "batch_norm": moments_loss(moments, answer.batch_norm),
-            "one_hot": one_hot_loss(logits, classes),
-        }
-        total = s.batch_norm * losses["batch_norm"] + s.one_hot * losses["one_hot"]
-        if fraction >= s.warm_up and s.adversarial:
-            with evaluating(student):
-                losses["adversarial"] = -shared_disagreement(self._states(student(varied)), logits)
-            total = total + s.adversarial * losses["adversarial"]
-        return losses, total, moments
-
-    def _blended(self, moments: Tensor) -> Tensor:
-        """Mixed with those of earlier batches: one batch need not show all of the data by itself."""
-        m = self.settings.momentum
-        return moments if self._earlier is None else (1 - m) * moments + m * self._earlier
+        weights = Weights(s.batch_norm, s.momentum, s.one_hot, s.adversarial if fraction >= s.warm_up else 0.0)
+        facts = (self.generator, teacher, student, weights, self.augmentation)
+        if self._inner is None or self._inner[0] != facts:
+            self._inner = None  # a recording holds memory that the next one needs
+            alone = torch.device(self._device).type == "cuda" and self.world.size == 1
+            records = alone and teacher.max_queries is None  # a recorded step cannot refuse
+            made = InnerStep(self.generator, teacher, student, weights, self.augmentation, records=records)
+            self._inner = facts, made
+        step = self._inner[1]
+        step.begin(self.generator)
+        return step
 
     @torch.no_grad()
     def _add_gradients(self, own: nn.Module) -> None:
@@ -250,8 +238,9 @@ class _Best:
         self._loss: Tensor | None = None
 
     def offer(self, images: Tensor, loss: Tensor) -> None:
+        """Images (N,C,H,W) and their loss; both may be overwritten afterwards."""
         if self._loss is None:
-            self.images, self._loss = images, loss
+            self.images, self._loss = images.clone(), loss.clone()
             return
         better = loss < self._loss
         self.images = torch.where(better, images, self.images)
