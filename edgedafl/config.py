@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from edgedafl.errors import UsageError
+from edgedafl.toml_text import read_toml
 from edgedafl.units import parse_bytes, parse_duration, parse_share
 
 __all__ = [
@@ -179,8 +179,14 @@ def find_project_file(start: Path | None = None) -> Path | None:
             return own
         project = place / "pyproject.toml"
         if project.is_file():
-            return project if "[tool.edgedafl" in project.read_text("utf-8", "replace") else None
+            return project if _mentions_us(project) else None
     return None
+
+
+def _mentions_us(project: Path) -> bool:
+    """In whatever encoding: one that cannot be read is refused later, and not passed over."""
+    blob = project.read_bytes()
+    return any("[tool.edgedafl".encode(encoding) in blob for encoding in ("utf-8", "utf-16-le", "utf-16-be"))
 
 
 def read_project(path: Path | None = None) -> ProjectConfig:
@@ -196,13 +202,11 @@ def read_project(path: Path | None = None) -> ProjectConfig:
     if file is None:
         return ProjectConfig()
     try:
-        data = tomllib.loads(file.read_text("utf-8"))
+        data = read_toml(file)
     except OSError as error:
         raise UsageError(
             f"The config file {str(file)!r} cannot be read: {error.strerror}.", "Correct --config."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{str(file)!r} is not valid TOML: {error}.", "Correct that line.") from error
     if file.name == "pyproject.toml":
         data = data.get("tool", {}).get("edgedafl", {})
     return ProjectConfig(**{**validated(ProjectConfig, data, str(file)).model_dump(), "path": file})

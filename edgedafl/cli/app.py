@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import signal
 import sys
@@ -87,6 +88,9 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
     logging.getLogger("edgedafl").setLevel(logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # terminals without a character get another for it
+            stream.reconfigure(errors="replace")
     # Schedulers, containers and CI ask a process to stop with SIGTERM: nothing is lost then either.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -27,14 +27,18 @@ __all__ = ["command"]
 @click.option("--input-std", help="Deviation of the same.")
 @click.option("--input-range", help="Pixels scaled to LOW,HIGH.")
 @click.option("--input-shape", help="C,H,W where the model leaves it free.")
+@click.option("--input-name", help="Image input, where there are several.")
 @click.option("--output-name", help="Score output, where there are several.")
+@click.option("--layout", help="NCHW or NHWC, where the guess is wrong.")
 @common
 def command(
     model: str | None,
     teacher_url: str | None,
     as_json: bool,
     quiet: bool,
+    input_name: str | None,
     output_name: str | None,
+    layout: str | None,
     token_env: str | None,
     access: str | None,
     classes: int | None,
@@ -44,6 +48,7 @@ def command(
 ) -> int:
     """What MODEL is, and whether it can be a teacher; exit 5 when it cannot."""
     from edgedafl import pipeline
+    from edgedafl.tasks import MULTI_LABEL
     from edgedafl.teachers import TeacherOptions
     from edgedafl.units import format_bytes, format_count
 
@@ -55,7 +60,9 @@ def command(
         task=task,
         trust=trust,
         token_variable=token_env,
+        input_name=input_name,
         output_name=output_name,
+        layout=layout,
         input_shape=(int(shape[0]), int(shape[1]), int(shape[2])) if shape and len(shape) == 3 else None,
         input_range=(parsed["input_range"][0], parsed["input_range"][-1]) if "input_range" in parsed else None,
         mean=parsed.get("input_mean", ()),
@@ -72,7 +79,7 @@ def command(
         ["access", f"{spec.access}: can be a teacher"],
         ["input", f"{c}x{h}x{w} {spec.layout} {spec.dtype.lower()}, batch {spec.batch or 'free'}"],
         ["input range", f"{low[0]:.4g} to {high[0]:.4g} ({spec.preprocess.origin})"],
-        ["task", spec.task],
+        ["task", spec.task if task or spec.task != MULTI_LABEL else f"{spec.task} (a guess; else --task single-label)"],
         ["output", f"{spec.num_classes} {'classes' if spec.task == 'single-label' else 'labels'}, {spec.output}"],
         ["penultimate features", "found" if spec.has_features else "not found"],
         ["BatchNorm layers", f"{spec.batch_norms} with statistics"],

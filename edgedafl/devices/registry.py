@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from edgedafl.devices.local import LocalDevice
 from edgedafl.devices.ssh import SshDevice
 from edgedafl.errors import UsageError
 from edgedafl.rundir import write_atomic
+from edgedafl.toml_text import read_toml
 
 __all__ = [
     "FOLDER_VARIABLE",
@@ -175,7 +175,7 @@ def _read() -> _Shelf:
     if not path.is_file():
         return _Shelf(path)
     try:
-        data = tomllib.loads(path.read_text("utf-8"))
+        data = read_toml(path)
         rows = data.get("device", {}).items()
         return _Shelf(path, {name: NamedDevice(name=name, **row) for name, row in rows})
     except (OSError, ValueError, TypeError, AttributeError) as error:

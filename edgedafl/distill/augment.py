@@ -86,26 +86,28 @@ class Augmentation:
         return dict(vars(self))
 
 
-def mixed(images: Tensor) -> Tensor:
+def mixed(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Images as they are, their weighted means with others, or patches of others in them: one of the three per batch.
 
     After mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899). The teacher has to be asked about the result.
 
     Args:
         images: (N,C,H,W).
+        generator: Of the random numbers, on the images' device; the global one where None.
     """
-    kind = int(torch.randint(3, ()))
+    kind = int(torch.randint(3, (), generator=generator))
     if kind == 0 or len(images) < 2:
         return images
-    others = images[torch.randperm(len(images), device=images.device)]
+    others = images[torch.randperm(len(images), device=images.device, generator=generator)]
     if kind == 1:
-        share = torch.rand(len(images), 1, 1, 1, device=images.device)
+        share = torch.rand(len(images), 1, 1, 1, device=images.device, generator=generator)
         return share * images + (1 - share) * others
     height, width = images.shape[2:]
     result = images.clone()
     for rows in torch.arange(len(images)).split(_PATCHED):
-        tall, wide = (max(1, int(side * (0.25 + 0.5 * float(torch.rand(()))))) for side in (height, width))
-        top, left = (int(torch.randint(side + 1, ())) for side in (height - tall, width - wide))
+        shares = 0.25 + 0.5 * torch.rand(2, generator=generator)
+        tall, wide = (max(1, int(side * share)) for side, share in zip((height, width), shares.tolist(), strict=True))
+        top, left = (int(torch.randint(side + 1, (), generator=generator)) for side in (height - tall, width - wide))
         part = (slice(int(rows[0]), int(rows[-1]) + 1), slice(None), slice(top, top + tall), slice(left, left + wide))
         result[part] = others[part]
     return result

@@ -203,7 +203,7 @@ class Distiller:
             return self._nothing
         if len(batch.images):
             self.learner.pool.add(batch.images, batch.logits)
-        self._health.watch(batch.logits if batch.generated is None else batch.generated)
+        self._health.watch(batch.logits if batch.generated is None else batch.generated, batch.logits)
         return batch
 
     def _made(self, fraction: float) -> Batch:

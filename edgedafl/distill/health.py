@@ -67,14 +67,14 @@ class HealthMonitor:
         self._task = task
         self._labels_only = labels_only
         self._recent: deque[Tensor] = deque()
-        self._rows = 0
-        self._seen = dict.fromkeys(_PATIENCE, 0)
+        self.forget()
 
     def forget(self) -> None:
         """Begin anew, after a restart."""
         self._recent.clear()
         self._rows = 0
         self._seen = dict.fromkeys(_PATIENCE, 0)
+        self._largest = torch.zeros(())  # magnitude of a logit
 
     def state_dict(self) -> dict[str, Any]:
         """What was watched."""
@@ -87,8 +87,16 @@ class HealthMonitor:
             self.watch(logits)
         self._seen = {kind: int(count) for kind, count in state["seen"].items()}
 
-    def watch(self, logits: Tensor) -> None:
-        """Take note of the teacher's logits (N, K) on images that a generator has just made."""
+    def watch(self, logits: Tensor, others: Tensor | None = None) -> None:
+        """Take note of the teacher's newest answers.
+
+        Args:
+            logits: To images that a generator has just made (N, K): its health is judged by them.
+            others: To all images of the step, where they are not the same; they tell the size of logits.
+        """
+        answers = logits if others is None else others
+        if len(answers):  # stays on its device until the next check
+            self._largest = torch.maximum(self._largest.to(answers.device), answers.abs().max())
         if len(logits):
             self._recent.append(logits)
             self._rows += len(logits)
@@ -98,9 +106,9 @@ class HealthMonitor:
     def check(self, loss: float) -> Symptom | None:
         """Judge what was watched lately, and the last student loss."""
         logits = torch.cat([*self._recent]) if self._recent else torch.zeros(0, 1)
-        if not math.isfinite(loss) or not bool(torch.isfinite(logits).all()):
+        if not math.isfinite(loss) or not bool(torch.isfinite(self._largest)):
             return Symptom("nan", f"the student's loss is {loss}")
-        if loss > _DIVERGED * (1 + float(logits.abs().max() if len(logits) else 0)):
+        if loss > _DIVERGED * (1 + float(self._largest)):
             return Symptom("divergence", f"the student's loss has grown to {loss:.1e}")
         if not len(logits):
             return None

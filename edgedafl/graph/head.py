@@ -62,8 +62,9 @@ def find_head(model: onnx.ModelProto, output: str) -> Head:
     while node is not None:
         if node.op_type in _LAYERS:
             return Head(output, kind, logits, _data_input(node, constants))
-        if node.op_type in _NORMALIZERS and kind in ("logits", "labels"):
-            kind = kind if kind == "labels" else _NORMALIZERS[node.op_type]
+        if node.op_type in _NORMALIZERS and (kind in ("logits", "labels") or node.op_type == "Softmax"):
+            # A softmax of a softmax is a habit of people whose loss has one already.
+            kind = _NORMALIZERS[node.op_type] if kind == "logits" else kind
             name = logits = node.input[0]
         elif node.op_type in _PASS_THROUGH:
             if node.op_type in ("ArgMax", "TopK") and kind == "logits":

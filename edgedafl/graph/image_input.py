@@ -14,6 +14,7 @@ __all__ = ["find_image_input"]
 
 _IMAGE_TYPES = {"FLOAT", "FLOAT16", "DOUBLE", "UINT8", "BFLOAT16"}
 _COLOURS = (1, 3, 4)
+_POINTWISE = {"Cast", "Identity", "Sub", "Add", "Mul", "Div", "QuantizeLinear", "DequantizeLinear"}
 
 
 def find_image_input(
@@ -41,8 +42,10 @@ def find_image_input(
         raise UsageError(f"The model has no input {name!r}; it has {', '.join(names)}.", "Correct --input-name.")
     if len(inputs) != 1:
         raise UnsupportedModelError(
-            f"The model takes {len(inputs)} inputs ({', '.join(names) or 'none'}); a classifier of images takes one.",
-            "Export the model with one image input, or fold the other inputs into constants.",
+            f"The model's scores need {len(inputs)} inputs ({', '.join(names) or 'none'}); "
+            "a classifier of images takes one.",
+            "Export the model with one image input, or fold the other inputs into constants; where another output "
+            "needs the image alone, name it: --output-name.",
         )
     value = inputs[0]
     kind = value.type.tensor_type
@@ -55,7 +58,7 @@ def find_image_input(
         )
     if len(shape) not in (3, 4) or _is_vector(shape):
         return _flattened(value.name, dtype, shape, image_shape)
-    return _spatial(value.name, dtype, shape, image_shape, layout)
+    return _spatial(value.name, dtype, shape, image_shape, layout or _layout_in_graph(model, value.name))
 
 
 def _spatial(
@@ -119,6 +122,23 @@ def _flattened(
 def _is_vector(shape: tuple[int | None, ...]) -> bool:
     """(N, 784, 1) and its kin: behind the batch only one side is longer than 1."""
     return shape[0] in (None, 1) and sorted(side or 0 for side in shape[1:])[:-1] == [1] * (len(shape) - 2)
+
+
+def _layout_in_graph(model: onnx.ModelProto, name: str) -> str | None:
+    """Channels stand last where they are brought to the front before the first layer; None where nothing tells."""
+    to_front = [[0, 3, 1, 2], [2, 0, 1]]
+    following = {name}
+    for node in model.graph.node:  # sorted when it was read
+        if not following & set(node.input):
+            continue
+        if node.op_type == "Transpose":
+            order = next(([*a.ints] for a in node.attribute if a.name == "perm"), [])
+            return "NHWC" if order in to_front else None
+        if node.op_type == "Conv":
+            return None
+        if node.op_type in _POINTWISE:
+            following.update(node.output)
+    return None
 
 
 def _guess_layout(sides: tuple[int | None, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -11,6 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from edgedafl.errors import UnsupportedModelError, UsageError, reason_of
+from edgedafl.graph.needed import read_by
 
 __all__ = ["OnnxFile", "load_onnx", "sha256_of"]
 
@@ -60,13 +62,13 @@ def load_onnx(path: str | Path) -> OnnxFile:
     model = _parse(path, blob)
     _check_text(path, model)
     external = _check_external_data(path, model)
-    if external:
-        try:
-            onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
-        except (OSError, ValueError, onnx.checker.ValidationError) as error:
-            raise UnsupportedModelError(
-                f"The external data of {str(path)!r} cannot be read: {reason_of(error)}.", "Copy or export it again."
-            ) from error
+    try:
+        _take_external_data(path, model)
+    except OSError as error:
+        raise UnsupportedModelError(
+            f"The external data of {str(path)!r} cannot be read: {reason_of(error)}.", "Copy or export it again."
+        ) from error
+    _sort_nodes(model.graph)
     _check_structure(path, model)
     size = len(blob) + sum(file.stat().st_size for file in external)
     return OnnxFile(path, model, size, hashlib.sha256(blob).hexdigest())
@@ -120,15 +122,19 @@ def _attached(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
 
 
 def _check_external_data(path: Path, model: onnx.ModelProto) -> list[Path]:
-    """Every external file must exist inside the model's folder, links resolved."""
-    folder = path.parent.resolve()
+    """Every external file must exist inside the model's folder, links resolved.
+
+    Caches of model hubs hold model and data as links into one folder of blobs: beside the model's real place
+    is beside the model, too.
+    """
     files: dict[Path, int] = {}
     for tensor in _external_tensors(model):
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
         absolute = PurePosixPath(location).is_absolute() or PureWindowsPath(location).is_absolute()
-        target = (folder / location).resolve()
-        if not location or absolute or not target.is_relative_to(folder):
+        target = _external_file(path, location)
+        folders = (path.parent.resolve(), path.resolve().parent)
+        if not location or absolute or not any(target.is_relative_to(folder) for folder in folders):
             raise UnsupportedModelError(
                 f"Tensor {tensor.name!r} of {str(path)!r} has its data at {location!r}, outside the model's folder.",
                 "Refused for safety; save the model again with its data file beside it.",
@@ -147,6 +153,49 @@ def _check_external_data(path: Path, model: onnx.ModelProto) -> list[Path]:
                 "The file is truncated: copy it again.",
             )
     return list(files)
+
+
+def _external_file(path: Path, location: str) -> Path:
+    return (path.parent.resolve() / location).resolve()
+
+
+def _take_external_data(path: Path, model: onnx.ModelProto) -> None:
+    """Read what was checked; onnx's own reader refuses every link."""
+    for tensor in _external_tensors(model):
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        with _external_file(path, entries["location"]).open("rb") as stream:
+            stream.seek(int(entries.get("offset") or 0))
+            length = int(entries.get("length") or 0)
+            tensor.raw_data = stream.read(length) if length else stream.read()
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _sort_nodes(graph: onnx.GraphProto) -> None:
+    """Bring nodes into an order in which all that a node reads stands before it, where there is one.
+
+    The format asks for it; some exporters write nodes as they come, and runtimes put up with that.
+    """
+    makers = {name: place for place, node in enumerate(graph.node) for name in node.output if name}
+    needs = [{makers[name] for name in read_by(node) if name in makers} for node in graph.node]
+    if all(max(before, default=-1) < place for place, before in enumerate(needs)):
+        return
+    readers: dict[int, list[int]] = {}
+    for place, before in enumerate(needs):
+        for maker in before:
+            readers.setdefault(maker, []).append(place)
+    missing = [len(before) for before in needs]
+    ready, order = [place for place, count in enumerate(missing) if not count], list[int]()
+    while ready:
+        order.append(heapq.heappop(ready))  # the first as written among those that can run
+        for place in readers.get(order[-1], ()):
+            missing[place] -= 1
+            if not missing[place]:
+                heapq.heappush(ready, place)
+    if len(order) == len(graph.node):  # else there is a ring: the check of the structure says so
+        nodes = [onnx.NodeProto.FromString(graph.node[place].SerializeToString()) for place in order]
+        del graph.node[:]
+        graph.node.extend(nodes)
 
 
 def _check_text(path: Path, model: onnx.ModelProto) -> None:

@@ -31,13 +31,20 @@ class Parity:
     rows: int
 
 
-def compare(reference: np.ndarray, other: np.ndarray) -> Parity:
-    """Compare scores of shape (N, K)."""
+def compare(reference: np.ndarray, other: np.ndarray, *, least: float = 1e-30) -> Parity:
+    """Compare scores of shape (N, K).
+
+    Args:
+        reference: Scores.
+        other: Scores.
+        least: The magnitude that the reference is taken to have at least. Probabilities may all be next to
+            nothing, where two correct runtimes differ by a tenth.
+    """
     reference = np.asarray(reference, np.float64).reshape(len(reference), -1)
     other = np.asarray(other, np.float64).reshape(len(other), -1)
     if reference.shape != other.shape:
         return Parity(float("inf"), 0.0, len(reference))
-    scale = max(float(np.abs(reference).max()), 1e-30)
+    scale = max(float(np.abs(reference).max()), least)
     error = float(np.abs(reference - other).max()) / scale
     one = reference.shape[1] == 1
     first, second = ((s > 0) if one else s.argmax(1) for s in (reference, other))

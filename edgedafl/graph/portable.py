@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Set
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -12,7 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from edgedafl.errors import UnsupportedModelError, reason_of
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.facts import ImageInput
+from edgedafl.graph.needed import read_by
 from edgedafl.graph.simplify import simplify
+from edgedafl.graph.spell_out import spell_out
+from edgedafl.graph.tame import floats_for
 
 __all__ = ["IMAGE", "LOGITS", "free_batch", "portable", "value_shapes"]
 
@@ -46,14 +51,16 @@ def portable(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx.Mod
     graph = onnx.ModelProto()
     graph.CopyFrom(model)
     _cut_at(graph, logits)
-    _widen(graph)
-    _take_image(graph, image)
-    _answer_logits(graph, logits)
+    _drop_dropout(graph)
+    floats_for(graph, _FLOATS)  # what is trained wants its digits
+    names = _free_names(graph, {IMAGE, LOGITS})
+    _take_image(graph, replace(image, name=names.get(image.name, image.name)))
+    _answer_logits(graph, names.get(logits, logits))
     del graph.graph.value_info[:]
     graph.ir_version = max(graph.ir_version, _IR)
     _fix_casts(graph)
     graph = simplify(graph)
-    _spell_out_gelu(graph)
+    spell_out(graph, functools.cache(lambda: value_shapes(graph, image.image_shape)))
     graph = _converted(graph)
     _unshare(graph)
     shapes = value_shapes(graph, image.image_shape)
@@ -108,9 +115,7 @@ def _cut_at(model: onnx.ModelProto, logits: str) -> None:
     for node in reversed(model.graph.node):
         if needed & set(node.output):
             kept.append(node)
-            needed.update(node.input)
-            for attribute in node.attribute:
-                needed.update(name for inner in attribute.g.node for name in inner.input)
+            needed.update(read_by(node))
     nodes = list(reversed(kept))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -119,18 +124,53 @@ def _cut_at(model: onnx.ModelProto, logits: str) -> None:
     model.graph.initializer.extend(stored)
 
 
-def _widen(model: onnx.ModelProto) -> None:
-    """All floats in float32: what is trained wants its digits."""
-    for tensor in model.graph.initializer:
-        if tensor.data_type in _FLOATS:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+def _drop_dropout(model: onnx.ModelProto) -> None:
+    """Dropout does nothing to an image that is classified, and some of its versions cannot be converted."""
+    used = {name for node in model.graph.node for name in node.input}
     for node in model.graph.node:
+        if node.op_type == "Dropout" and not used & set(node.output[1:]):
+            node.op_type = "Identity"
+            del node.input[1:], node.output[1:], node.attribute[:]
+
+
+def _names(graph: onnx.GraphProto) -> set[str]:
+    """Of all values, those of graphs in attributes among them."""
+    found = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
+    for node in graph.node:
+        found.update(node.output)
+        found |= read_by(node)
         for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.name == "to" and attribute.i in _FLOATS:
-                attribute.i = TensorProto.FLOAT
-            elif attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type in _FLOATS:
-                wide = numpy_helper.to_array(attribute.t).astype(np.float32)
-                attribute.t.CopyFrom(numpy_helper.from_array(wide, attribute.t.name))
+            for inner in (attribute.g, *attribute.graphs):
+                found |= _names(inner)
+    return found
+
+
+def _fresh(name: str, taken: Set[str]) -> str:
+    """The name, or one like it that is not taken."""
+    free = name
+    while free in taken:
+        free += "_"
+    return free
+
+
+def _free_names(model: onnx.ModelProto, wanted: Set[str]) -> dict[str, str]:
+    """Call values otherwise that have names of ours; returns the new names by the old ones."""
+    taken = _names(model.graph)
+    renamed = {name: _fresh(f"{name}_as_declared", taken) for name in wanted & taken}
+    if renamed:
+        _rename(model.graph, renamed)
+    return renamed
+
+
+def _rename(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.name = renamed.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _rename(inner, renamed)
 
 
 def _fix_casts(model: onnx.ModelProto) -> None:
@@ -148,28 +188,6 @@ def _fix_casts(model: onnx.ModelProto) -> None:
             del node.input[1:]
 
 
-def _spell_out_gelu(model: onnx.ModelProto) -> None:
-    """GELU is an operator since opset 20 only: x / 2 * (1 + erf(x / sqrt 2)) before."""
-    graph = model.graph
-    nodes: list[onnx.NodeProto] = []
-    for node in graph.node:
-        if node.op_type != "Gelu" or any(a.name == "approximate" and a.s != b"none" for a in node.attribute):
-            nodes.append(node)
-            continue
-        x, y = node.input[0], node.output[0]
-        for name, value in (("root", 2**0.5), ("one", 1.0), ("half", 0.5)):
-            graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), f"{y}_{name}"))
-        nodes += [
-            helper.make_node("Div", [x, f"{y}_root"], [f"{y}_scaled"], f"{y}_div"),
-            helper.make_node("Erf", [f"{y}_scaled"], [f"{y}_erf"], f"{y}_erf_node"),
-            helper.make_node("Add", [f"{y}_erf", f"{y}_one"], [f"{y}_share"], f"{y}_add"),
-            helper.make_node("Mul", [x, f"{y}_share"], [f"{y}_double"], f"{y}_mul"),
-            helper.make_node("Mul", [f"{y}_double", f"{y}_half"], [y], f"{y}_halve"),
-        ]
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
 def _take_image(model: onnx.ModelProto, image: ImageInput) -> None:
     graph = model.graph
     c, h, w = image.image_shape
@@ -180,16 +198,11 @@ def _take_image(model: onnx.ModelProto, image: ImageInput) -> None:
         first = helper.make_node("Transpose", [IMAGE], [image.name], "to_nhwc", perm=[0, 2, 3, 1])
     elif image.flat:
         sides = np.array([-1, *image.dimensions(1)[1:]], np.int64)
-        graph.initializer.append(numpy_helper.from_array(sides, "image_as_vector"))
-        first = helper.make_node("Reshape", [IMAGE, "image_as_vector"], [image.name], "to_vector")
+        shape = _fresh("image_as_vector", _names(graph))
+        graph.initializer.append(numpy_helper.from_array(sides, shape))
+        first = helper.make_node("Reshape", [IMAGE, shape], [image.name], "to_vector")
     else:
         first = helper.make_node("Identity", [IMAGE], [image.name], "to_nchw")
-    if image.name == IMAGE:
-        if first.op_type == "Identity":
-            return
-        first.output[0] = "image_as_declared"
-        for node in graph.node:
-            node.input[:] = ["image_as_declared" if name == IMAGE else name for name in node.input]
     graph.node.insert(0, first)
 
 
@@ -197,13 +210,7 @@ def _answer_logits(model: onnx.ModelProto, logits: str) -> None:
     graph = model.graph
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, ["batch", None]))
-    name = logits
-    if logits == LOGITS:
-        name = "logits_as_declared"
-        for node in graph.node:
-            node.input[:] = [name if old == LOGITS else old for old in node.input]
-            node.output[:] = [name if old == LOGITS else old for old in node.output]
-    graph.node.append(helper.make_node("Flatten", [name], [LOGITS], "to_rows", axis=1))
+    graph.node.append(helper.make_node("Flatten", [logits], [LOGITS], "to_rows", axis=1))
 
 
 def _unshare(model: onnx.ModelProto) -> None:
@@ -216,7 +223,7 @@ def _unshare(model: onnx.ModelProto) -> None:
             tensor.name = node.output[0]
             graph.initializer.append(tensor)
             graph.node.remove(node)
-    stored = {t.name: t for t in graph.initializer}
+    stored, taken = {t.name: t for t in graph.initializer}, _names(graph)
     seen: set[str] = set()
     for node in graph.node:
         for place, name in enumerate(node.input):
@@ -225,7 +232,8 @@ def _unshare(model: onnx.ModelProto) -> None:
             if name in seen:
                 copy = onnx.TensorProto()
                 copy.CopyFrom(stored[name])
-                copy.name = f"{name}_{len(seen)}"
+                copy.name = _fresh(f"{name}_{len(seen)}", taken)
+                taken.add(copy.name)
                 graph.initializer.append(copy)
                 node.input[place] = copy.name
             seen.add(node.input[place])
@@ -234,10 +242,10 @@ def _unshare(model: onnx.ModelProto) -> None:
 def _give_biases(model: onnx.ModelProto) -> None:
     """Convolutions without a bias get zeros."""
     graph = model.graph
-    stored = {t.name: tuple(t.dims) for t in graph.initializer}
+    stored, taken = {t.name: tuple(t.dims) for t in graph.initializer}, _names(graph)
     for node in graph.node:
         if node.op_type == "Conv" and node.input[1] in stored and (len(node.input) < 3 or not node.input[2]):
-            name = f"{node.input[1]}_bias"
+            name = _fresh(f"{node.input[1]}_bias", taken)
             zeros = np.zeros(stored[node.input[1]][0], np.float32)
             graph.initializer.append(numpy_helper.from_array(zeros, name))
             node.input[:] = [*node.input[:2], name]

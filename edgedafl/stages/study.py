@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgedafl.distill import Companions
+from edgedafl.distill.augment import mixed
 from edgedafl.distill.budget import affordable
 from edgedafl.distill.priors import FAMILIES, NATURAL, dead_leaves, spectra
 from edgedafl.fidelity import Band, Predictor, Signals, compare_answers, measured_band
@@ -40,6 +41,7 @@ _SHARE = 0.02
 _LEAST_ASKED = 8
 _LEAST_PICTURES = 20  # fewer measure nothing
 _CHUNK = 32
+_MIXED = 48  # images that are mixed with each other, in one of three ways
 _PICTURES = "pictures"
 
 
@@ -75,11 +77,14 @@ class Study:
     seconds: float
 
     def fitting_images(self, count: int) -> Tensor:
-        """Images in model space to fit layers on: natural ones, the families' and the user's."""
+        """Images in model space to fit layers on: natural ones, the families' and the user's, some of them mixed."""
         natural = count // 2 if self.teacher.spec.input_shape[0] == 3 else count // 4
         seed = torch.Generator().manual_seed(11)
         drawn = [self._natural(natural, seed), self.companions.draw(count - natural)]
-        return torch.cat(drawn)[torch.randperm(count, generator=seed)]
+        images = torch.cat(drawn)[torch.randperm(count, generator=seed)]
+        if self.pictures is None:  # photographs are various enough as they are
+            images = torch.cat([mixed(part, seed) for part in images.split(_MIXED)])
+        return images
 
     def _natural(self, count: int, seed: torch.Generator) -> Tensor:
         return self.teacher.spec.preprocess.to_model(natural_images(count, self.teacher.spec.input_shape, seed))

@@ -19,6 +19,7 @@ from edgedafl.graph.head import BatchNormTap, Head, batch_norm_taps, find_head
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.load import OnnxFile, load_onnx
 from edgedafl.graph.moments import PromisedMoments, batch_norm_moments
+from edgedafl.graph.needed import needed_part
 from edgedafl.graph.parity import (
     FP16_TOLERANCE,
     FP32_TOLERANCE,
@@ -28,6 +29,7 @@ from edgedafl.graph.parity import (
     require_parity,
 )
 from edgedafl.graph.runtime import open_session, run_batched
+from edgedafl.graph.tame import tamed
 from edgedafl.tasks import SINGLE_LABEL
 from edgedafl.teachers.base import (
     BatchNormStatistics,
@@ -45,6 +47,9 @@ from edgedafl.teachers.options import TeacherOptions
 __all__ = ["OnnxTeacher", "load_onnx_teacher", "to_interface"]
 
 _PARITY_ROWS = 3
+_TINY = 1e-30
+_APART = 1e-2  # of the largest logit: what rounding of another batch size never makes
+_LEAST_SHARE = 1e-3  # a sigmoid that says no to everything is right to say so a little differently
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,7 @@ def load_onnx_teacher(path: str | Path, options: TeacherOptions | None = None) -
     """
     options = options or TeacherOptions()
     file = load_onnx(path)
-    model = _inlined(file.model)
+    model, output = needed_part(tamed(_inlined(file.model)), output=options.output_name, image=options.input_name)
     facts = facts_of(model)
     if facts.training:
         raise UnsupportedModelError(
@@ -175,12 +180,15 @@ def load_onnx_teacher(path: str | Path, options: TeacherOptions | None = None) -
     missing = unsupported_nodes(model.graph)
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        own = all("." not in name.split(" ")[0] for name in missing)  # a domain stands before others' operators
         raise UnsupportedModelError(
             f"{file.path.name} has {len(missing)} nodes without a differentiable form: {', '.join(missing[:5])}{more}.",
-            "Export it with standard operators (ONNX Runtime: save at level EXTENDED, not ALL), "
+            "Use it as a black box: --access scores."
+            if own
+            else "Export it with standard operators (ONNX Runtime: save at level EXTENDED, not ALL), "
             "or use it as a black box: --access scores.",
         )
-    head = _choose_head(model, options.output_name)
+    head = _choose_head(model, output)
     wiring = _Wiring(image, head, tuple(batch_norm_taps(model)))
     preprocess = options.preprocess(image.image_shape[0], image.dtype)
     spec = TeacherSpec(
@@ -274,7 +282,8 @@ def _accept(teacher: OnnxTeacher, file: OnnxFile, model: onnx.ModelProto, wiring
     reference = np.asarray(reference, np.float32).reshape(_PARITY_ROWS, -1)
     half = any(t.data_type == onnx.TensorProto.FLOAT16 for t in model.graph.initializer)
     tolerance = QUANTIZED_TOLERANCE if quantized else FP16_TOLERANCE if half else FP32_TOLERANCE
-    parity = compare(reference, scores)
+    shares = wiring.head.kind in ("sigmoid", "probabilities")
+    parity = compare(reference, scores, least=_LEAST_SHARE if shares else _TINY)
     if wiring.head.kind == "labels":
         # Labels have no scale: the arg-max of the logits must be what ONNX Runtime answers.
         found = values[wiring.head.logits].flatten(1).argmax(1).numpy()
@@ -284,6 +293,8 @@ def _accept(teacher: OnnxTeacher, file: OnnxFile, model: onnx.ModelProto, wiring
         require_parity(parity, tolerance, f"Importing {file.path.name}")
     logits = values[wiring.head.logits]
     _check_classifier(file.path.name, logits)
+    if image.batched and image.batch is None:
+        _check_rows_alone(file.path.name, logits, teacher._run(images[:1])[wiring.head.logits])
     output = spec.output
     if output == "logits" and _is_distribution(scores):
         output = "probabilities"
@@ -300,6 +311,16 @@ def _check_gradient(name: str, images: Tensor, logits: Tensor) -> None:
         raise UnsupportedModelError(
             f"{name} passes no gradient from its scores to its input.",
             "A rounding or comparison inside cuts it; use it as a black box: --access scores.",
+        )
+
+
+def _check_rows_alone(name: str, together: Tensor, alone: Tensor) -> None:
+    """Statistics of the batch inside a network make its answer to an image depend on the others."""
+    first, alone = together[:1].detach(), alone.detach()
+    if first.shape == alone.shape and not torch.allclose(first, alone, atol=_APART * float(together.abs().max())):
+        raise UnsupportedModelError(
+            f"{name} answers an image otherwise when others stand beside it: it computes statistics of the batch.",
+            "Export it in inference mode, with the running statistics of its normalizations.",
         )
 
 

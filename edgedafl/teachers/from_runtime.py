@@ -14,7 +14,9 @@ from edgedafl.graph.facts import ImageInput, facts_of
 from edgedafl.graph.head import find_head
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.load import load_onnx
+from edgedafl.graph.needed import needed_part
 from edgedafl.graph.runtime import open_session
+from edgedafl.graph.tame import tamed
 from edgedafl.teachers.base import TeacherSpec
 from edgedafl.teachers.decode import guess_output, guess_task
 from edgedafl.teachers.forward import ForwardTeacher
@@ -72,19 +74,18 @@ def load_runtime_teacher(path: str | Path, options: TeacherOptions) -> RuntimeTe
         UsageError: If a choice is missing (`--output-name`, `--input-shape`, `--classes`).
     """
     file = load_onnx(path)
-    image = find_image_input(
-        file.model, name=options.input_name, image_shape=options.input_shape, layout=options.layout
-    )
-    session = open_session(file.path, threads=options.threads)
-    output = _choose_output(session, options.output_name)
-    head = find_head(file.model, output)
-    facts = facts_of(file.model)
+    model, chosen = needed_part(tamed(file.model), output=options.output_name, image=options.input_name)
+    image = find_image_input(model, name=options.input_name, image_shape=options.input_shape, layout=options.layout)
+    session = open_session(file.path if model is file.model else model, threads=options.threads)
+    output = _choose_output(session, chosen)
+    head = find_head(model, output)
+    facts = facts_of(model)
     preprocess = options.preprocess(image.image_shape[0], image.dtype)
     port = _Port(session, image, output)
     trial = _trial(port, preprocess.low[0], preprocess.high[0], file.path.name)
     kind = head.kind if head.kind != "logits" else guess_output(trial)
     if np.issubdtype(_result_type(session, output), np.integer):
-        kind = "labels"
+        kind = "labels" if trial.shape[1] == 1 else "logits"  # scores in whole numbers, one for each class
     classes = _count_classes(trial, kind, options, file.path.name)
     spec = TeacherSpec(
         source=str(file.path),
@@ -100,7 +101,7 @@ def load_runtime_teacher(path: str | Path, options: TeacherOptions) -> RuntimeTe
         batch_norms=0,
         batch=image.batch if image.batched else 1,
         parameters=facts.parameters,
-        macs=count_macs(file.model, image),
+        macs=count_macs(model, image),
         size=file.size,
         sha256=file.sha256,
     )
@@ -113,6 +114,12 @@ def _choose_output(session: ort.InferenceSession, name: str | None) -> str:
         raise UsageError(f"The model has no output {name!r}; it has {', '.join(names)}.", "Correct --output-name.")
     if name is None and len(names) > 1:
         raise UsageError(f"The model has {len(names)} outputs: {', '.join(names)}.", "Choose one with --output-name.")
+    kind = next(output.type for output in session.get_outputs() if output.name == (name or names[0]))
+    if "string" in kind or "map" in kind:
+        raise UnsupportedModelError(
+            f"The output {name or names[0]!r} answers text ({kind}); expected numbers.",
+            "Choose the output that holds the scores with --output-name.",
+        )
     return name or names[0]
 
 

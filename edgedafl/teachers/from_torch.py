@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from edgedafl.errors import UnsupportedModelError, UsageError
+from edgedafl.errors import UnsupportedModelError, UsageError, reason_of
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.from_module import module_to_onnx
 from edgedafl.graph.load import sha256_of
@@ -32,7 +33,7 @@ from edgedafl.teachers.decode import guess_output, guess_task
 from edgedafl.teachers.input_range import find_input_range
 from edgedafl.teachers.network import network_of
 from edgedafl.teachers.options import TeacherOptions
-from edgedafl.teachers.torch_files import PYTORCH_FILES, first_tensor, load_torch_file
+from edgedafl.teachers.torch_files import PYTORCH_FILES, FirstTensor, first_tensor, load_torch_file
 
 __all__ = ["PYTORCH_FILES", "TorchTeacher", "load_torch_teacher", "looks_like_factory"]
 
@@ -167,7 +168,10 @@ def load_torch_teacher(source: str, options: TeacherOptions) -> TorchTeacher:
 def _finish(spec: TeacherSpec, module: nn.Module, options: TeacherOptions) -> TorchTeacher:
     from edgedafl.module_cost import module_macs
 
-    scores = _trial(spec, module)
+    if not isinstance(module, torch.jit.ScriptModule):
+        _check_batch_norms(spec.source, module)
+    scores, wrapped = _trial(spec, module)
+    module = FirstTensor(module) if wrapped else module
     output = guess_output(scores)
     if scores.shape[1] == 1 and scores.min() > 0 and scores.max() < 1 and options.task != SINGLE_LABEL:
         output = "sigmoid"
@@ -187,17 +191,32 @@ def _is_plain(module: nn.Module) -> bool:
     return layers and not isinstance(module, torch.jit.ScriptModule)
 
 
-def _trial(spec: TeacherSpec, module: nn.Module) -> np.ndarray:
-    """Scores of random images, asked twice: one row each, finite, and the same both times."""
+def _check_batch_norms(source: str, module: nn.Module) -> None:
+    lacking = [name for name, m in module.named_modules() if isinstance(m, _BATCH_NORMS) and m.running_mean is None]
+    if lacking:
+        raise UnsupportedModelError(
+            f"{source} has {len(lacking)} BatchNorm layers without running statistics ({lacking[0]}): its answer to "
+            "an image depends on the others in the batch.",
+            "Build it with track_running_stats=True and load weights that have the statistics.",
+        )
+
+
+def _trial(spec: TeacherSpec, module: nn.Module) -> tuple[np.ndarray, bool]:
+    """Scores of random images, asked twice: one row each, finite, and the same both times.
+
+    Returns:
+        The scores, and whether they came within something else.
+    """
     generator = torch.Generator().manual_seed(0)
     images = spec.preprocess.to_model(torch.rand(4, *spec.input_shape, generator=generator))
     with torch.no_grad():
         try:
-            first, second = first_tensor(module(images)), first_tensor(module(images))
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
+            answer = module(images)
+            first, second = first_tensor(answer), first_tensor(module(images))
+        except Exception as error:  # a user's own code raises what it likes
             raise UnsupportedModelError(
-                f"{spec.source} does not take images of shape {spec.input_shape}: {reason}", "Correct --input-shape."
+                f"{spec.source} does not take images of shape {spec.input_shape}: {reason_of(error)}",
+                "Correct --input-shape.",
             ) from error
     if not isinstance(first, Tensor) or first.ndim != 2 or len(first) != 4:
         shape = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
@@ -211,7 +230,7 @@ def _trial(spec: TeacherSpec, module: nn.Module) -> np.ndarray:
         raise UnsupportedModelError(
             f"{spec.source} gives different answers to the same image.", "Call model.eval() before saving it."
         )
-    return first.numpy()
+    return first.numpy(), not isinstance(answer, Tensor)
 
 
 def _build(source: str) -> nn.Module:
@@ -220,11 +239,17 @@ def _build(source: str) -> nn.Module:
         sys.path.insert(0, "")  # the user's own code lies where the command is called
     try:
         found = getattr(importlib.import_module(name), factory)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # the user's module runs when it is imported, and raises what it likes
         raise UsageError(
-            f"The factory {source!r} cannot be imported: {error}.", "Write it as package.module:function."
+            f"The factory {source!r} cannot be imported: {reason_of(error)}.", "Write it as package.module:function."
         ) from error
-    module = found()
+    try:
+        module = found()
+    except Exception as error:
+        raise UsageError(
+            f"The factory {source!r} failed with {type(error).__name__}: {reason_of(error)}.",
+            "It is called without arguments, on the CPU; write a function that fills in what the model needs.",
+        ) from error
     if not isinstance(module, nn.Module):
         raise UsageError(f"The factory {source!r} returned {type(module).__name__}; expected a torch.nn.Module.")
     return module
@@ -235,7 +260,7 @@ def _load_weights(module: nn.Module, path: Path) -> None:
         raise UsageError(f"The weights file {str(path)!r} does not exist.", "Correct --weights.")
     state = _read_state(path)
     state = state.get("state_dict", state.get("model", state))
-    state = {name.removeprefix("module."): value for name, value in state.items()}
+    state = _without_prefix(state, module)
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
@@ -244,6 +269,16 @@ def _load_weights(module: nn.Module, path: Path) -> None:
             f"{path.name} does not fit the factory's module: {reason}",
             "Use the factory that the weights were trained with.",
         ) from error
+
+
+def _without_prefix(state: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
+    """Names as the module has them: wrappers and trainers put `module.` or `model.` before each."""
+    own = [*module.state_dict()]
+    prefixes = {name[: -len(end)] for end in own[:3] for name in state if name.endswith("." + end)} | {""}
+    best = max(sorted(prefixes), key=lambda prefix: sum(prefix + name in state for name in own))
+    if not best:
+        return dict(state)
+    return {name.removeprefix(best): value for name, value in state.items() if name.startswith(best)}
 
 
 def _read_state(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgedafl.errors import UsageError
 from edgedafl.preprocess import Preprocess
 
 __all__ = ["TeacherOptions"]
@@ -52,7 +53,16 @@ class TeacherOptions:
     token_variable: str | None = None
 
     def preprocess(self, channels: int, dtype: str = "FLOAT") -> Preprocess:
-        """The declared map, or [0,255] for integer inputs and [0,1] for the rest."""
+        """The declared map, or [0,255] for integer inputs and [0,1] for the rest.
+
+        Raises:
+            UsageError: If another map is declared for a model that takes pixels as whole numbers.
+        """
+        if dtype == "UINT8" and (self.mean or self.std or self.input_range not in (None, (0.0, 255.0))):
+            raise UsageError(
+                "The model takes pixels as whole numbers (uint8), which go in as they are.",
+                "Leave out --input-mean, --input-std and --input-range: what they say happens inside the model.",
+            )
         if self.mean or self.std:
             return Preprocess.from_mean_std(self.mean or (0.0,), self.std or (1.0,), channels)
         if self.input_range is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickletools
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from edgedafl.errors import UnsupportedModelError, UsageError, reason_of
 
-__all__ = ["PYTORCH_FILES", "first_tensor", "load_torch_file"]
+__all__ = ["PYTORCH_FILES", "FirstTensor", "first_tensor", "load_torch_file"]
 
 PYTORCH_FILES = {".pt2", ".pt", ".pth", ".ts", ".th", ".pkl", ".ckpt"}
 
@@ -129,9 +129,25 @@ class _Exported(nn.Module):
 
 
 def first_tensor(answer: Any) -> Tensor:
-    """The first tensor of what a module returned."""
-    scores: Tensor = answer[0] if isinstance(answer, tuple | list) else answer
+    """The scores in what a module returned: the first of a row, or what is called `logits`, or the only value."""
+    if isinstance(answer, Mapping):
+        answer = answer["logits"] if "logits" in answer else next(iter(answer.values()), answer)
+    elif not isinstance(answer, Tensor) and hasattr(answer, "logits"):
+        answer = answer.logits
+    scores: Tensor = answer[0] if isinstance(answer, tuple | list) and answer else answer
     return scores
+
+
+class FirstTensor(nn.Module):
+    """A module that answers more than scores, or in other wrapping, as one that answers scores."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The module's scores."""
+        return first_tensor(self.module(images))
 
 
 def _load_exported(path: Path) -> nn.Module:

@@ -233,6 +233,14 @@ def test_health_is_patient_with_swings() -> None:
     assert see(healthy, 5e4).kind == "divergence"
 
 
+def test_a_loss_is_judged_by_the_size_of_logits_where_no_generator_makes_images() -> None:
+    monitor = HealthMonitor()
+    monitor.watch(torch.zeros(0, 3), 9 * torch.eye(3))
+    assert monitor.check(5e3) is None
+    symptom = monitor.check(5e4)
+    assert symptom is not None and symptom.kind == "divergence"
+
+
 def test_sameness_and_lost_classes_are_seen_late_and_are_not_grave() -> None:
     alike = torch.eye(4)[[0, 1, 2, 3] * 550] * 9
     lacking = torch.eye(4)[[0, 1, 2, 0] * 550] * 9 + torch.randn(2200, 4)

@@ -62,6 +62,9 @@ def is_ours(case) -> bool:
     kinds = [i.type.tensor_type.elem_type for i in [*graph.input, *graph.output] if i.type.HasField("tensor_type")]
     if len(kinds) != len(graph.input) + len(graph.output) or not set(kinds) <= _OUR_TYPES:
         return False
+    attention = [node for node in graph.node if node.op_type == "Attention"]
+    if any(any(n.input[4:]) or any(n.output[1:]) or any("window" in a.name for a in n.attribute) for n in attention):
+        return False  # caches and windows of language models
     domains = {node.domain for node in graph.node}
     feeds = [np.asarray(array) for array in case.data_sets[0][0]]
     images = [f for f in feeds if f.dtype == np.float32 and f.ndim]

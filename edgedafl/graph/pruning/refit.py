@@ -30,7 +30,7 @@ from edgedafl.graph.pruning.movements import channels_left, written_axis
 
 __all__ = ["refit"]
 
-_ROWS = 24_000
+_ROWS = 40_000
 """Rows of one layer's system: some fifty for every column of a common 3x3 layer."""
 _NUMBERS = 40_000_000
 """Most numbers of the rows of one layer: 160 MB."""

@@ -1,6 +1,7 @@
 """The op table, one module per family; importing this package fills it."""
 
 from edgedafl.graph.executor.ops import (
+    attention,
     contrib,
     convolution,
     elementwise,
@@ -16,6 +17,7 @@ from edgedafl.graph.executor.ops import (
 )
 
 __all__ = [
+    "attention",
     "contrib",
     "convolution",
     "elementwise",

@@ -190,4 +190,6 @@ def constant_of_shape(context: NodeContext, sizes: Any) -> np.ndarray:
 
 @op("Range")
 def arange(context: NodeContext, start: Any, limit: Any, delta: Any) -> np.ndarray:
-    return np.arange(*[host(v).reshape(()).item() for v in (start, limit, delta)])
+    first, last, step = (host(v).reshape(()) for v in (start, limit, delta))
+    count = max(0, int(np.ceil((last - first) / step)))
+    return np.asarray(first + np.arange(count) * step, first.dtype)
