@@ -7,7 +7,13 @@ ONNX Runtime.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
+
+# Models are their owner's business. ONNX Runtime reads this when it is loaded; otherwise it leaves an identifier
+# and a database in the user's home and sends what it notes. Its versions call the variable differently.
+for _name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
+    os.environ.setdefault(_name, "1")
 
 __version__ = "0.1.0"
 

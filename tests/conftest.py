@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from edgedafl.teachers import TeacherOptions, load_onnx_teacher
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "mnist"
+NOTHING: Mapping[str, str] = {}
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -145,10 +146,12 @@ class Result:
         return json.loads(self.out)
 
 
-def edgedafl(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300) -> Result:
+def edgedafl(
+    *arguments: str | Path, cwd: Path | None = None, timeout: float = 300, environment: Mapping[str, str] = NOTHING
+) -> Result:
     """Run the real command in a process of its own."""
     command = [sys.executable, "-m", "edgedafl", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", **environment}
     return Result(
         subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=cwd, env=environment, check=False)
     )

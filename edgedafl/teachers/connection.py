@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -25,6 +27,7 @@ _PASSING = {408, 425, 429, 500, 502, 503, 504}
 # Seconds: first pause, longest pause, how long a server may stay away, and how long it may take to
 # answer for the first time: until then a wrong address is the likelier reason.
 _FIRST_PAUSE, _LONGEST_PAUSE, _PATIENCE, _FIRST_PATIENCE = 0.2, 15.0, 300.0, 20.0
+_SAME_FAULTS = 4  # a server that fails so often in the same words will not stop
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -87,7 +90,7 @@ class Connection:
     def _send(self, method: str, url: str, **arguments: Any) -> httpx.Response:
         import httpx
 
-        pause, began = _FIRST_PAUSE, time.monotonic()
+        pause, began, seen = _FIRST_PAUSE, time.monotonic(), Counter[str]()
         patience = self._patience if self._answered else min(self._patience, _FIRST_PATIENCE)
         while True:
             try:
@@ -95,7 +98,13 @@ class Connection:
                 if answer.status_code not in _PASSING:
                     self._answered = True
                     return answer
-                reason = f"status {answer.status_code}"
+                reason = f"status {answer.status_code}{_words(answer)}"
+                seen[reason] += 1
+                if answer.status_code == 500 and seen[reason] >= _SAME_FAULTS:
+                    raise UnsupportedModelError(
+                        f"{urlsplit(url).netloc} answers {seen[reason]} times: {reason}.",
+                        "The model fails on the server: look into its log.",
+                    )
                 pause = max(pause, _asked_pause(answer))
             except httpx.InvalidURL as error:
                 raise UsageError(f"{url!r} is no valid address: {error}.", "Correct --teacher-url.") from error
@@ -131,12 +140,23 @@ class Connection:
             )
         if status < 400:
             raise UsageError(f"{where} redirects to another address (status {status}).", "Give the final address.")
-        text = answer.text[:200].replace("\n", " ")
-        if status == 413 or (status == 400 and any(word in text.lower() for word in ("batch", "too large"))):
-            raise TooLargeError(f"{where} refused the request (status {status}): {text}")
+        text = _words(answer)
+        if status == 413 or (status == 400 and any(word in text.lower() for word in ("batch", "too large", "shape"))):
+            raise TooLargeError(f"{where} refused the request (status {status}){text}")
         raise UnsupportedModelError(
-            f"{where} refused the request (status {status}): {text}", "Check the model's name, input and output."
+            f"{where} refused the request (status {status}){text}", "Check the model's name, input and output."
         )
+
+
+def _words(answer: httpx.Response) -> str:
+    """What a server says of its failure, without markup."""
+    try:
+        found = answer.json()
+        text = str(found.get("error", found)) if isinstance(found, dict) else str(found)
+    except ValueError:
+        text = re.sub(r"<[^>]*>", " ", answer.text)
+    text = re.sub(r"(?i)bearer\s+\S+", "Bearer ***", " ".join(text.split()))[:200]
+    return f": {text}" if text else ""
 
 
 def _asked_pause(answer: httpx.Response) -> float:

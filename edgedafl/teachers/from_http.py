@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +35,7 @@ _RESULTS = {**_TYPES, "INT32": np.int32, "INT16": np.int16, "INT8": np.int8, "BO
 
 def looks_like_url(source: str) -> bool:
     """Whether a teacher is named by an address."""
-    return source.startswith(("http://", "https://"))
+    return source.lower().startswith(("http://", "https://"))
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,13 @@ def load_http_teacher(url: str, options: TeacherOptions) -> HttpTeacher:
     pixels = rng.uniform(preprocess.low[0], preprocess.high[0], (_TRIAL_ROWS, *shape)).astype(np.float32)
     if interface.image.datatype == "UINT8":
         pixels = pixels.round()
-    first, second = (_infer(connection, interface, layout, pixels) for _ in range(2))
+    try:
+        first, second = (_infer(connection, interface, layout, pixels) for _ in range(2))
+    except TooLargeError:  # four images: there are servers that take one
+        interface = replace(interface, largest=1)
+        first, second = (
+            np.concatenate([_infer(connection, interface, layout, row[None]) for row in pixels]) for _ in range(2)
+        )
     _check_answers(first, second, interface.output.name)
     is_integer = interface.output.datatype.startswith(("INT", "UINT", "BOOL"))
     kind = "labels" if is_integer else guess_output(first)
@@ -159,6 +165,7 @@ def _describe(connection: Connection, options: TeacherOptions) -> _Interface:
     found = connection.get(connection.url)
     try:
         inputs, outputs = _tensors(found["inputs"]), _tensors(found["outputs"])
+        inputs, outputs = inputs or _declared_image(options), outputs or _declared_output(options)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnsupportedModelError(
             f"{connection.url} describes no model.",
@@ -190,7 +197,22 @@ def _describe(connection: Connection, options: TeacherOptions) -> _Interface:
 
 
 def _tensors(entries: Any) -> list[_Tensor]:
-    return [_Tensor(str(e["name"]), str(e["datatype"]), tuple(int(s) for s in e.get("shape", []))) for e in entries]
+    """What is declared; servers that were not told their model's tensors name none."""
+    rows = [] if entries is None else entries
+    return [_Tensor(str(e["name"]), str(e["datatype"]), tuple(int(s) for s in e.get("shape", []))) for e in rows]
+
+
+def _declared_image(options: TeacherOptions) -> list[_Tensor]:
+    if options.input_shape is None:
+        raise UsageError(
+            "The server does not say what the model takes.",
+            "Say it: --input-shape C,H,W, and --input-name where the image is not called 'image'.",
+        )
+    return [_Tensor(options.input_name or "image", "FP32", (-1, *options.input_shape))]
+
+
+def _declared_output(options: TeacherOptions) -> list[_Tensor]:
+    return [_Tensor(options.output_name or "", "FP32", ())]  # whatever the only output is called
 
 
 def _named(tensors: list[_Tensor], name: str | None, what: str, flag: str) -> _Tensor:
@@ -240,10 +262,13 @@ def _infer(connection: Connection, interface: _Interface, layout: str, images: n
     tensor: dict[str, Any] = {
         "name": interface.image.name, "shape": list(data.shape), "datatype": interface.image.datatype,
     }  # fmt: skip
-    request: dict[str, Any] = {"inputs": [tensor], "outputs": [{"name": interface.output.name}]}
+    request: dict[str, Any] = {"inputs": [tensor]}
+    if interface.output.name:
+        request["outputs"] = [{"name": interface.output.name}]
     if interface.binary:
         tensor["parameters"] = {"binary_data_size": data.nbytes}
-        request["outputs"][0]["parameters"] = {"binary_data": True}
+        for wanted in request.get("outputs", []):
+            wanted["parameters"] = {"binary_data": True}
         head = json.dumps(request).encode()
         headers = {
             "content-type": "application/octet-stream",
@@ -256,13 +281,26 @@ def _infer(connection: Connection, interface: _Interface, layout: str, images: n
     return _read(answer, interface.output.name, len(images))[:count]
 
 
+def _chosen(outputs: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """The named output; the only one, whatever it is called."""
+    named = [entry for entry in outputs if entry["name"] == name]
+    if named or len(outputs) == 1:
+        return (named or outputs)[0]
+    names = ", ".join(str(entry["name"]) for entry in outputs) or "none"
+    raise UsageError(f"The server answers no output {name!r}; it answers {names}.", "Choose one with --output-name.")
+
+
 def _read(answer: httpx.Response, name: str, rows: int) -> np.ndarray:
     """The named output of an inference answer, (rows, K)."""
     length = answer.headers.get("inference-header-content-length")
     try:
-        head = answer.content if length is None else answer.content[: int(length)]
-        outputs = json.loads(head)["outputs"]
-        entry = next(o for o in outputs if o["name"] == name)
+        head = json.loads(answer.content if length is None else answer.content[: int(length)])
+        if isinstance(head, dict) and "outputs" not in head and "error" in head:
+            raise UnsupportedModelError(
+                f"The server answers an error: {str(head['error'])[:200]}.", "Look into the server's log."
+            )
+        outputs = head["outputs"]
+        entry = _chosen(outputs, name)
         kind = _RESULTS[entry["datatype"]]
         if "data" in entry:
             values = np.asarray(entry["data"], np.float64 if np.dtype(kind).kind == "f" else np.int64)
@@ -274,7 +312,7 @@ def _read(answer: httpx.Response, name: str, rows: int) -> np.ndarray:
                     values = np.frombuffer(answer.content[position : position + size], kind)
                 position += size
         return np.asarray(values, np.float32).reshape(rows, -1)
-    except (ValueError, KeyError, StopIteration, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnsupportedModelError(
             f"The server's answer holds no output {name!r} of {rows} rows ({type(error).__name__}).",
             "Check that the model answers one row of scores per image.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -266,3 +267,38 @@ def test_a_request_to_stop_saves_the_state_too(tiny_onnx: Path, tmp_path: Path) 
 def test_resume_needs_something_to_resume(tiny_onnx: Path, tmp_path: Path) -> None:
     result = edgedafl("distill", tiny_onnx, "-o", tmp_path / "new", "--steps", "1", "--resume")
     assert_clean_failure(result, 2, "nothing to resume")
+
+
+def test_terminals_without_a_character_get_another(tmp_path: Path) -> None:
+    """The table of the gate's sizes and the targets hold none; a latency has a unit that ASCII lacks."""
+    (tmp_path / "edgedafl.toml").write_text("[gate]\nmax_size = '1MB'\n")
+    code = "import sys; from edgedafl.cli.app import main; sys.argv[1:] = ['gate', sys.argv[1]]; main()"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    name = tmp_path / "gr\u00f6\u00dfe.onnx"
+    name.write_bytes(TEACHER.read_bytes())
+    command = [sys.executable, "-c", code, str(name)]
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"?" in done.stdout and b"all 1 limits hold" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [("utf-8-sig", ""), ("utf-16", "is in UTF-16; TOML is UTF-8"), ("latin-1", "is in another encoding")],
+)
+@pytest.mark.parametrize("name", ["edgedafl.toml", "pyproject.toml"])
+def test_settings_are_read_as_other_systems_write_them(tmp_path: Path, encoding: str, words: str, name: str) -> None:
+    table = "[gate]" if name == "edgedafl.toml" else "[tool.edgedafl.gate]"
+    text = f"# gr\u00f6\u00dfe\r\n{table}\r\nmax_size = '1KB'\r\n"
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    result = edgedafl("gate", TEACHER, cwd=tmp_path)
+    if words:
+        assert_clean_failure(result, 2, words)
+    else:
+        assert (result.code, "limit 1 kB" in result.out) == (1, True), result.out
+
+
+def test_nothing_is_left_in_the_users_home(tmp_path: Path) -> None:
+    result = edgedafl("inspect", TEACHER, environment={"HOME": str(tmp_path), "XDG_CACHE_HOME": ""})
+    assert result.code == 0, result.err
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -74,6 +74,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(403, {"error": "no"})
         if a.answer:
             return self.reply(200, a.answer.encode())
+        if a.status:
+            return self.reply(a.status, a.words.encode())
         if a.fail_every and Handler.requests % a.fail_every == 0:
             return self.reply(429 if Handler.requests % 2 else 503, {"error": "busy"}, headers={"Retry-After": "0.1"})
         length = self.headers.get("Inference-Header-Content-Length")
@@ -84,6 +86,8 @@ class Handler(BaseHTTPRequestHandler):
         images = data.reshape(tensor["shape"])
         if a.largest and len(images) > a.largest:
             return self.reply(400, {"error": f"batch size {len(images)} exceeds {a.largest}"})
+        if a.one_by_one and len(images) > 1:
+            return self.reply(400, {"error": f"unexpected shape for input, got {tensor['shape']}"})
         name = self.session.get_outputs()[0].name
         scores = self.session.run([name], {self.session.get_inputs()[0].name: images})[0]
         if a.noise:
@@ -94,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
             scores = scores.argmax(1).astype(np.int64)
         with Path(a.counter).open("a") as stream:
             stream.write(f"{len(images)}\n")
-        entry = {"name": name, "datatype": "INT64" if a.labels else "FP32", "shape": list(scores.shape)}
+        entry = {"name": a.rename or name, "datatype": "INT64" if a.labels else "FP32", "shape": list(scores.shape)}
         if length:
             entry["parameters"] = {"binary_data_size": scores.nbytes}
             return self.reply(200, {"outputs": [entry]}, blob=scores.tobytes())
@@ -113,7 +117,10 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=1)
     parser.add_argument("--metadata", help="what is said of the model instead of the truth")
     parser.add_argument("--answer", help="what is answered to all images")
-    for flag in ("--binary", "--noise", "--nan", "--labels", "--other-protocol"):
+    parser.add_argument("--status", type=int, default=0, help="what all images are answered with")
+    parser.add_argument("--words", default="", help="the body beside it")
+    parser.add_argument("--rename", help="another name of the output than the declared one")
+    for flag in ("--one-by-one", "--binary", "--noise", "--nan", "--labels", "--other-protocol"):
         parser.add_argument(flag, action="store_true")
     Handler.arguments = parser.parse_args()
     options = ort.SessionOptions()

@@ -122,13 +122,17 @@ def test_labels_only(tiny_onnx: Path, tmp_path: Path) -> None:
         (("--inputs", "2"), UnsupportedModelError, "takes 2 inputs"),
         (("--token", "secret-1"), UsageError, "refused the credentials (status 401)"),
         (("--metadata", "[]"), UnsupportedModelError, "describes no model"),
-        (("--metadata", '{"inputs": null, "outputs": []}'), UnsupportedModelError, "describes no model"),
+        (("--metadata", '{"inputs": null, "outputs": []}'), UsageError, "does not say what the model takes"),
         (("--metadata", '{"inputs": [{"name": "x"}], "outputs": []}'), UnsupportedModelError, "describes no model"),
         (("--metadata", '{"inputs": [3], "outputs": []}'), UnsupportedModelError, "describes no model"),
         (("--answer", "[]"), UnsupportedModelError, "holds no output"),
         (("--answer", '{"outputs": [3]}'), UnsupportedModelError, "holds no output"),
         (("--answer", '{"outputs": [{"name": "logits"}]}'), UnsupportedModelError, "holds no output"),
         (("--answer", "<html>"), UnsupportedModelError, "holds no output"),
+        (("--answer", '{"error": "model raised ValueError"}'), UnsupportedModelError, "model raised ValueError"),
+        (("--status", "500", "--words", "<h1>Oh <b>no</b></h1>"), UnsupportedModelError, "status 500: Oh no"),
+        (("--status", "500", "--words", '{"error": "no attribute x"}'), UnsupportedModelError, "no attribute x"),
+        (("--status", "400", "--words", "bearer abc is known"), UnsupportedModelError, "Bearer *** is known"),
     ],
 )
 def test_what_is_wrong_is_said(
@@ -137,6 +141,26 @@ def test_what_is_wrong_is_said(
     with serving(tiny_onnx, tmp_path, *flags) as (url, _), pytest.raises(error) as caught:
         load_http_teacher(url, TeacherOptions(**UNIT))
     assert words in caught.value.message
+
+
+def test_what_a_server_does_not_say_can_be_declared(tiny_onnx: Path, tmp_path: Path) -> None:
+    images = torch.rand(3, 1, 16, 16)
+    expected = load_onnx_teacher(tiny_onnx, TeacherOptions(**UNIT))
+    exact = expected.spec.preprocess.from_pixels(expected.spec.preprocess.to_pixels(images))
+    with serving(tiny_onnx, tmp_path, "--metadata", '{"inputs": [], "outputs": []}') as (url, _):
+        teacher = load_http_teacher(url, TeacherOptions(**UNIT, input_shape=(1, 16, 16)))
+        torch.testing.assert_close(teacher.scores(images), expected.scores(exact), rtol=1e-4, atol=1e-4)
+
+
+def test_one_output_is_taken_whatever_it_is_called(tiny_onnx: Path, tmp_path: Path) -> None:
+    with serving(tiny_onnx, tmp_path, "--rename", "output-0") as (url, _):
+        assert load_http_teacher(url, TeacherOptions(**UNIT)).spec.num_classes == 3
+
+
+def test_servers_that_take_one_image_at_once_get_one(tiny_onnx: Path, tmp_path: Path) -> None:
+    with serving(tiny_onnx, tmp_path, "--one-by-one") as (url, counter):
+        assert load_http_teacher(url, TeacherOptions(**UNIT)).scores(torch.rand(5, 1, 16, 16)).shape == (5, 3)
+        assert {int(line) for line in counter.read_text().split()} == {1}
 
 
 def test_tokens_come_from_the_environment_and_are_never_shown(

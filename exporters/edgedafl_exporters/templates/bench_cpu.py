@@ -127,6 +127,9 @@ def check_files(manifest):
 
 
 def open_session(variant, threads, profile=None):
+    # Nothing is left in the user's home and nothing is sent; read when ONNX Runtime is loaded.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("ORT_TELEMETRY_DISABLED", "1")
     import onnxruntime as ort
 
     ort.disable_telemetry_events()
