@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from edgedafl.distill.budget import affordable
 from edgedafl.distill.losses import entropy_share
 from edgedafl.distill.priors import noise_fields
 from edgedafl.errors import UsageError
@@ -14,8 +15,9 @@ from edgedafl.teachers.base import Teacher
 
 __all__ = ["Preflight", "check_teacher"]
 
-_ROWS = 400
-_CHUNK = 100
+_ROWS = (24, 400)
+_EFFORT = 8e9  # multiply-accumulates: a second or two on a few cores
+_CHUNK = 24
 # Under a query limit the look takes at most 1/100 of it.
 _SHARE = 100
 # One class for more than this share of such varied images: suspicious.
@@ -48,7 +50,8 @@ def check_teacher(teacher: Teacher) -> Preflight:
         UsageError: If its answers do not depend on the image: the input range must be wrong.
     """
     spec = teacher.spec
-    rows = _ROWS if teacher.max_queries is None else max(2, min(_ROWS, teacher.max_queries // _SHARE))
+    rows = affordable(spec.macs, effort=_EFFORT, fewest=_ROWS[0], most=_ROWS[1])
+    rows = rows if teacher.max_queries is None else max(2, min(rows, teacher.max_queries // _SHARE))
     unit = noise_fields(rows, spec.input_shape, torch.Generator().manual_seed(7))
     images = spec.preprocess.to_model(unit)
     logits = torch.cat([teacher.scores(x) for x in torch.split(images, _CHUNK)])

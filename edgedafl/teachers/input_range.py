@@ -19,7 +19,8 @@ from edgedafl.teachers.base import Teacher
 
 __all__ = ["baked_scale", "find_input_range"]
 
-_ROWS = 64
+_ROWS = (12, 64)
+_EFFORT = 3e9  # multiply-accumulates per candidate
 _PIXEL_SCALES = (255.0, 256.0, 127.5, 128.0)
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # A candidate must beat [0, 1] clearly before it is preferred.
@@ -73,7 +74,8 @@ def find_input_range(teacher: Teacher, baked: bool) -> Preprocess:
     if baked:
         return Preprocess.from_range(0, 255, channels, origin="found: the model scales pixels itself")
     candidates = _candidates(channels)
-    noise = _noise(teacher.spec.input_shape)
+    rows = int(min(max(_ROWS[0], _EFFORT / max(teacher.spec.macs, 1)), _ROWS[1]))
+    noise = _noise(rows, teacher.spec.input_shape)
     if teacher.spec.batch_norms:
         misses = [_miss(teacher, c.preprocess.to_model(noise)) for c in candidates]
         best = min(range(len(candidates)), key=lambda i: misses[i])
@@ -104,12 +106,12 @@ def _named(candidate: _Candidate, reason: str) -> Preprocess:
     return Preprocess(p.low, p.high, origin=f"found: {candidate.name}, {reason}")
 
 
-def _noise(shape: tuple[int, int, int]) -> Tensor:
+def _noise(rows: int, shape: tuple[int, int, int]) -> Tensor:
     """Noise of all coarsenesses in [0, 1]."""
     generator = torch.Generator().manual_seed(11)
-    images = torch.zeros(_ROWS, *shape)
+    images = torch.zeros(rows, *shape)
     levels = max(2, min(shape[1:]).bit_length())
-    for row in range(_ROWS):
+    for row in range(rows):
         cells = min(2 ** (row % levels), shape[1]), min(2 ** (row % levels), shape[2])
         field = torch.rand(1, shape[0], *cells, generator=generator)
         images[row] = torch.nn.functional.interpolate(field, shape[1:], mode="bilinear")[0]

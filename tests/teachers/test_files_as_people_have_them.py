@@ -232,6 +232,17 @@ def test_attention_is_what_its_formula_says(heads: tuple[int, int]) -> None:
     np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_stored_integers_are_read_at_any_opset() -> None:
+    """ONNX's own evaluator begins with opset 19 there; graphs for devices have 18."""
+    model = tiny_text("x = DequantizeLinear(q, s, z) y = Flatten(image) scores = MatMul(y, x)")
+    for name, value in (("q", np.arange(768, dtype=np.uint8).reshape(256, 3)), ("z", np.uint8(3))):
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "s"))
+    found = OnnxModule(model).run({"image": images()})["scores"]
+    stored = torch.arange(768, dtype=torch.uint8).reshape(256, 3).float()
+    torch.testing.assert_close(found, images().flatten(1) @ (0.5 * (stored - 3)))
+
+
 class Wrapped(nn.Module):
     """Answers its scores within something else."""
 

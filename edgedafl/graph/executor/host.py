@@ -11,6 +11,10 @@ from onnx.reference import ReferenceEvaluator
 __all__ = ["constant_value", "evaluate_on_host"]
 
 
+_LOWEST = {"QuantizeLinear": 19, "DequantizeLinear": 19}
+"""Opsets that the reference implementation begins with; what opset 13 says is among what 19 says."""
+
+
 def constant_value(node: onnx.NodeProto) -> np.ndarray:
     """The array of a Constant node, half precision widened to float32."""
     attribute = node.attribute[0]
@@ -30,7 +34,7 @@ def evaluate_on_host(node: onnx.NodeProto, inputs: list[Any], opset: int) -> lis
         [onnx.helper.make_tensor_value_info(name, undefined, None) for name in feeds],
         [onnx.helper.make_tensor_value_info(name, undefined, None) for name in node.output if name],
     )
-    opsets = [onnx.helper.make_opsetid(node.domain, opset)]
+    opsets = [onnx.helper.make_opsetid(node.domain, max(opset, _LOWEST.get(node.op_type, 0)))]
     results = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=opsets)).run(None, feeds)
     return [_widened(np.asarray(value)) for value in results]
 
