@@ -60,6 +60,7 @@ class CompressConfig(_Strict):
         steps: Generator steps, instead of or beside a time budget.
         max_size: Bytes of the artifact.
         max_latency: Seconds per image on the target.
+        preprocess: A common map from pixels by name.
         input_range: Pixels scaled to low,high.
         input_mean: Mean of `(pixel / 255 - mean) / std`.
         input_std: Deviation of the same.
@@ -109,6 +110,7 @@ class CompressConfig(_Strict):
     steps: int | None = Field(default=None, ge=1)
     max_size: Bytes | None = None
     max_latency: Seconds | None = None
+    preprocess: Literal["imagenet", "tf", "raw", "unit"] | None = None
     input_range: tuple[float, float] | None = None
     input_mean: tuple[float, ...] = ()
     input_std: tuple[float, ...] = ()

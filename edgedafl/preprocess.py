@@ -12,7 +12,16 @@ from edgedafl.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Preprocess"]
+__all__ = ["CONVENTIONS", "Preprocess"]
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CONVENTIONS = {
+    "unit": "0 to 1",
+    "tf": "-1 to 1",
+    "raw": "0 to 255",
+    "imagenet": "ImageNet mean and deviation",
+}
+"""What training frameworks do to pixels, by the name that `--preprocess` takes."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,8 @@ class Preprocess:
     Attributes:
         low: One value per channel: what the model is fed for a black pixel.
         high: One value per channel: what the model is fed for a full pixel.
-        origin: How this is known: `mean and deviation`, `range`, `uint8 input` or `assumed`.
+        origin: How this is known: `mean and deviation`, `range`, `uint8 input`; what begins with `found` was
+            seen in the model, what begins with `guessed` or `assumed` was not.
     """
 
     low: tuple[float, ...]
@@ -62,6 +72,27 @@ class Preprocess:
         low = tuple(-m / s for m, s in zip(means, stds, strict=True))
         high = tuple((1 - m) / s for m, s in zip(means, stds, strict=True))
         return cls(low, high, origin)
+
+    @classmethod
+    def named(cls, name: str, channels: int, origin: str | None = None) -> Preprocess:
+        """One of the `CONVENTIONS`.
+
+        Raises:
+            UsageError: If it is none of them, or asks for three channels where there are others.
+        """
+        if name not in CONVENTIONS:
+            raise UsageError(f"There is no preprocessing {name!r}.", f"Known are {', '.join(CONVENTIONS)}.")
+        if name == "imagenet":
+            if channels != 3:
+                raise UsageError(f"ImageNet's mean is of three channels; the image has {channels}.", "Choose another.")
+            return cls.from_mean_std(*_IMAGENET, channels, origin or "mean and deviation")
+        low, high = {"unit": (0, 1), "tf": (-1, 1), "raw": (0, 255)}[name]
+        return cls.from_range(low, high, channels, origin or "range")
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether neither the user nor the model says so."""
+        return self.origin.startswith(("assumed", "guessed"))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Preprocess:

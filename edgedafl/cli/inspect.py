@@ -23,6 +23,7 @@ __all__ = ["command"]
 @click.option("--classes", type=int, help="How many, for a model that answers class indices only.")
 @click.option("--task", help="single-label, binary or multi-label, where the guess is wrong.")
 @click.option("--trust", is_flag=True, help="Open model files that can run code.")
+@click.option("--preprocess", help="How pixels go in: imagenet, tf (-1 to 1), unit (0 to 1) or raw (0 to 255).")
 @click.option("--input-mean", help="Mean of (pixel/255 - mean)/std.")
 @click.option("--input-std", help="Deviation of the same.")
 @click.option("--input-range", help="Pixels scaled to LOW,HIGH.")
@@ -39,6 +40,7 @@ def command(
     input_name: str | None,
     output_name: str | None,
     layout: str | None,
+    preprocess: str | None,
     token_env: str | None,
     access: str | None,
     classes: int | None,
@@ -63,6 +65,7 @@ def command(
         input_name=input_name,
         output_name=output_name,
         layout=layout,
+        convention=preprocess,
         input_shape=(int(shape[0]), int(shape[1]), int(shape[2])) if shape and len(shape) == 3 else None,
         input_range=(parsed["input_range"][0], parsed["input_range"][-1]) if "input_range" in parsed else None,
         mean=parsed.get("input_mean", ()),

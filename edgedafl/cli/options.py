@@ -59,6 +59,7 @@ _TRAINING = [
     click.option("--steps", type=int, help="Generator steps instead of a time."),
     click.option("--max-size", help="Largest artifact, e.g. 1MB."),
     click.option("--max-latency", help="Slowest artifact on the target, e.g. 5ms."),
+    click.option("--preprocess", help="How pixels go in: imagenet, tf (-1 to 1), unit (0 to 1) or raw (0 to 255)."),
     click.option("--input-mean", help="Mean of (pixel/255 - mean)/std, e.g. 0.485,0.456,0.406."),
     click.option("--input-std", help="Deviation of the same."),
     click.option("--input-range", help="Pixels scaled to LOW,HIGH, e.g. 0,1 or -1,1."),

@@ -178,5 +178,5 @@ def _read() -> _Shelf:
         data = read_toml(path)
         rows = data.get("device", {}).items()
         return _Shelf(path, {name: NamedDevice(name=name, **row) for name, row in rows})
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (UsageError, OSError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"{str(path)!r} cannot be read as the list of devices: {error}.", "Correct it.") from error

@@ -58,7 +58,7 @@ def check_teacher(teacher: Teacher) -> Preflight:
     origin = spec.preprocess.origin
     low, high = spec.preprocess.low[0], spec.preprocess.high[0]
     range_text = f"pixels as {low:.4g} to {high:.4g} ({origin})"
-    advice = "Declare the range: --input-range LOW,HIGH, or --input-mean and --input-std."
+    advice = "Declare the range: --preprocess NAME, --input-range LOW,HIGH, or --input-mean and --input-std."
     spread = float(logits.std(0).max() / logits.abs().max().clamp_min(1e-12))
     if not bool(torch.isfinite(logits).all()) or spread < 1e-4:
         raise UsageError(f"The teacher gives the same answer to every image, fed {range_text}.", advice)
@@ -73,6 +73,12 @@ def check_teacher(teacher: Teacher) -> Preflight:
         warning = (
             f"the teacher answers class {int(counts.argmax())} to {share:.0%} of varied test images, "
             f"fed {range_text}. If that range is wrong, nothing useful will be learned. {advice}"
+        )
+    elif spec.preprocess.is_guess:
+        warning = (
+            f"nobody says how the model takes pixels, and the model does not tell: {range_text}. A wrong range costs "
+            "accuracy silently. Declare it: --preprocess imagenet, tf (-1 to 1), unit (0 to 1) or raw (0 to 255); "
+            "labelled images decide as well (--eval)."
         )
     return Preflight(
         classes_seen=int((counts > 0).sum()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from edgedafl.errors import UsageError
 from edgedafl.evaluate import LabelledData, accuracy, read_labelled
-from edgedafl.preprocess import Preprocess
+from edgedafl.preprocess import CONVENTIONS, Preprocess
 from edgedafl.tasks import SINGLE_LABEL
 from edgedafl.teachers import Teacher
 
@@ -20,16 +21,18 @@ _MOST = 200
 _FEWEST = 20
 _DEVIATIONS = 3.0
 _CLEARLY = 0.1
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_MOSTLY = 0.5  # of the labels fit after a renumbering that is worth a word; chance alone fits fewer
+_CHUNK = 32
 
 
 def check_input(teacher: Teacher, labelled: Path) -> None:
-    """Refuse a teacher that does no better than chance on labelled images as they are fed to it.
+    """Look whether a teacher knows labelled images as they are fed to it.
 
-    Labels decide nothing else: the range that fits them best is named, not taken.
+    Where neither the user nor the model says what range pixels go in, the one that fits the labels best is taken.
+    Labels decide nothing else. Classes that are not the teacher's, in another order, are noticed.
 
     Args:
-        teacher: The teacher; asked about at most 200 images.
+        teacher: The teacher; asked about at most 200 images, for each range that is tried.
         labelled: The user's .npz.
 
     Raises:
@@ -44,36 +47,67 @@ def check_input(teacher: Teacher, labelled: Path) -> None:
         return
     data = LabelledData(data.images[some], data.labels[some])
     found = _accuracy(teacher, data, spec.preprocess)
+    if spec.preprocess.is_guess:
+        found = _take_best(teacher, data, found)
     # Always naming the most frequent class is chance as well.
     most = np.bincount(data.labels).max() / len(data.labels)
     chance = max(1 / spec.num_classes, float(most))
     if found > chance + _DEVIATIONS * math.sqrt(chance * (1 - chance) / len(some)):
         return
-    others = {name: _accuracy(teacher, data, other) for name, other in _candidates(spec.input_shape[0]).items()}
-    best = max(others, key=lambda name: others[name])
-    assumed = f"{spec.preprocess.low[0]:.4g} to {spec.preprocess.high[0]:.4g} ({spec.preprocess.origin})"
-    hint = "Check the labels and --input-mean/--input-std or --input-range."
-    if others[best] > found + _CLEARLY:
-        hint = f"{best} fits the labels best ({100 * others[best]:.1f} %)."
+    preprocess = teacher.spec.preprocess
+    assumed = f"{preprocess.low[0]:.4g} to {preprocess.high[0]:.4g} ({preprocess.origin})"
     raise UsageError(
         f"The teacher answers {100 * found:.1f} % of {len(some)} images of {str(labelled)!r} correctly, which is "
         f"chance, fed pixels as {assumed}.",
-        hint,
+        _advice(teacher, data, found),
     )
+
+
+def _take_best(teacher: Teacher, data: LabelledData, found: float) -> float:
+    """Feed the teacher as fits the labels best; returns its accuracy."""
+    others = {name: _accuracy(teacher, data, other) for name, other in _candidates(teacher.spec.input_shape[0]).items()}
+    best = max(others, key=lambda name: others[name])
+    if others[best] > found:
+        origin = f"found: {CONVENTIONS[best]}, fits the labels best ({others[best]:.1%} against {found:.1%})"
+        known = Preprocess.named(best, teacher.spec.input_shape[0], origin)
+        teacher.spec = replace(teacher.spec, preprocess=known)
+        return others[best]
+    confirmed = replace(teacher.spec.preprocess, origin="found: fits the labels best")
+    teacher.spec = replace(teacher.spec, preprocess=confirmed)
+    return found
+
+
+def _advice(teacher: Teacher, data: LabelledData, found: float) -> str:
+    others = {name: _accuracy(teacher, data, other) for name, other in _candidates(teacher.spec.input_shape[0]).items()}
+    best = max(others, key=lambda name: others[name])
+    images = teacher.spec.preprocess.from_pixels(torch.from_numpy(data.images))
+    answers = torch.cat([teacher.scores(part) for part in images.split(_CHUNK)]).argmax(1).numpy()
+    if _permuted(answers, data.labels, teacher.spec.num_classes) > max(_MOSTLY, others[best], found + _CLEARLY):
+        return "The labels fit after another numbering of the classes: bring them into the teacher's order."
+    if others[best] > found + _CLEARLY:
+        return f"--preprocess {best} fits the labels best ({100 * others[best]:.1f} %)."
+    return "Check the labels, and --preprocess, --input-mean/--input-std or --input-range."
+
+
+def _permuted(answers: np.ndarray, labels: np.ndarray, classes: int) -> float:
+    """Accuracy after renumbering the classes so that most labels fit, the commonest pairs first."""
+    counts = np.zeros((classes, classes))
+    np.add.at(counts, (answers, labels), 1)
+    right = 0.0
+    for _ in range(classes):
+        row, column = np.unravel_index(counts.argmax(), counts.shape)
+        right += counts[row, column]
+        counts[row], counts[:, column] = -1, -1
+    return right / len(labels)
 
 
 def _accuracy(teacher: Teacher, data: LabelledData, preprocess: Preprocess) -> float:
     def scores_of(images: np.ndarray) -> np.ndarray:
-        parts = torch.from_numpy(images).split(32)
+        parts = torch.from_numpy(images).split(_CHUNK)
         return torch.cat([teacher.scores(part) for part in parts]).numpy()
 
     return accuracy(data, preprocess, scores_of, task=teacher.spec.task)
 
 
 def _candidates(channels: int) -> dict[str, Preprocess]:
-    ranges = {"0,1": (0.0, 1.0), "-1,1": (-1.0, 1.0), "0,255": (0.0, 255.0)}
-    found = {f"--input-range {text}": Preprocess.from_range(*ends, channels) for text, ends in ranges.items()}
-    if channels == 3:
-        text = "--input-mean 0.485,0.456,0.406 --input-std 0.229,0.224,0.225"
-        found[text] = Preprocess.from_mean_std(*_IMAGENET, channels)
-    return found
+    return {name: Preprocess.named(name, channels) for name in CONVENTIONS if name != "imagenet" or channels == 3}

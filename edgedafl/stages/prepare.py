@@ -114,6 +114,7 @@ def options_of(config: CompressConfig) -> TeacherOptions:
         output_name=config.output_name,
         input_shape=config.input_shape,
         layout=config.layout,
+        convention=config.preprocess,
         input_range=config.input_range,
         mean=config.input_mean,
         std=config.input_std,
@@ -145,9 +146,9 @@ def prepare(source: str, config: CompressConfig, notice: Callable[[str], None] =
     teacher = load_teacher(source, options_of(config))
     settings_of(config.method, as_asked(config.method, teacher))  # refused before anything is written
     torch.manual_seed(config.seed)
-    preflight = check_teacher(teacher)
     if config.eval is not None:
         check_input(teacher, config.eval)
+    preflight = check_teacher(teacher)
     pictures = None if config.images is None else read_pictures(config.images, teacher.spec.input_shape)
     notice("ladder")
     study = study_teacher(teacher, pictures)

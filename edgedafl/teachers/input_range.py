@@ -7,31 +7,24 @@ answers of a search rest on noise images; the finding is an assumption and is ca
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import torch
 from torch import Tensor
 
-from edgedafl.preprocess import Preprocess
+from edgedafl.preprocess import CONVENTIONS, Preprocess
 from edgedafl.teachers.base import Teacher
 
-__all__ = ["baked_scale", "find_input_range"]
+__all__ = ["baked_scale", "candidates_of", "find_input_range"]
 
 _ROWS = (12, 64)
 _EFFORT = 3e9  # multiply-accumulates per candidate
 _PIXEL_SCALES = (255.0, 256.0, 127.5, 128.0)
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # A candidate must beat [0, 1] clearly before it is preferred.
 _CLEARLY = 1.5
 _TRANSPARENT = {"Cast", "Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze"}
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    name: str
-    preprocess: Preprocess
 
 
 def baked_scale(model: onnx.ModelProto, image: str) -> bool:
@@ -73,37 +66,34 @@ def find_input_range(teacher: Teacher, baked: bool) -> Preprocess:
     channels = teacher.spec.input_shape[0]
     if baked:
         return Preprocess.from_range(0, 255, channels, origin="found: the model scales pixels itself")
-    candidates = _candidates(channels)
+    candidates = candidates_of(channels)
     rows = int(min(max(_ROWS[0], _EFFORT / max(teacher.spec.macs, 1)), _ROWS[1]))
     noise = _noise(rows, teacher.spec.input_shape)
     if teacher.spec.batch_norms:
-        misses = [_miss(teacher, c.preprocess.to_model(noise)) for c in candidates]
+        misses = [_miss(teacher, c.to_model(noise)) for c in candidates]
         best = min(range(len(candidates)), key=lambda i: misses[i])
         if misses[0] > _CLEARLY * misses[best]:
-            return _named(candidates[best], "its first BatchNorm's statistics fit best")
-        return candidates[0].preprocess
-    varieties = [_variety(teacher, c.preprocess.to_model(noise)) for c in candidates]
+            return _renamed(candidates[best], "found", "its first BatchNorm's statistics fit best")
+        return _renamed(candidates[0], "found", "its first BatchNorm's statistics fit")
+    varieties = [_variety(teacher, c.to_model(noise)) for c in candidates]
     best = max(range(len(candidates)), key=lambda i: varieties[i])
     # One class for everything at [0, 1] but several elsewhere: that range is the likelier one.
     if varieties[0] < 1.05 and varieties[best] > _CLEARLY * varieties[0]:
-        return _named(candidates[best], "the model tells more classes apart there")
-    return candidates[0].preprocess
+        return _renamed(candidates[best], "guessed", "the model tells more classes apart there")
+    return candidates[0]
 
 
-def _candidates(channels: int) -> list[_Candidate]:
-    found = [
-        _Candidate("0 to 1", Preprocess.from_range(0, 1, channels, origin="assumed")),
-        _Candidate("-1 to 1", Preprocess.from_range(-1, 1, channels)),
-        _Candidate("0 to 255", Preprocess.from_range(0, 255, channels)),
+def candidates_of(channels: int) -> list[Preprocess]:
+    """The common maps from pixels, the commonest first."""
+    names = [name for name in CONVENTIONS if name != "imagenet" or channels == 3]
+    return [
+        Preprocess.named(name, channels, origin="assumed" if name == "unit" else CONVENTIONS[name]) for name in names
     ]
-    if channels == 3:
-        found.append(_Candidate("ImageNet mean and deviation", Preprocess.from_mean_std(*_IMAGENET, channels)))
-    return found
 
 
-def _named(candidate: _Candidate, reason: str) -> Preprocess:
-    p = candidate.preprocess
-    return Preprocess(p.low, p.high, origin=f"found: {candidate.name}, {reason}")
+def _renamed(found: Preprocess, how: str, reason: str) -> Preprocess:
+    name = CONVENTIONS["unit"] if found.origin == "assumed" else found.origin
+    return replace(found, origin=f"{how}: {name}, {reason}")
 
 
 def _noise(rows: int, shape: tuple[int, int, int]) -> Tensor:

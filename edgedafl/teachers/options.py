@@ -21,6 +21,7 @@ class TeacherOptions:
         input_shape: (C, H, W), where the model leaves it free.
         layout: `NCHW` or `NHWC`.
         input_range: Pixels scaled to [low, high].
+        convention: Name of a common map from pixels, see `preprocess.CONVENTIONS`.
         mean: Per-channel mean of `(pixel / 255 - mean) / std`.
         std: Per-channel deviation of the same.
         weights: Weights file of a PyTorch factory.
@@ -40,6 +41,7 @@ class TeacherOptions:
     input_shape: tuple[int, int, int] | None = None
     layout: str | None = None
     input_range: tuple[float, float] | None = None
+    convention: str | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     weights: Path | None = None
@@ -58,11 +60,18 @@ class TeacherOptions:
         Raises:
             UsageError: If another map is declared for a model that takes pixels as whole numbers.
         """
-        if dtype == "UINT8" and (self.mean or self.std or self.input_range not in (None, (0.0, 255.0))):
+        other = self.input_range not in (None, (0.0, 255.0)) or self.convention not in (None, "raw")
+        if dtype == "UINT8" and (self.mean or self.std or other):
             raise UsageError(
                 "The model takes pixels as whole numbers (uint8), which go in as they are.",
-                "Leave out --input-mean, --input-std and --input-range: what they say happens inside the model.",
+                "Leave out --preprocess, --input-mean, --input-std and --input-range: that happens inside the model.",
             )
+        if self.convention is not None and (self.mean or self.std or self.input_range is not None):
+            raise UsageError(
+                "--preprocess is given beside --input-mean, --input-std or --input-range.", "Say one of them."
+            )
+        if self.convention is not None and dtype != "UINT8":
+            return Preprocess.named(self.convention, channels)
         if self.mean or self.std:
             return Preprocess.from_mean_std(self.mean or (0.0,), self.std or (1.0,), channels)
         if self.input_range is not None:

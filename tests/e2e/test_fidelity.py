@@ -73,7 +73,7 @@ def test_the_range_that_fits_the_labels_is_named() -> None:
     teacher = load_teacher(str(TEACHER), TeacherOptions(input_range=(5.0, -5.0 + 10.001)))
     with pytest.raises(UsageError, match="chance") as caught:
         check_input(teacher, EXAMPLE / "sample.npz")
-    assert "--input-range" in caught.value.hint and "fits the labels best" in caught.value.hint
+    assert "--preprocess" in caught.value.hint and "fits the labels best" in caught.value.hint
     right = load_teacher(str(TEACHER), TeacherOptions(mean=(0.1307,), std=(0.3081,)))
     check_input(right, EXAMPLE / "sample.npz")
 

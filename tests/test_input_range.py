@@ -1,0 +1,88 @@
+"""How pixels go in where nobody says it: what the model tells, what labels tell, and what is said otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from edgedafl.distill.preflight import check_teacher
+from edgedafl.errors import UsageError
+from edgedafl.preprocess import CONVENTIONS, Preprocess
+from edgedafl.stages.check_input import check_input
+from edgedafl.teachers import TeacherOptions, load_onnx_teacher
+from tests.conftest import tiny_text
+
+Save = Callable[..., Path]
+
+
+def brightness() -> onnx.ModelProto:
+    """Three classes by the mean of a picture that goes in as -1 to 1: below -0.33, up to 0.33, above."""
+    model = tiny_text("f = Flatten(image) m = MatMul(f, mean) s = Mul(m, slopes) scores = Add(s, starts)")
+    values = {"mean": np.full((256, 1), 1 / 256), "slopes": [[-30.0, 0, 30]], "starts": [[-10.0, 0, -10]]}
+    for name, value in values.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+    return model
+
+
+def labelled(folder: Path, order: tuple[int, ...] = (0, 1, 2)) -> Path:
+    levels = np.random.default_rng(0).integers(0, 256, 120)
+    classes = np.digitize(levels / 127.5 - 1, [-1 / 3, 1 / 3])
+    images = np.repeat(levels, 256).reshape(-1, 1, 16, 16).astype(np.uint8)
+    np.savez(folder / "eval.npz", images=images, labels=np.array(order)[classes])
+    return folder / "eval.npz"
+
+
+def test_labels_decide_where_nobody_says_it(save: Save, tmp_path: Path) -> None:
+    teacher = load_onnx_teacher(save(brightness()))
+    assert teacher.spec.preprocess.is_guess
+    check_input(teacher, labelled(tmp_path))
+    assert teacher.spec.preprocess.low == (-1.0,)
+    assert "fits the labels best (100.0% against" in teacher.spec.preprocess.origin
+    assert not teacher.spec.preprocess.is_guess
+
+
+def test_labels_change_nothing_that_was_declared(save: Save, tmp_path: Path) -> None:
+    teacher = load_onnx_teacher(save(brightness()), TeacherOptions(mean=(0.45,), std=(0.5,)))
+    check_input(teacher, labelled(tmp_path))
+    assert teacher.spec.preprocess == Preprocess.from_mean_std((0.45,), (0.5,), 1)
+
+
+def test_classes_in_another_order_are_noticed(save: Save, tmp_path: Path) -> None:
+    teacher = load_onnx_teacher(save(brightness()), TeacherOptions(convention="tf"))
+    with pytest.raises(UsageError, match="which is chance") as caught:
+        check_input(teacher, labelled(tmp_path, order=(1, 2, 0)))
+    assert "another numbering of the classes" in caught.value.hint
+
+
+def test_what_is_guessed_is_said(save: Save) -> None:
+    path = save(tiny_text("f = Flatten(image) scores = Gemm<transB=1>(f, w, b)"))
+    assert "--preprocess" in check_teacher(load_onnx_teacher(path)).warning
+    assert check_teacher(load_onnx_teacher(path, TeacherOptions(convention="unit"))).warning == ""
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_conventions_are_what_frameworks_do(name: str) -> None:
+    black, white = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
+    known = Preprocess.named(name, 3)
+    ends = {"unit": (0, 1), "tf": (-1, 1), "raw": (0, 255), "imagenet": (-0.485 / 0.229, (1 - 0.485) / 0.229)}[name]
+    found = [float(known.to_model(unit)[0, 0, 0, 0]) for unit in (black, white)]
+    assert found == pytest.approx(ends, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"convention": "keras"}, "no preprocessing 'keras'"),
+        ({"convention": "imagenet"}, "three channels"),
+        ({"convention": "tf", "mean": (0.5,)}, "beside --input-mean"),
+    ],
+)
+def test_nonsense_is_refused(options: dict[str, object], words: str, save: Save) -> None:
+    with pytest.raises(UsageError, match=words):
+        load_onnx_teacher(save(brightness()), TeacherOptions(**options))
