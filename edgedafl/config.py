@@ -76,7 +76,8 @@ class CompressConfig(_Strict):
         trust: Whether model files that can run code may be opened.
         timeout: Seconds to wait for one answer of a server.
         token_env: Environment variable with a server's bearer token.
-        eval: Labelled .npz (images uint8 N,C,H,W; labels), for reporting only.
+        eval: Labelled pictures for the report: a folder of class folders, a CSV of file and label, or an .npz.
+        classes_file: The teacher's classes, one name per line, for labels that are names.
         min_fidelity: Share of real inputs on which the artifact must give the teacher's class.
         images: Unlabelled pictures of the user's, a folder or an .npz.
         max_drop: Agreement with the teacher that int8 may lose against fp32.
@@ -127,6 +128,7 @@ class CompressConfig(_Strict):
     timeout: Seconds = 60.0
     token_env: str | None = None
     eval: Path | None = None
+    classes_file: Path | None = None
     min_fidelity: Share = DEFAULT_FIDELITY
     images: Path | None = None
     max_drop: Share = DEFAULT_DROP

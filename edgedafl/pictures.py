@@ -17,7 +17,7 @@ from edgedafl.errors import UsageError, reason_of
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-__all__ = ["Pictures", "read_pictures"]
+__all__ = ["Pictures", "read_picture", "read_pictures"]
 
 _MOST = 2_000
 """Pictures that are used; of more, evenly spread ones are."""
@@ -113,7 +113,7 @@ def read_pictures(path: Path, input_shape: tuple[int, int, int]) -> Pictures:
         found, images, bad = len(files), [], []
         for file in files[:: max(1, -(-len(files) // most))]:
             try:
-                images.append(_square(file, channels, side))
+                images.append(read_picture(file, channels, (side, side)))
             except Exception as error:  # Pillow raises whatever its plug-ins raise
                 bad.append(f"{file.name} ({reason_of(error, 60)})")
         if not images:
@@ -135,7 +135,20 @@ def _files(folder: Path) -> Iterator[Path]:
             return
 
 
-def _square(file: Path, channels: int, side: int) -> np.ndarray:
+def read_picture(file: Path, channels: int, sides: tuple[int, int]) -> np.ndarray:
+    """A picture, turned as its EXIF says, cropped to the middle in the proportions asked for, and resized.
+
+    Args:
+        file: Anything that Pillow reads.
+        channels: 1 for grey, 3 for colour.
+        sides: Height and width.
+
+    Returns:
+        uint8 (C,H,W).
+
+    Raises:
+        Exception: Whatever Pillow's plug-ins raise of files that are not pictures.
+    """
     from PIL import Image, ImageOps
 
     if not file.is_file():
@@ -143,10 +156,10 @@ def _square(file: Path, channels: int, side: int) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(file) as opened:
-            opened.draft("RGB", (side, side))
+            opened.draft("RGB", (sides[1], sides[0]))
             turned = ImageOps.exif_transpose(opened) or opened
             picture = turned.convert("L" if channels == 1 else "RGB")
-    picture = ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS)
+    picture = ImageOps.fit(picture, (sides[1], sides[0]), Image.Resampling.LANCZOS)
     array = np.asarray(picture, np.uint8)
     return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
 

@@ -25,6 +25,7 @@ from edgedafl.graph.cost import count_macs, layer_costs
 from edgedafl.graph.facts import GraphFacts, facts_of
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.load import load_onnx
+from edgedafl.labelled_files import LabelledSource
 from edgedafl.latency import EMULATED, BenchOptions, DeviceModel, estimate_latency
 from edgedafl.report import RunSummary, summarize_run, write_report
 from edgedafl.rundir import RunDirectory
@@ -39,6 +40,7 @@ from edgedafl.stages import (
     distill_stage,
     export_stage,
     keep_calibration,
+    labelled_of,
     load_models,
     options_of,
     prepare,
@@ -171,7 +173,7 @@ def compress(
         notice("export")
         export_stage(run, target, precision)
         notice("verify")
-        verified = verify_stage(run, target, teacher=plan.teacher, labelled=plan.config.eval)
+        verified = verify_stage(run, target, teacher=plan.teacher, labelled=labelled_of(plan.config))
         verdict = _verdict(plan, run, verified)
         notice("profile")
         profile_stage(
@@ -276,13 +278,15 @@ def export(run: RunDirectory, *, target: Target, precision: str, exporter: str |
         return export_stage(run, target, precision, exporter)
 
 
-def verify(run: RunDirectory, *, target: Target, labelled: Path | None = None, trust: bool = False) -> dict[str, Any]:
+def verify(
+    run: RunDirectory, *, target: Target, labelled: LabelledSource | None = None, trust: bool = False
+) -> dict[str, Any]:
     """Compare teacher, student and bundle of a run.
 
     Args:
         run: The run.
         target: For which target.
-        labelled: The user's labelled .npz, for reporting; the run's teacher is opened for it.
+        labelled: The user's labelled pictures, for reporting; the run's teacher is opened for it.
         trust: Whether that teacher may run code or be asked over the network.
     """
     run.read_manifest()

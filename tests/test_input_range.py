@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 from edgedafl.distill.preflight import check_teacher
 from edgedafl.errors import UsageError
+from edgedafl.labelled_files import LabelledSource
 from edgedafl.preprocess import CONVENTIONS, Preprocess
 from edgedafl.stages.check_input import check_input
 from edgedafl.teachers import TeacherOptions, load_onnx_teacher
@@ -41,7 +42,7 @@ def labelled(folder: Path, order: tuple[int, ...] = (0, 1, 2)) -> Path:
 def test_labels_decide_where_nobody_says_it(save: Save, tmp_path: Path) -> None:
     teacher = load_onnx_teacher(save(brightness()))
     assert teacher.spec.preprocess.is_guess
-    check_input(teacher, labelled(tmp_path))
+    check_input(teacher, LabelledSource(labelled(tmp_path)))
     assert teacher.spec.preprocess.low == (-1.0,)
     assert "fits the labels best (100.0% against" in teacher.spec.preprocess.origin
     assert not teacher.spec.preprocess.is_guess
@@ -49,14 +50,14 @@ def test_labels_decide_where_nobody_says_it(save: Save, tmp_path: Path) -> None:
 
 def test_labels_change_nothing_that_was_declared(save: Save, tmp_path: Path) -> None:
     teacher = load_onnx_teacher(save(brightness()), TeacherOptions(mean=(0.45,), std=(0.5,)))
-    check_input(teacher, labelled(tmp_path))
+    check_input(teacher, LabelledSource(labelled(tmp_path)))
     assert teacher.spec.preprocess == Preprocess.from_mean_std((0.45,), (0.5,), 1)
 
 
 def test_classes_in_another_order_are_noticed(save: Save, tmp_path: Path) -> None:
     teacher = load_onnx_teacher(save(brightness()), TeacherOptions(convention="tf"))
     with pytest.raises(UsageError, match="which is chance") as caught:
-        check_input(teacher, labelled(tmp_path, order=(1, 2, 0)))
+        check_input(teacher, LabelledSource(labelled(tmp_path, order=(1, 2, 0))))
     assert "another numbering of the classes" in caught.value.hint
 
 

@@ -14,6 +14,8 @@ from edgedafl.errors import CheckFailedError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
+    from edgedafl.labelled_files import LabelledSource
+
 __all__ = ["command"]
 
 
@@ -21,7 +23,10 @@ __all__ = ["command"]
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path), required=False)
 @click.option("--target", help="Of a run: for which target; its own by default.")
-@click.option("--eval", "labelled", type=click.Path(path_type=Path), help="Labelled .npz, for the report only.")
+@click.option(
+    "--eval", "labelled", type=click.Path(path_type=Path), help="Labelled pictures: class folders, CSV or .npz."
+)
+@click.option("--classes-file", type=click.Path(path_type=Path), help="Names of the classes, one per line.")
 @click.option(
     "--calibration", type=click.Path(path_type=Path), help="calibration.npz whose probe images to compare on."
 )
@@ -36,6 +41,7 @@ def command(
     b: Path | None,
     target: str | None,
     labelled: Path | None,
+    classes_file: Path | None,
     calibration: Path | None,
     min_agreement: str,
     trust: bool,
@@ -45,7 +51,10 @@ def command(
 ) -> int:
     """Compare the ONNX models A and B, or what a run directory A holds."""
     if b is None:
-        return _verify_run(a, target, labelled, trust, as_json)
+        from edgedafl.labelled_files import LabelledSource
+
+        source = None if labelled is None else LabelledSource(labelled, classes_file)
+        return _verify_run(a, target, source, trust, as_json)
     from edgedafl.graph.image_input import find_image_input
     from edgedafl.graph.load import load_onnx
     from edgedafl.stages import compare_models
@@ -88,7 +97,7 @@ def _images(calibration: Path | None, shape: tuple[int, int, int]) -> tuple[np.n
     return noise_fields(256, shape, torch.Generator().manual_seed(3)).numpy(), "procedural images"
 
 
-def _verify_run(path: Path, target: str | None, labelled: Path | None, trust: bool, as_json: bool) -> int:
+def _verify_run(path: Path, target: str | None, labelled: LabelledSource | None, trust: bool, as_json: bool) -> int:
     directory = run_directory(path)
     from edgedafl import pipeline
     from edgedafl.targets import find_target

@@ -5,7 +5,7 @@ from edgedafl.stages.calibrations import calibration_of, keep_calibration
 from edgedafl.stages.distill import assist, distill_stage
 from edgedafl.stages.export import export_stage
 from edgedafl.stages.ladder import Candidate, Ladder, build_ladder
-from edgedafl.stages.prepare import Plan, options_of, prepare, record
+from edgedafl.stages.prepare import Plan, labelled_of, options_of, prepare, record
 from edgedafl.stages.profile import profile_bundle, profile_stage, require_device
 from edgedafl.stages.quantize import allowed_drop, load_models, quantize_stage
 from edgedafl.stages.students import StudentBuilder, builder, choose_student, pruner_of
@@ -33,6 +33,7 @@ __all__ = [
     "distill_stage",
     "export_stage",
     "keep_calibration",
+    "labelled_of",
     "load_models",
     "options_of",
     "prepare",

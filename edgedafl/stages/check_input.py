@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from edgedafl.errors import UsageError
-from edgedafl.evaluate import LabelledData, accuracy, read_labelled
+from edgedafl.evaluate import LabelledData, accuracy
+from edgedafl.labelled_files import LabelledSource
 from edgedafl.preprocess import CONVENTIONS, Preprocess
 from edgedafl.tasks import SINGLE_LABEL
 from edgedafl.teachers import Teacher
@@ -25,7 +25,7 @@ _MOSTLY = 0.5  # of the labels fit after a renumbering that is worth a word; cha
 _CHUNK = 32
 
 
-def check_input(teacher: Teacher, labelled: Path) -> None:
+def check_input(teacher: Teacher, labelled: LabelledSource) -> None:
     """Look whether a teacher knows labelled images as they are fed to it.
 
     Where neither the user nor the model says what range pixels go in, the one that fits the labels best is taken.
@@ -33,7 +33,7 @@ def check_input(teacher: Teacher, labelled: Path) -> None:
 
     Args:
         teacher: The teacher; asked about at most 200 images, for each range that is tried.
-        labelled: The user's .npz.
+        labelled: The user's.
 
     Raises:
         UsageError: If it is at chance.
@@ -41,7 +41,7 @@ def check_input(teacher: Teacher, labelled: Path) -> None:
     spec = teacher.spec
     if teacher.max_queries is not None or spec.task != SINGLE_LABEL:
         return
-    data = read_labelled(labelled, spec.input_shape, spec.num_classes, task=spec.task)
+    data = labelled.read(spec.input_shape, spec.num_classes, task=spec.task)
     some = np.random.default_rng(0).permutation(len(data.labels))[:_MOST]
     if len(some) < _FEWEST:
         return
@@ -57,7 +57,7 @@ def check_input(teacher: Teacher, labelled: Path) -> None:
     preprocess = teacher.spec.preprocess
     assumed = f"{preprocess.low[0]:.4g} to {preprocess.high[0]:.4g} ({preprocess.origin})"
     raise UsageError(
-        f"The teacher answers {100 * found:.1f} % of {len(some)} images of {str(labelled)!r} correctly, which is "
+        f"The teacher answers {100 * found:.1f} % of {len(some)} images of {str(labelled.path)!r} correctly, which is "
         f"chance, fed pixels as {assumed}.",
         _advice(teacher, data, found),
     )

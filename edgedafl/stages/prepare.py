@@ -20,6 +20,7 @@ from edgedafl.config import CompressConfig
 from edgedafl.distill import as_asked, settings_of
 from edgedafl.distill.preflight import Preflight, check_teacher
 from edgedafl.errors import UsageError
+from edgedafl.labelled_files import LabelledSource
 from edgedafl.pictures import read_pictures
 from edgedafl.rundir import RunDirectory, digest_of, write_atomic
 from edgedafl.stages.check_input import check_input
@@ -30,7 +31,7 @@ from edgedafl.students import Student
 from edgedafl.targets import Target, find_target
 from edgedafl.teachers import Teacher, TeacherOptions, load_teacher
 
-__all__ = ["Plan", "options_of", "prepare", "record"]
+__all__ = ["Plan", "labelled_of", "options_of", "prepare", "record"]
 
 # Fewer steps mend nothing and may spoil what the refit has made.
 _LEAST_STEPS = 60
@@ -130,6 +131,11 @@ def options_of(config: CompressConfig) -> TeacherOptions:
     )
 
 
+def labelled_of(config: CompressConfig) -> LabelledSource | None:
+    """The user's labelled pictures; None where there are none."""
+    return None if config.eval is None else LabelledSource(config.eval, config.classes_file)
+
+
 def prepare(source: str, config: CompressConfig, notice: Callable[[str], None] = lambda text: None) -> Plan:
     """Load the teacher, ask it a few questions, choose the student.
 
@@ -146,8 +152,9 @@ def prepare(source: str, config: CompressConfig, notice: Callable[[str], None] =
     teacher = load_teacher(source, options_of(config))
     settings_of(config.method, as_asked(config.method, teacher))  # refused before anything is written
     torch.manual_seed(config.seed)
-    if config.eval is not None:
-        check_input(teacher, config.eval)
+    labelled = labelled_of(config)
+    if labelled is not None:
+        check_input(teacher, labelled)
     preflight = check_teacher(teacher)
     pictures = None if config.images is None else read_pictures(config.images, teacher.spec.input_shape)
     notice("ladder")

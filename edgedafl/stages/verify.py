@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,12 @@ import torch
 
 from edgedafl.arrays import read_arrays
 from edgedafl.errors import CheckFailedError, UsageError, reason_of
-from edgedafl.evaluate import accuracy, read_labelled
+from edgedafl.evaluate import accuracy
 from edgedafl.export import Bundle, find_exporter, read_bundle
 from edgedafl.graph.load import sha256_of
 from edgedafl.graph.parity import Parity, compare, require_parity
 from edgedafl.graph.runtime import open_session, run_batched
+from edgedafl.labelled_files import LabelledSource
 from edgedafl.quantize import CalibrationSet
 from edgedafl.rundir import RunDirectory, digest_of
 from edgedafl.stages.distill import CALIBRATION
@@ -56,7 +56,7 @@ def compare_models(a: onnx.ModelProto, b: onnx.ModelProto, images: np.ndarray, w
 
 
 def verify_stage(
-    run: RunDirectory, target: Target, *, teacher: Teacher | None, labelled: Path | None
+    run: RunDirectory, target: Target, *, teacher: Teacher | None, labelled: LabelledSource | None
 ) -> dict[str, Any]:
     """Compare teacher, float student, integer student and bundle; returns the stage's result.
 
@@ -64,7 +64,7 @@ def verify_stage(
         run: A run with a bundle for `target`.
         target: The target.
         teacher: Needed for its accuracy only.
-        labelled: The user's labelled .npz, for reporting.
+        labelled: The user's labelled pictures, for reporting.
 
     Raises:
         CheckFailedError: If the bundle's model does not answer as its `expected_io` says.
@@ -146,7 +146,7 @@ def check_answers(bundle: Bundle) -> dict[str, Parity]:
 
 
 def _on_labelled(
-    models: dict[str, onnx.ModelProto], teacher: Teacher | None, labelled: Path, calibration: CalibrationSet
+    models: dict[str, onnx.ModelProto], teacher: Teacher | None, labelled: LabelledSource, calibration: CalibrationSet
 ) -> tuple[dict[str, float], dict[str, dict[str, int]]]:
     """Accuracy of every model on the user's labelled images, and answers in which it follows its teacher."""
     first = next(iter(models.values())).graph
@@ -154,7 +154,7 @@ def _on_labelled(
     shape = (own[0], own[1], own[2]) if teacher is None else teacher.spec.input_shape
     classes = first.output[0].type.tensor_type.shape.dim[1].dim_value
     task, preprocess = calibration.task, calibration.preprocess
-    data = read_labelled(labelled, shape, classes, task=task)
+    data = labelled.read(shape, classes, task=task)
     answers: dict[str, list[np.ndarray]] = {}
 
     def kept(name: str, scores_of: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:

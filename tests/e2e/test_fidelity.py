@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgedafl.errors import UsageError
+from edgedafl.labelled_files import LabelledSource
 from edgedafl.stages.check_input import check_input
 from edgedafl.teachers import TeacherOptions, load_teacher
 from tests.conftest import EXAMPLE, assert_clean_failure, edgedafl
@@ -72,10 +73,10 @@ def test_a_teacher_at_chance_on_labelled_images_is_not_compressed(tmp_path: Path
 def test_the_range_that_fits_the_labels_is_named() -> None:
     teacher = load_teacher(str(TEACHER), TeacherOptions(input_range=(5.0, -5.0 + 10.001)))
     with pytest.raises(UsageError, match="chance") as caught:
-        check_input(teacher, EXAMPLE / "sample.npz")
+        check_input(teacher, LabelledSource(EXAMPLE / "sample.npz"))
     assert "--preprocess" in caught.value.hint and "fits the labels best" in caught.value.hint
     right = load_teacher(str(TEACHER), TeacherOptions(mean=(0.1307,), std=(0.3081,)))
-    check_input(right, EXAMPLE / "sample.npz")
+    check_input(right, LabelledSource(EXAMPLE / "sample.npz"))
 
 
 @pytest.mark.parametrize("case", ["empty", "text", "missing"])
