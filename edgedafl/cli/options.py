@@ -68,7 +68,7 @@ _TRAINING = [
     click.option("--output-name", help="Score output, where there are several."),
     click.option("--layout", help="NCHW or NHWC, where the guess is wrong."),
     click.option("--weights", type=click.Path(path_type=Path), help="Weights of a PyTorch factory."),
-    click.option("--eval", "eval", type=click.Path(path_type=Path), help="Labelled pictures: class folders, CSV or .npz."),
+    click.option("--eval", "eval", type=click.Path(path_type=Path), help="Labelled pictures: folders, CSV or .npz."),
     click.option("--classes-file", type=click.Path(path_type=Path), help="Names of the classes, one per line."),
     click.option("--max-drop", help="Agreement that int8 may lose against fp32, e.g. 0.5%."),
     click.option("--device", help="Where to profile: local, none, a named device, ssh://user@host or adb:SERIAL."),
