@@ -10,6 +10,9 @@ from edgedafl.units import format_bytes, format_count, format_duration
 
 __all__ = ["Column", "RunSummary", "Rung", "summarize_run"]
 
+_HARDLY = 0.1
+"""Share of the arithmetic below which an integer model is none worth the name."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -267,6 +270,11 @@ def _integer_advice(quantize: dict[str, Any]) -> list[str]:
         advice.append(
             f"{len(kept)} layers stay float so that int8 loses at most {100 * quantize['max_drop']:.2f} points "
             f"of agreement: {names}; {100 * quantize['coverage']:.1f} % of the MACs run in integers."
+        )
+    if quantize.get("coverage", 1.0) < _HARDLY:
+        advice.append(
+            f"Only {100 * quantize['coverage']:.0f} % of the MACs run in integers: the file called int8 is a float model "
+            "in all but its name. Take fp32 or fp16."
         )
     if quantize.get("holds") is False:
         advice.append(
