@@ -31,6 +31,7 @@ from edgedafl.graph.parity import (
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.graph.tame import tamed
 from edgedafl.tasks import SINGLE_LABEL
+from edgedafl.teachers.acceptance import check_classifier, check_gradient, check_rows_alone, is_distribution
 from edgedafl.teachers.base import (
     BatchNormStatistics,
     Teacher,
@@ -48,7 +49,6 @@ __all__ = ["OnnxTeacher", "load_onnx_teacher", "to_interface"]
 
 _PARITY_ROWS = 3
 _TINY = 1e-30
-_APART = 1e-2  # of the largest logit: what rounding of another batch size never makes
 _LEAST_SHARE = 1e-3  # a sigmoid that says no to everything is right to say so a little differently
 
 
@@ -268,7 +268,7 @@ def _accept(teacher: OnnxTeacher, file: OnnxFile, model: onnx.ModelProto, wiring
     images = spec.preprocess.from_pixels(pixels.to(torch.uint8))
     images.requires_grad_()
     values = teacher._run(images)
-    _check_gradient(file.path.name, images, values[wiring.head.logits])
+    check_gradient(file.path.name, images, values[wiring.head.logits])
     values = {name: value.detach() for name, value in values.items()}
     images = images.detach()
     scores = values[wiring.head.output].reshape(_PARITY_ROWS, -1).numpy()
@@ -292,52 +292,10 @@ def _accept(teacher: OnnxTeacher, file: OnnxFile, model: onnx.ModelProto, wiring
     else:
         require_parity(parity, tolerance, f"Importing {file.path.name}")
     logits = values[wiring.head.logits]
-    _check_classifier(file.path.name, logits)
+    check_classifier(file.path.name, logits)
     if image.batched and image.batch is None:
-        _check_rows_alone(file.path.name, logits, teacher._run(images[:1])[wiring.head.logits])
+        check_rows_alone(file.path.name, logits, teacher._run(images[:1])[wiring.head.logits])
     output = spec.output
-    if output == "logits" and _is_distribution(scores):
+    if output == "logits" and is_distribution(scores):
         output = "probabilities"
     teacher.spec = replace(spec, num_classes=logits.flatten(1).shape[1], output=output)
-
-
-def _check_gradient(name: str, images: Tensor, logits: Tensor) -> None:
-    """Answers that vary while their gradient is zero everywhere cannot teach a generator."""
-    flat = logits.flatten(1)
-    if flat.requires_grad:
-        flat.square().sum().backward()
-    varies = bool((flat - flat[:1]).abs().max() > 0)
-    if varies and (images.grad is None or not bool(images.grad.abs().max() > 0)):
-        raise UnsupportedModelError(
-            f"{name} passes no gradient from its scores to its input.",
-            "A rounding or comparison inside cuts it; use it as a black box: --access scores.",
-        )
-
-
-def _check_rows_alone(name: str, together: Tensor, alone: Tensor) -> None:
-    """Statistics of the batch inside a network make its answer to an image depend on the others."""
-    first, alone = together[:1].detach(), alone.detach()
-    if first.shape == alone.shape and not torch.allclose(first, alone, atol=_APART * float(together.abs().max())):
-        raise UnsupportedModelError(
-            f"{name} answers an image otherwise when others stand beside it: it computes statistics of the batch.",
-            "Export it in inference mode, with the running statistics of its normalizations.",
-        )
-
-
-def _check_classifier(name: str, logits: Tensor) -> None:
-    wide = [side for side in logits.shape[1:] if side != 1]
-    if len(wide) > 1:
-        raise UnsupportedModelError(
-            f"{name} answers an array of shape {tuple(logits.shape[1:])} per image; "
-            "a classifier answers one row of scores.",
-            "EdgeDAFL compresses image classifiers.",
-        )
-    if not torch.isfinite(logits).all():
-        raise UnsupportedModelError(
-            f"{name} answers NaN or infinity on ordinary images.",
-            "Check the export; a float16 overflow is the usual cause.",
-        )
-
-
-def _is_distribution(scores: np.ndarray) -> bool:
-    return bool((scores >= 0).all() and np.allclose(scores.sum(1), 1, atol=1e-3))
