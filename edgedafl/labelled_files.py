@@ -72,6 +72,16 @@ class LabelledSource:
             )
         return LabelledData(np.stack(images), np.array(labels, np.int64))
 
+    def names(self, num_classes: int) -> list[str]:
+        """What the classes are called; their numbers where nothing says more."""
+        if self.classes is not None:
+            return [*self._listed(num_classes)]
+        if self.path.is_dir():
+            folders = sorted(place.name for place in self.path.iterdir() if place.is_dir() and place.name[0] != ".")
+            if len(folders) == num_classes and not all(name.isdecimal() for name in folders):
+                return folders
+        return [str(number) for number in range(num_classes)]
+
     def _folders(self, num_classes: int) -> list[tuple[Path, int]]:
         folders = sorted(place for place in self.path.iterdir() if place.is_dir() and not place.name.startswith("."))
         if not folders:

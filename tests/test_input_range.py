@@ -61,6 +61,20 @@ def test_classes_in_another_order_are_noticed(save: Save, tmp_path: Path) -> Non
     assert "another numbering of the classes" in caught.value.hint
 
 
+def test_a_rare_class_that_is_known_is_not_chance(save: Save, tmp_path: Path) -> None:
+    teacher = load_onnx_teacher(save(brightness()), TeacherOptions(convention="tf"))
+    levels = np.array([10] * 190 + [250] * 10)
+    images = np.repeat(levels, 256).reshape(-1, 1, 16, 16).astype(np.uint8)
+    for rare, refused in ((2, False), (1, True)):  # 95 % are answered right either way
+        labels = np.where(levels == 10, 0, rare)
+        np.savez(tmp_path / "rare.npz", images=images, labels=labels)
+        if refused:
+            with pytest.raises(UsageError, match="which is chance"):
+                check_input(teacher, LabelledSource(tmp_path / "rare.npz"))
+        else:
+            check_input(teacher, LabelledSource(tmp_path / "rare.npz"))
+
+
 def test_what_is_guessed_is_said(save: Save) -> None:
     path = save(tiny_text("f = Flatten(image) scores = Gemm<transB=1>(f, w, b)"))
     assert "--preprocess" in check_teacher(load_onnx_teacher(path)).warning

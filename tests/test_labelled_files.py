@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from edgedafl.errors import UsageError
 from edgedafl.labelled_files import LabelledSource
+from edgedafl.stages.lost_classes import lost_classes
 from tests.conftest import EXAMPLE, edgedafl
 
 SHAPE = (3, 8, 8)
@@ -95,6 +97,21 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
         LabelledSource(place).read(SHAPE, 2)
 
 
+def test_classes_that_lose_are_listed_by_pictures_lost() -> None:
+    labels = np.array([0] * 4 + [1] * 10 + [2] * 5)
+    teacher = labels.copy()
+    teacher[4:6] = 0  # two of class 1
+    mine = labels.copy()
+    mine[0] = 2
+    mine[4:9] = 2
+    found = lost_classes(labels, {"teacher": teacher, "int8": mine}, ["ant", "bee", "cat"])["int8"]
+    assert [(row.name, row.images, row.teacher, row.artifact, row.taken_for) for row in found] == [
+        ("bee", 10, 0.8, 0.5, "cat"),
+        ("ant", 4, 1.0, 0.75, "cat"),
+    ]
+    assert lost_classes(labels, {"int8": mine}, ["ant", "bee", "cat"]) == {}
+
+
 def test_the_command_measures_on_a_folder(tmp_path: Path) -> None:
     sample = np.load(EXAMPLE / "sample.npz")
     for place, (image, label) in enumerate(zip(sample["images"][:60], sample["labels"][:60], strict=True)):
@@ -106,5 +123,8 @@ def test_the_command_measures_on_a_folder(tmp_path: Path) -> None:
         "--student=kept:1", "--steps=1", "--device=none", "-o", tmp_path / "run",
     )  # fmt: skip
     assert done.code == 0, done.err
+    report = (tmp_path / "run" / "report.md").read_text()
+    lost = json.loads((tmp_path / "run" / "run.json").read_text())["stages"]["verify"]["result"]["lost"]["int8"]
+    assert ("Classes that lost most" in report) == bool(lost)
     accuracy = next(line for line in done.out.splitlines() if line.startswith("accuracy"))
     assert "100.00 %" in accuracy or "98." in accuracy, accuracy

@@ -44,6 +44,17 @@ class Rung:
 
 
 @dataclass(frozen=True)
+class LostRow:
+    """A class of which the artifact knows fewer images than the teacher, formatted."""
+
+    name: str
+    images: str
+    teacher: str
+    artifact: str
+    taken_for: str
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """Everything the report shows, formatted once for all of its forms.
 
@@ -56,6 +67,7 @@ class RunSummary:
         checks: Rows of the verification.
         verdict: How faithful the artifact is, in one sentence; empty for runs that never came so far.
         ladder: The candidates that were considered, smallest first.
+        lost: Of the smallest artifact, the classes that lose most on labelled images.
         raw: The manifest.
     """
 
@@ -67,6 +79,7 @@ class RunSummary:
     checks: tuple[tuple[str, str], ...]
     verdict: str
     ladder: tuple[Rung, ...]
+    lost: tuple[LostRow, ...]
     raw: dict[str, Any]
 
 
@@ -88,6 +101,7 @@ def summarize_run(run: RunDirectory) -> RunSummary:
             checks=tuple(_checks(results.get("verify", {}))),
             verdict=str((manifest.get("verdict") or {}).get("sentence", "")),
             ladder=tuple(_ladder(manifest)),
+            lost=tuple(_lost(results)),
             raw=manifest,
         )
 
@@ -104,6 +118,16 @@ def _ladder(manifest: dict[str, Any]) -> list[Rung]:
             taken=c["name"] == manifest["student"]["name"],
         )
         for c in manifest.get("ladder") or []
+    ]
+
+
+def _lost(results: dict[str, Any]) -> list[LostRow]:
+    by_precision = results.get("verify", {}).get("lost", {})
+    precision = results.get("quantize", {}).get("precision", "fp32")
+    rows = by_precision.get(precision, [])
+    return [
+        LostRow(r["name"], str(r["images"]), _percent(r["teacher"]), _percent(r["artifact"]), r["taken_for"])
+        for r in rows
     ]
 
 

@@ -49,10 +49,7 @@ def check_input(teacher: Teacher, labelled: LabelledSource) -> None:
     found = _accuracy(teacher, data, spec.preprocess)
     if spec.preprocess.is_guess:
         found = _take_best(teacher, data, found)
-    # Always naming the most frequent class is chance as well.
-    most = np.bincount(data.labels).max() / len(data.labels)
-    chance = max(1 / spec.num_classes, float(most))
-    if found > chance + _DEVIATIONS * math.sqrt(chance * (1 - chance) / len(some)):
+    if not _is_chance(_answers(teacher, data), data.labels):
         return
     preprocess = teacher.spec.preprocess
     assumed = f"{preprocess.low[0]:.4g} to {preprocess.high[0]:.4g} ({preprocess.origin})"
@@ -80,13 +77,31 @@ def _take_best(teacher: Teacher, data: LabelledData, found: float) -> float:
 def _advice(teacher: Teacher, data: LabelledData, found: float) -> str:
     others = {name: _accuracy(teacher, data, other) for name, other in _candidates(teacher.spec.input_shape[0]).items()}
     best = max(others, key=lambda name: others[name])
-    images = teacher.spec.preprocess.from_pixels(torch.from_numpy(data.images))
-    answers = torch.cat([teacher.scores(part) for part in images.split(_CHUNK)]).argmax(1).numpy()
-    if _permuted(answers, data.labels, teacher.spec.num_classes) > max(_MOSTLY, others[best], found + _CLEARLY):
+    if _permuted(_answers(teacher, data), data.labels, teacher.spec.num_classes) > max(
+        _MOSTLY, others[best], found + _CLEARLY
+    ):
         return "The labels fit after another numbering of the classes: bring them into the teacher's order."
     if others[best] > found + _CLEARLY:
         return f"--preprocess {best} fits the labels best ({100 * others[best]:.1f} %)."
     return "Check the labels, and --preprocess, --input-mean/--input-std or --input-range."
+
+
+def _answers(teacher: Teacher, data: LabelledData) -> np.ndarray:
+    images = teacher.spec.preprocess.from_pixels(torch.from_numpy(data.images))
+    answers: np.ndarray = torch.cat([teacher.scores(part) for part in images.split(_CHUNK)]).argmax(1).numpy()
+    return answers
+
+
+def _is_chance(answers: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether the mean over classes of the share answered right is what blind answers reach.
+
+    Always naming the most frequent class is blind, too, however often it is right.
+    """
+    shares = [(answers[labels == label] == label).mean() for label in np.unique(labels)]
+    counts = np.array([(labels == label).sum() for label in np.unique(labels)])
+    blind = 1 / len(shares)
+    deviation = math.sqrt((blind * (1 - blind) / counts).sum()) / len(shares)
+    return bool(np.mean(shares) <= blind + _DEVIATIONS * deviation)
 
 
 def _permuted(answers: np.ndarray, labels: np.ndarray, classes: int) -> float:

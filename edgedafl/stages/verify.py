@@ -22,10 +22,11 @@ from edgedafl.quantize import CalibrationSet
 from edgedafl.rundir import RunDirectory, digest_of
 from edgedafl.stages.distill import CALIBRATION
 from edgedafl.stages.export import bundle_dir
+from edgedafl.stages.lost_classes import lost_classes
 from edgedafl.stages.quantize import load_models, models_dir, stage_name
 from edgedafl.stages.study import resized
 from edgedafl.targets import Target
-from edgedafl.tasks import agreement, predictions
+from edgedafl.tasks import SINGLE_LABEL, agreement, predictions
 from edgedafl.teachers import Teacher
 
 __all__ = ["ModelComparison", "check_answers", "compare_models", "trials", "verify_stage"]
@@ -92,10 +93,10 @@ def verify_stage(
     name = stage_name("verify", run, target)
     inputs = digest_of([sha256_of(models_dir(run, target) / f"{p}.onnx") for p in models])
     if labelled is not None:
-        result["accuracy"], result["fidelity"] = _on_labelled(models, teacher, labelled, calibration)
+        result |= _on_labelled(models, teacher, labelled, calibration)
     elif (before := run.stage(name)) is not None and before.inputs == inputs:
         # Measured before on these very models.
-        result["accuracy"], result["fidelity"] = before.result["accuracy"], before.result.get("fidelity", {})
+        result |= {name: before.result[name] for name in ("accuracy", "fidelity", "lost") if name in before.result}
     run.finish(name, inputs, [], result)
     return result
 
@@ -147,8 +148,8 @@ def check_answers(bundle: Bundle) -> dict[str, Parity]:
 
 def _on_labelled(
     models: dict[str, onnx.ModelProto], teacher: Teacher | None, labelled: LabelledSource, calibration: CalibrationSet
-) -> tuple[dict[str, float], dict[str, dict[str, int]]]:
-    """Accuracy of every model on the user's labelled images, and answers in which it follows its teacher."""
+) -> dict[str, Any]:
+    """On the user's labelled images: every model's accuracy, answers as its teacher's, and classes that it loses."""
     first = next(iter(models.values())).graph
     own = [side.dim_value for side in first.input[0].type.tensor_type.shape.dim][1:]
     shape = (own[0], own[1], own[2]) if teacher is None else teacher.spec.input_shape
@@ -186,4 +187,9 @@ def _on_labelled(
     for precision in models if wanted is not None else ():
         same = np.concatenate(answers[precision]) == wanted
         faithful[precision] = {"same": int(same.sum()), "images": int(same.size)}
-    return found, faithful
+    result: dict[str, Any] = {"accuracy": found, "fidelity": faithful}
+    if task == SINGLE_LABEL:
+        whole = {name: np.concatenate(parts).reshape(-1) for name, parts in answers.items()}
+        lost = lost_classes(data.labels, whole, labelled.names(classes))
+        result["lost"] = {precision: [row.to_dict() for row in rows] for precision, rows in lost.items()}
+    return result
