@@ -77,9 +77,8 @@ def _take_best(teacher: Teacher, data: LabelledData, found: float) -> float:
 def _advice(teacher: Teacher, data: LabelledData, found: float) -> str:
     others = {name: _accuracy(teacher, data, other) for name, other in _candidates(teacher.spec.input_shape[0]).items()}
     best = max(others, key=lambda name: others[name])
-    if _permuted(_answers(teacher, data), data.labels, teacher.spec.num_classes) > max(
-        _MOSTLY, others[best], found + _CLEARLY
-    ):
+    renumbered = _permuted(_answers(teacher, data), data.labels, teacher.spec.num_classes)
+    if renumbered > max(_MOSTLY, others[best], found + _CLEARLY):
         return "The labels fit after another numbering of the classes: bring them into the teacher's order."
     if others[best] > found + _CLEARLY:
         return f"--preprocess {best} fits the labels best ({100 * others[best]:.1f} %)."
@@ -101,7 +100,8 @@ def _is_chance(answers: np.ndarray, labels: np.ndarray) -> bool:
     counts = np.array([(labels == label).sum() for label in np.unique(labels)])
     blind = 1 / len(shares)
     deviation = math.sqrt((blind * (1 - blind) / counts).sum()) / len(shares)
-    return bool(np.mean(shares) <= blind + _DEVIATIONS * deviation)
+    limit = blind + _DEVIATIONS * deviation
+    return bool(np.mean(shares) <= limit < 1)  # of a class with one image nothing can be said
 
 
 def _permuted(answers: np.ndarray, labels: np.ndarray, classes: int) -> float:
