@@ -7,13 +7,18 @@ import numpy as np
 from edgedafl.errors import UnsupportedModelError
 from edgedafl.tasks import BINARY, MULTI_LABEL, SINGLE_LABEL
 
-__all__ = ["OUTPUTS", "as_labels", "guess_output", "guess_task", "to_logits"]
+__all__ = ["OUTPUTS", "are_labels", "as_labels", "guess_output", "guess_task", "to_logits"]
 
 OUTPUTS = ("logits", "probabilities", "log-probabilities", "sigmoid", "labels")
 
 _TINY = 1e-7
 # What a bare label is taken for: sure, but not absolutely (label smoothing 0.1).
 _SMOOTHING = 0.1
+
+
+def are_labels(answers: np.ndarray) -> bool:
+    """Whether whole numbers (N, K) say which class, or which labels are on; others are scores in whole numbers."""
+    return answers.shape[1] == 1 or bool(np.isin(answers, (0, 1)).all())
 
 
 def guess_output(scores: np.ndarray) -> str:

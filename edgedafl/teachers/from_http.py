@@ -16,7 +16,7 @@ import numpy as np
 from edgedafl.errors import UnsupportedModelError, UsageError
 from edgedafl.teachers.base import TeacherSpec
 from edgedafl.teachers.connection import Connection, TooLargeError
-from edgedafl.teachers.decode import guess_output, guess_task
+from edgedafl.teachers.decode import are_labels, guess_output, guess_task
 from edgedafl.teachers.forward import ForwardTeacher
 from edgedafl.teachers.options import TeacherOptions
 
@@ -117,7 +117,7 @@ def load_http_teacher(url: str, options: TeacherOptions) -> HttpTeacher:
         )
     _check_answers(first, second, interface.output.name)
     is_integer = interface.output.datatype.startswith(("INT", "UINT", "BOOL"))
-    kind = "labels" if is_integer else guess_output(first)
+    kind = "labels" if is_integer and are_labels(first) else guess_output(first)
     classes = first.shape[1]
     if kind == "labels" and classes == 1:
         if options.classes is None:

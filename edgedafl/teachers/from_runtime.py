@@ -18,7 +18,7 @@ from edgedafl.graph.needed import needed_part
 from edgedafl.graph.runtime import open_session
 from edgedafl.graph.tame import tamed
 from edgedafl.teachers.base import TeacherSpec
-from edgedafl.teachers.decode import guess_output, guess_task
+from edgedafl.teachers.decode import are_labels, guess_output, guess_task
 from edgedafl.teachers.forward import ForwardTeacher
 from edgedafl.teachers.options import TeacherOptions
 
@@ -85,7 +85,7 @@ def load_runtime_teacher(path: str | Path, options: TeacherOptions) -> RuntimeTe
     trial = _trial(port, preprocess.low[0], preprocess.high[0], file.path.name)
     kind = head.kind if head.kind != "logits" else guess_output(trial)
     if np.issubdtype(_result_type(session, output), np.integer):
-        kind = "labels" if trial.shape[1] == 1 else "logits"  # scores in whole numbers, one for each class
+        kind = "labels" if are_labels(trial) else "logits"
     classes = _count_classes(trial, kind, options, file.path.name)
     spec = TeacherSpec(
         source=str(file.path),
