@@ -8,7 +8,7 @@ from typing import Any
 from edgedafl.rundir import RunDirectory
 from edgedafl.units import format_bytes, format_count, format_duration
 
-__all__ = ["Column", "RunSummary", "Rung", "summarize_run"]
+__all__ = ["Column", "LostRow", "RunSummary", "Rung", "summarize_run"]
 
 _HARDLY = 0.1
 """Share of the arithmetic below which an integer model is none worth the name."""
