@@ -89,6 +89,11 @@ class Preprocess:
         low, high = {"unit": (0, 1), "tf": (-1, 1), "raw": (0, 255)}[name]
         return cls.from_range(low, high, channels, origin or "range")
 
+    @classmethod
+    def common(cls, channels: int) -> dict[str, Preprocess]:
+        """The `CONVENTIONS` that images of so many channels can have, by name."""
+        return {name: cls.named(name, channels) for name in CONVENTIONS if name != "imagenet" or channels == 3}
+
     @property
     def is_guess(self) -> bool:
         """Whether neither the user nor the model says so."""

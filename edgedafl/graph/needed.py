@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from edgedafl.graph.facts import graph_inputs
 
-__all__ = ["needed_part", "numeric_outputs", "read_by"]
+__all__ = ["drop_unneeded", "needed_part", "numeric_outputs", "outer_names", "read_by"]
 
 _NAMED_SCORES = "ZipMap"  # of ai.onnx.ml: a row of scores as a map from the classes' names
 
@@ -56,18 +56,24 @@ def needed_part(
     is_whole = [*wanted.values()] == [value.name for value in model.graph.output] and fed <= needed
     if is_whole:
         return model, output
-    return _part(model, wanted, needed), output if output is None else wanted[output]
+    return _part(model, wanted), output if output is None else wanted[output]
 
 
-def _part(model: onnx.ModelProto, wanted: dict[str, str], needed: Set[str]) -> onnx.ModelProto:
+def drop_unneeded(model: onnx.ModelProto, outputs: Set[str]) -> None:
+    """Remove the nodes, inputs and weights on which none of some values depends, in place."""
+    graph, needed = model.graph, _needed(model, outputs)
+    for items in (graph.node, graph.input, graph.initializer):
+        for place in reversed(range(len(items))):
+            item = items[place]
+            if not needed & set(item.output if isinstance(item, onnx.NodeProto) else [item.name]):
+                del items[place]
+
+
+def _part(model: onnx.ModelProto, wanted: dict[str, str]) -> onnx.ModelProto:
     part = onnx.ModelProto()
     part.CopyFrom(model)
     graph = part.graph
-    for kept in (graph.node, graph.input, graph.initializer):
-        for item in list(kept):
-            names = item.output if isinstance(item, onnx.NodeProto) else [item.name]
-            if not needed & set(names):
-                kept.remove(item)
+    drop_unneeded(part, set(wanted.values()))
     declared = {output.name: output for output in graph.output}
     outputs = [
         declared[value] if value == name else helper.make_tensor_value_info(value, TensorProto.FLOAT, None)
@@ -89,10 +95,20 @@ def _needed(model: onnx.ModelProto, outputs: Set[str]) -> set[str]:
     for node in reversed(model.graph.node):  # sorted when it was read
         if needed & set(node.output):
             needed.update(read_by(node))
-    return needed
+    return needed - {""}
 
 
 def read_by(node: onnx.NodeProto) -> set[str]:
     """Values that a node reads, those of the graphs in its attributes among them."""
-    inner = (graph for attribute in node.attribute for graph in (attribute.g, *attribute.graphs))
-    return {*node.input}.union(*(read_by(inside) for graph in inner for inside in graph.node))
+    return {*node.input, *outer_names(node)}
+
+
+def outer_names(node: onnx.NodeProto) -> list[str]:
+    """Names that a node's subgraphs may read from the enclosing graph."""
+    names: list[str] = []
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                names += [*inner.input, *outer_names(inner)]
+            names += [output.name for output in graph.output]
+    return names

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgedafl.errors import UnsupportedModelError, reason_of
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.facts import ImageInput
-from edgedafl.graph.needed import read_by
+from edgedafl.graph.needed import drop_unneeded, read_by
 from edgedafl.graph.simplify import simplify
 from edgedafl.graph.spell_out import spell_out
 from edgedafl.graph.tame import floats_for
@@ -50,7 +50,7 @@ def portable(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx.Mod
         raise UnsupportedModelError("The network takes one image without a batch axis.")
     graph = onnx.ModelProto()
     graph.CopyFrom(model)
-    _cut_at(graph, logits)
+    drop_unneeded(graph, {logits})
     _drop_dropout(graph)
     floats_for(graph, _FLOATS)  # what is trained wants its digits
     names = _free_names(graph, {IMAGE, LOGITS})
@@ -107,21 +107,6 @@ def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
         raise UnsupportedModelError(
             f"The network's opset {opset} cannot be brought to {_OPSET}: {reason_of(error)}"
         ) from error
-
-
-def _cut_at(model: onnx.ModelProto, logits: str) -> None:
-    """Drop everything that the logits do not need."""
-    needed, kept = {logits}, []
-    for node in reversed(model.graph.node):
-        if needed & set(node.output):
-            kept.append(node)
-            needed.update(read_by(node))
-    nodes = list(reversed(kept))
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    stored = [t for t in model.graph.initializer if t.name in needed]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(stored)
 
 
 def _drop_dropout(model: onnx.ModelProto) -> None:

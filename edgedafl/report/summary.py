@@ -11,7 +11,7 @@ from edgedafl.units import format_bytes, format_count, format_duration
 __all__ = ["Column", "LostRow", "RunSummary", "Rung", "summarize_run"]
 
 _HARDLY = 0.1
-"""Share of the arithmetic below which an integer model is none worth the name."""
+"""Share of the arithmetic in integers below which a file should not be called int8."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from edgedafl.errors import UsageError
-from edgedafl.evaluate import LabelledData, accuracy
+from edgedafl.evaluate import LabelledData
 from edgedafl.labelled_files import LabelledSource
 from edgedafl.preprocess import CONVENTIONS, Preprocess
 from edgedafl.tasks import SINGLE_LABEL
@@ -46,38 +46,37 @@ def check_input(teacher: Teacher, labelled: LabelledSource) -> None:
     if len(some) < _FEWEST:
         return
     data = LabelledData(data.images[some], data.labels[some])
-    found = _accuracy(teacher, data, spec.preprocess)
     if spec.preprocess.is_guess:
-        found = _take_best(teacher, data, found)
-    if not _is_chance(_answers(teacher, data), data.labels):
-        return
+        _take_best(teacher, data)
     preprocess = teacher.spec.preprocess
+    answers = _answers(teacher, data, preprocess)
+    if not _is_chance(answers, data.labels):
+        return
+    found = float((answers == data.labels).mean())
     assumed = f"{preprocess.low[0]:.4g} to {preprocess.high[0]:.4g} ({preprocess.origin})"
     raise UsageError(
         f"The teacher answers {100 * found:.1f} % of {len(some)} images of {str(labelled.path)!r} correctly, which is "
         f"chance, fed pixels as {assumed}.",
-        _advice(teacher, data, found),
+        _advice(teacher, data, answers),
     )
 
 
-def _take_best(teacher: Teacher, data: LabelledData, found: float) -> float:
-    """Feed the teacher as fits the labels best; returns its accuracy."""
-    others = {name: _accuracy(teacher, data, other) for name, other in _candidates(teacher.spec.input_shape[0]).items()}
+def _take_best(teacher: Teacher, data: LabelledData) -> None:
+    """Feed the teacher as fits the labels best."""
+    today = teacher.spec.preprocess
+    found, others = _accuracy(teacher, data, today), _common_accuracies(teacher, data)
     best = max(others, key=lambda name: others[name])
+    known = replace(today, origin="found: fits the labels best")
     if others[best] > found:
         origin = f"found: {CONVENTIONS[best]}, fits the labels best ({others[best]:.1%} against {found:.1%})"
         known = Preprocess.named(best, teacher.spec.input_shape[0], origin)
-        teacher.spec = replace(teacher.spec, preprocess=known)
-        return others[best]
-    confirmed = replace(teacher.spec.preprocess, origin="found: fits the labels best")
-    teacher.spec = replace(teacher.spec, preprocess=confirmed)
-    return found
+    teacher.spec = replace(teacher.spec, preprocess=known)
 
 
-def _advice(teacher: Teacher, data: LabelledData, found: float) -> str:
-    others = {name: _accuracy(teacher, data, other) for name, other in _candidates(teacher.spec.input_shape[0]).items()}
+def _advice(teacher: Teacher, data: LabelledData, answers: np.ndarray) -> str:
+    found, others = float((answers == data.labels).mean()), _common_accuracies(teacher, data)
     best = max(others, key=lambda name: others[name])
-    renumbered = _permuted(_answers(teacher, data), data.labels, teacher.spec.num_classes)
+    renumbered = _permuted(answers, data.labels, teacher.spec.num_classes)
     if renumbered > max(_MOSTLY, others[best], found + _CLEARLY):
         return "The labels fit after another numbering of the classes: bring them into the teacher's order."
     if others[best] > found + _CLEARLY:
@@ -85,8 +84,17 @@ def _advice(teacher: Teacher, data: LabelledData, found: float) -> str:
     return "Check the labels, and --preprocess, --input-mean/--input-std or --input-range."
 
 
-def _answers(teacher: Teacher, data: LabelledData) -> np.ndarray:
-    images = teacher.spec.preprocess.from_pixels(torch.from_numpy(data.images))
+def _common_accuracies(teacher: Teacher, data: LabelledData) -> dict[str, float]:
+    common = Preprocess.common(teacher.spec.input_shape[0])
+    return {name: _accuracy(teacher, data, known) for name, known in common.items()}
+
+
+def _accuracy(teacher: Teacher, data: LabelledData, preprocess: Preprocess) -> float:
+    return float((_answers(teacher, data, preprocess) == data.labels).mean())
+
+
+def _answers(teacher: Teacher, data: LabelledData, preprocess: Preprocess) -> np.ndarray:
+    images = preprocess.from_pixels(torch.from_numpy(data.images))
     answers: np.ndarray = torch.cat([teacher.scores(part) for part in images.split(_CHUNK)]).argmax(1).numpy()
     return answers
 
@@ -114,15 +122,3 @@ def _permuted(answers: np.ndarray, labels: np.ndarray, classes: int) -> float:
         right += counts[row, column]
         counts[row], counts[:, column] = -1, -1
     return right / len(labels)
-
-
-def _accuracy(teacher: Teacher, data: LabelledData, preprocess: Preprocess) -> float:
-    def scores_of(images: np.ndarray) -> np.ndarray:
-        parts = torch.from_numpy(images).split(_CHUNK)
-        return torch.cat([teacher.scores(part) for part in parts]).numpy()
-
-    return accuracy(data, preprocess, scores_of, task=teacher.spec.task)
-
-
-def _candidates(channels: int) -> dict[str, Preprocess]:
-    return {name: Preprocess.named(name, channels) for name in CONVENTIONS if name != "imagenet" or channels == 3}

@@ -114,7 +114,7 @@ class TorchTeacher(Teacher):
 
     def _answer(self, images: Tensor, *, batch_norm: bool) -> TeacherOutput:
         self._features, self._observed, self._watching = [], [], batch_norm
-        logits = _as_logits(first_tensor(self._module(images)), self.spec.output)
+        logits = _as_logits(self._module(images), self.spec.output)
         features = self._features[0].flatten(1) if self._features else None
         self._features = []
         return TeacherOutput(logits, features, tuple(self._observed))

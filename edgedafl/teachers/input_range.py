@@ -17,7 +17,7 @@ from torch import Tensor
 from edgedafl.preprocess import CONVENTIONS, Preprocess
 from edgedafl.teachers.base import Teacher
 
-__all__ = ["baked_scale", "candidates_of", "find_input_range"]
+__all__ = ["baked_scale", "find_input_range"]
 
 _ROWS = (12, 64)
 _EFFORT = 3e9  # multiply-accumulates per candidate
@@ -66,7 +66,7 @@ def find_input_range(teacher: Teacher, baked: bool) -> Preprocess:
     channels = teacher.spec.input_shape[0]
     if baked:
         return Preprocess.from_range(0, 255, channels, origin="found: the model scales pixels itself")
-    candidates = candidates_of(channels)
+    candidates = _candidates(channels)
     rows = int(min(max(_ROWS[0], _EFFORT / max(teacher.spec.macs, 1)), _ROWS[1]))
     noise = _noise(rows, teacher.spec.input_shape)
     if teacher.spec.batch_norms:
@@ -83,12 +83,10 @@ def find_input_range(teacher: Teacher, baked: bool) -> Preprocess:
     return candidates[0]
 
 
-def candidates_of(channels: int) -> list[Preprocess]:
+def _candidates(channels: int) -> list[Preprocess]:
     """The common maps from pixels, the commonest first."""
-    names = [name for name in CONVENTIONS if name != "imagenet" or channels == 3]
-    return [
-        Preprocess.named(name, channels, origin="assumed" if name == "unit" else CONVENTIONS[name]) for name in names
-    ]
+    origins = {**CONVENTIONS, "unit": "assumed"}
+    return [replace(known, origin=origins[name]) for name, known in Preprocess.common(channels).items()]
 
 
 def _renamed(found: Preprocess, how: str, reason: str) -> Preprocess:

@@ -89,8 +89,9 @@ class InnerStep:
     @torch.no_grad()
     def begin(self, generator: nn.Module) -> None:
         """Go on from the common generator as it is now."""
-        for mine, common in zip(self._values(self.generator), self._values(generator), strict=True):
-            mine.copy_(common)
+        common = generator.state_dict()
+        for name, mine in self.generator.state_dict().items():
+            mine.copy_(common[name])
 
     def __call__(self, codes: Tensor, classes: Tensor, earlier: Tensor | None) -> Fitted:
         """Gradients of the generator's copy and of the codes.
@@ -139,7 +140,3 @@ class InnerStep:
                 guess = states(self._student(varied).float(), task)
             losses["adversarial"] = -shared_disagreement(guess, logits)
         return losses, moments
-
-    @staticmethod
-    def _values(module: nn.Module) -> list[Tensor]:
-        return [*module.state_dict().values()]

@@ -22,6 +22,7 @@ from edgedafl.errors import UnsupportedModelError
 from edgedafl.graph.executor import ops as _ops  # noqa: F401  (fills the op table)
 from edgedafl.graph.executor.context import NodeContext, host, lookup, on_device
 from edgedafl.graph.executor.host import constant_value, evaluate_on_host
+from edgedafl.graph.needed import outer_names
 
 __all__ = ["OnnxModule", "Step", "Walk", "unsupported_nodes"]
 
@@ -157,7 +158,7 @@ class OnnxModule(nn.Module):
     def _plan(self, nodes: Sequence[onnx.NodeProto], *, release: bool = True) -> list[Step]:
         last_use: dict[str, int] = {}
         for index, node in enumerate(nodes):
-            for name in [*node.input, *_outer_names(node)]:
+            for name in [*node.input, *outer_names(node)]:
                 last_use[name] = index
         permanent = self._keep | set(self._buffer_of) | set(self._constants)
         steps = []
@@ -263,14 +264,3 @@ class OnnxModule(nn.Module):
         inner.update({t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer})
         self._execute(self._plan(graph.node, release=False), inner, {})
         return [inner[output.name] for output in graph.output]
-
-
-def _outer_names(node: onnx.NodeProto) -> list[str]:
-    """Names that a node's subgraphs may read from the enclosing graph."""
-    names: list[str] = []
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            for inner in attribute.g.node:
-                names += [*inner.input, *_outer_names(inner)]
-            names += [output.name for output in attribute.g.output]
-    return names
