@@ -108,6 +108,10 @@ def _trained(name: str, dataset: str, shape: tuple[int, int, int], options: dict
     return _net(name, dataset, shape, lambda models: TRAINED / f"{name}.safetensors", options)
 
 
+def _exported(name: str) -> Classifier:
+    return _file(str(TRAINED / f"{name}.onnx"), "fashion-mnist", (1, 28, 28), {"mean": (0.286,), "std": (0.353,)})
+
+
 _MNIST: dict[str, object] = {"mean": (0.1307,), "std": (0.3081,)}
 
 CLASSIFIERS: dict[str, Classifier] = {
@@ -126,5 +130,7 @@ CLASSIFIERS: dict[str, Classifier] = {
     "mnist-bn": _trained("DigitNet", "mnist", (1, 28, 28), dict(_MNIST)),
     "mnist-hinton": _trained("hinton_teacher", "mnist", (1, 28, 28), dict(_MNIST)),
     "smiles-face": _trained("FaceNet", "smiles", (1, 64, 64), {"mean": (0.5,), "std": (0.25,)}),
+    "fashion-transformer": _exported("SmallTransformer"),
+    "fashion-convnext": _exported("SmallConvNeXt"),
 }
-"""By name; the last three need `benchmarks.train_teachers`."""
+"""By name; the last five need `benchmarks.train_teachers`."""

@@ -38,8 +38,8 @@ from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.graph.trainable import TrainableGraph
 from edgedafl.latency import estimate_latency
 from edgedafl.pictures import Pictures
-from edgedafl.quantize import integer_model, observe_activations, quantize_graph
-from edgedafl.stages import pruner_of, study_teacher
+from edgedafl.quantize import ROUNDING_IMAGES, integer_model, observe_activations, quantize_graph
+from edgedafl.stages import Study, pruner_of, study_teacher
 from edgedafl.stages.graphs import for_target
 from edgedafl.students import Pruner, module_layers
 from edgedafl.targets import find_target
@@ -68,23 +68,23 @@ def test_images(classifier: Classifier, teacher: Teacher, args: argparse.Namespa
     return teacher.spec.preprocess.from_pixels(torch.from_numpy(chosen.images)), chosen
 
 
-def integer_scores(pruner: Pruner, model: Any, *, plain: bool = False) -> Callable[[Tensor], Tensor]:
+def integer_scores(study: Study, pruner: Pruner, model: Any, *, plain: bool = False) -> Callable[[Tensor], Tensor]:
     target = find_target("x86")
-    fixed, images = fix_batch(for_target(model, target), 1), pruner.images[:96].numpy()
+    fixed, images = fix_batch(for_target(model, target), 1), study.ranging_images.numpy()
     if plain:
         integer = quantize_graph(fixed, target.scheme, observe_activations(fixed, images), "min-max")
     else:
-        integer = integer_model(fixed, target.scheme, images)
+        integer = integer_model(fixed, target.scheme, images, pruner.images[:ROUNDING_IMAGES].numpy())
     session = open_session(integer, threads=0)
     return lambda x: torch.from_numpy(run_batched(session, x.numpy(), batch=1))
 
 
-def students(pruner: Pruner) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
+def students(study: Study, pruner: Pruner) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
     """Students of every size, as they are before any training, some of them in integers."""
     shape = (int(pruner.images.shape[1]), int(pruner.images.shape[2]), int(pruner.images.shape[3]))
     whole = student_to_onnx(pruner.student("kept:1").module, shape)
-    yield "whole, int8", integer_scores(pruner, whole)
-    yield "whole, int8 min-max", integer_scores(pruner, whole, plain=True)
+    yield "whole, int8", integer_scores(study, pruner, whole)
+    yield "whole, int8 min-max", integer_scores(study, pruner, whole, plain=True)
     last, slow = 0, pruner.path[0].macs > _SLOW
     for share in _SHARES_OF_SLOW if slow else _SHARES:
         student = pruner.student(f"kept:{share}")
@@ -93,7 +93,7 @@ def students(pruner: Pruner) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]
         last = student.spec.parameters
         yield f"kept:{share}", student.module.eval()
         if share in (0.95, 0.8, 0.5) and not (slow and share == 0.5):
-            yield f"kept:{share}, int8", integer_scores(pruner, student_to_onnx(student.module, shape))
+            yield f"kept:{share}, int8", integer_scores(study, pruner, student_to_onnx(student.module, shape))
         if share in _UNFITTED and not slow:
             yield f"kept:{share}, cut only", pruner.student(f"kept:{share}", fitted=False).module.eval()
 
@@ -113,7 +113,7 @@ def rows(args: argparse.Namespace) -> dict[str, Any]:
         task = teacher.spec.task
         wanted = predictions(answers(teacher.scores, images), task)
         mine = []
-        for student, scores_of in students(pruner):
+        for student, scores_of in students(study, pruner):
             fidelity = agreement(predictions(answers(scores_of, images), task), wanted)
             signals = study.signals(scores_of, whole=student.startswith("whole"))
             mine.append({"teacher": name, "student": student, "fidelity": fidelity, "signals": signals.to_dict()})

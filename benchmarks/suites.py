@@ -21,6 +21,7 @@ _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _CIFAR10 = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
 _CIFAR100 = {"mean": (0.5071, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2762)}
 _MNIST = {"mean": (0.1307,), "std": (0.3081,)}
+_GARMENTS = {"mean": (0.286,), "std": (0.353,)}
 _FACES = {"mean": (0.5,), "std": (0.25,)}
 
 
@@ -99,6 +100,20 @@ SUITES: dict[str, Suite] = {
         "fashion-mnist",
         600.0,
         "third party",
+    ),
+    "fashion-transformer": Suite(
+        _file(str(TRAINED / "SmallTransformer.onnx"), **_GARMENTS),
+        "kept:0.6",
+        "fashion-mnist",
+        180.0,
+        "benchmarks.train_teachers",
+    ),
+    "fashion-convnext": Suite(
+        _file(str(TRAINED / "SmallConvNeXt.onnx"), **_GARMENTS),
+        "kept:0.6",
+        "fashion-mnist",
+        180.0,
+        "benchmarks.train_teachers",
     ),
     "smiles-face": Suite(
         _net("FaceNet", (1, 64, 64), TRAINED / "FaceNet.safetensors", **_FACES),

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks import nets
+from benchmarks import nets, newer_nets
 from benchmarks.common import print_rows, write_result
 from benchmarks.data import DATASETS
 from benchmarks.suites import TRAINED
@@ -49,6 +49,7 @@ class Recipe:
         crop: Pixels of padding for random crops.
         flip: Whether images are mirrored at random.
         cutout: Side of a square that is blanked at a random place (arXiv 1708.04552), in pixels.
+        form: Of the ONNX file that is written beside the weights, see `zoo.export`; none where empty.
         warm_up: Share of the training in which the rate rises (one-cycle, arXiv 1708.07120).
     """
 
@@ -65,6 +66,7 @@ class Recipe:
     flip: bool = False
     cutout: int = 0
     warm_up: float = 0.0
+    form: str = ""
 
 
 _CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
@@ -82,8 +84,30 @@ def _large(
     return Recipe(build, dataset, _SHAPE, *moments, 200, 256, 0.2, crop=4, flip=True, cutout=8, warm_up=0.15)
 
 
+def _newer(build: Callable[[], nn.Module], rate: float, form: str) -> Recipe:
+    """Transformers and their kin on garments."""
+    return Recipe(
+        build,
+        "fashion-mnist",
+        (1, 28, 28),
+        (0.286,),
+        (0.353,),
+        10,
+        128,
+        rate,
+        adam=True,
+        flip=True,
+        warm_up=0.1,
+        form=form,
+    )
+
+
 RECIPES: dict[str, Recipe] = {
-    "FaceNet": Recipe(nets.FaceNet, "smiles", (1, 64, 64), (0.5,), (0.25,), 6, 128, 2e-3, adam=True, flip=True),
+    "FaceNet": Recipe(
+        nets.FaceNet, "smiles", (1, 64, 64), (0.5,), (0.25,), 6, 128, 2e-3, adam=True, flip=True, form="dynamo"
+    ),
+    "SmallTransformer": _newer(newer_nets.SmallTransformer, 2e-3, "script"),
+    "SmallConvNeXt": _newer(newer_nets.SmallConvNeXt, 3e-3, "dynamo"),
     "hinton_teacher": Recipe(nets.hinton_teacher, "mnist", (1, 28, 28), (0.1307,), (0.3081,), 10, 256, 1e-3, adam=True),
     "DigitNet": Recipe(nets.DigitNet, "mnist", (1, 28, 28), (0.1307,), (0.3081,), 4, 128, 2e-3, adam=True),
     "resnet34_cifar10": _large(nets.resnet34_cifar10, "cifar10", _CIFAR10),
@@ -95,7 +119,7 @@ RECIPES: dict[str, Recipe] = {
 def train(
     name: str, data: Path, *, device: str = "cpu", epochs: int | None = None, seconds: float | None = None
 ) -> dict[str, object]:
-    """Train one teacher and write its weights (and an ONNX file of the face attribute's).
+    """Train one teacher and write its weights, and an ONNX file where its recipe says so.
 
     Args:
         name: Of its recipe.
@@ -148,8 +172,8 @@ def train(
     correct = _accuracy(net.to(device), preprocess, test_images.to(device), test_labels.to(device))
     net = net.cpu()
     save_file({key: value.contiguous() for key, value in net.state_dict().items()}, TRAINED / f"{name}.safetensors")
-    if name == "FaceNet":
-        export(net, recipe.shape, "dynamo", TRAINED / f"{name}.onnx")
+    if recipe.form:
+        export(net, recipe.shape, recipe.form, TRAINED / f"{name}.onnx")
     return {"teacher": name, "accuracy": 100 * correct, "seconds": time.monotonic() - started, "epochs": count}
 
 

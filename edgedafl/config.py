@@ -111,7 +111,7 @@ class CompressConfig(_Strict):
     steps: int | None = Field(default=None, ge=1)
     max_size: Bytes | None = None
     max_latency: Seconds | None = None
-    preprocess: Literal["imagenet", "tf", "raw", "unit"] | None = None
+    preprocess: Literal["imagenet", "tf", "raw", "unit", "caffe"] | None = None
     input_range: tuple[float, float] | None = None
     input_mean: tuple[float, ...] = ()
     input_std: tuple[float, ...] = ()

@@ -105,11 +105,13 @@ class Compression:
         run: Its directory.
         summary: What the report says.
         verdict: Whether the artifact is faithful enough.
+        gate: How the limits fared; None where there are none.
     """
 
     run: RunDirectory
     summary: RunSummary
     verdict: FidelityVerdict
+    gate: GateReport | None
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ def compress(
     force: bool = False,
     observe: Observe = _silent,
     notice: Notice = _silent,
+    limits: GateConfig | None = None,
+    limits_file: Path | None = None,
 ) -> Compression:
     """From a teacher to a verified, measured bundle with its report.
 
@@ -154,6 +158,8 @@ def compress(
         force: Replace another run in the same directory.
         observe: Called with distillation progress.
         notice: Called with the name of each stage as it begins.
+        limits: To hold the artifact against.
+        limits_file: Where they are written.
 
     Raises:
         EdgeDaflError: One of its children.
@@ -184,9 +190,11 @@ def compress(
             options=BenchOptions(quick=plan.config.quick),
             max_drop=plan.config.max_drop,
         )
+        gate = None if limits is None else gate_run(run, limits, limits_file)
+        run.update(gate=None if gate is None else gate.to_dict())
         notice("report")
         write_report(run)
-    return Compression(run, summarize_run(run), verdict)
+    return Compression(run, summarize_run(run), verdict, gate)
 
 
 def _faithful_student(

@@ -15,13 +15,19 @@ if TYPE_CHECKING:
 __all__ = ["CONVENTIONS", "Preprocess"]
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CAFFE = (123.68, 116.779, 103.939)
 CONVENTIONS = {
     "unit": "0 to 1",
     "tf": "-1 to 1",
     "raw": "0 to 255",
     "imagenet": "ImageNet mean and deviation",
+    "caffe": "0 to 255 less ImageNet's mean, blue first",
 }
-"""What training frameworks do to pixels, by the name that `--preprocess` takes."""
+"""What training frameworks do to pixels, by the name that `--preprocess` takes.
+
+Who loads a teacher turns the channels of `caffe` round: images are red, green, blue everywhere here.
+"""
+_COLOUR = {"imagenet", "caffe"}
 
 
 @dataclass(frozen=True)
@@ -82,17 +88,21 @@ class Preprocess:
         """
         if name not in CONVENTIONS:
             raise UsageError(f"There is no preprocessing {name!r}.", f"Known are {', '.join(CONVENTIONS)}.")
+        if name in _COLOUR and channels != 3:
+            raise UsageError(f"ImageNet's mean is of three channels; the image has {channels}.", "Choose another.")
         if name == "imagenet":
-            if channels != 3:
-                raise UsageError(f"ImageNet's mean is of three channels; the image has {channels}.", "Choose another.")
             return cls.from_mean_std(*_IMAGENET, channels, origin or "mean and deviation")
-        low, high = {"unit": (0, 1), "tf": (-1, 1), "raw": (0, 255)}[name]
-        return cls.from_range(low, high, channels, origin or "range")
+        if name == "caffe":
+            low = tuple(-mean for mean in _CAFFE)
+            return cls(low, tuple(255 + mean for mean in low), origin or "range")
+        least, most = {"unit": (0, 1), "tf": (-1, 1), "raw": (0, 255)}[name]
+        return cls.from_range(least, most, channels, origin or "range")
 
     @classmethod
     def common(cls, channels: int) -> dict[str, Preprocess]:
-        """The `CONVENTIONS` that images of so many channels can have, by name."""
-        return {name: cls.named(name, channels) for name in CONVENTIONS if name != "imagenet" or channels == 3}
+        """The `CONVENTIONS` of red, green, blue that images of so many channels can have, by name."""
+        names = [name for name in CONVENTIONS if name != "caffe" and (name not in _COLOUR or channels == 3)]
+        return {name: cls.named(name, channels) for name in names}
 
     @property
     def is_guess(self) -> bool:

@@ -75,17 +75,58 @@ def test_a_rare_class_that_is_known_is_not_chance(save: Save, tmp_path: Path) ->
             check_input(teacher, LabelledSource(tmp_path / "rare.npz"))
 
 
+def test_labels_that_fit_with_blue_first_name_the_flag(save: Save, tmp_path: Path) -> None:
+    """Three classes by how blue a picture is, for a network that takes blue first, less the mean."""
+    model = tiny_text("c = Slice(data, zero, one, one) f = Flatten(c) m = MatMul(f, mean) s = Mul(m, slopes) "
+                      "scores = Add(s, starts)", inputs="float[N,3,16,16] data")  # fmt: skip
+    values = {"mean": np.full((256, 1), 1 / 256), "slopes": [[-1.0, 0, 1]], "starts": [[-40.0, 0, -40]]}
+    for name, value in values.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+    for name, number in (("zero", 0), ("one", 1)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array([number], np.int64), name))
+    random = np.random.default_rng(0)
+    levels = random.integers(0, 256, (120, 3))
+    blue = levels[:, 2] - 103.939
+    images = np.broadcast_to(levels[:, :, None, None], (120, 3, 16, 16)).astype(np.uint8)
+    labels = np.where(blue < -40, 0, np.where(blue > 40, 2, 1))
+    np.savez(tmp_path / "eval.npz", images=images, labels=labels)
+    teacher = load_onnx_teacher(save(model))
+    with pytest.raises(UsageError, match="if blue goes first") as caught:
+        check_input(teacher, LabelledSource(tmp_path / "eval.npz"))
+    assert caught.value.hint == "Say it: --preprocess caffe."
+    check_input(
+        load_onnx_teacher(save(model), TeacherOptions(convention="caffe")), LabelledSource(tmp_path / "eval.npz")
+    )
+
+
 def test_what_is_guessed_is_said(save: Save) -> None:
     path = save(tiny_text("f = Flatten(image) scores = Gemm<transB=1>(f, w, b)"))
     assert "--preprocess" in check_teacher(load_onnx_teacher(path)).warning
     assert check_teacher(load_onnx_teacher(path, TeacherOptions(convention="unit"))).warning == ""
 
 
+def test_classes_that_hardly_occur_are_said(save: Save) -> None:
+    model = tiny_text("f = Flatten(image) m = MatMul(f, mean) s = Mul(m, slopes) scores = Add(s, starts)")
+    values = {"mean": np.full((256, 1), 1 / 256), "slopes": [[0.0, 50]], "starts": [[0.0, -49.9]]}
+    for name, value in values.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+    path = save(model)
+    declared = check_teacher(load_onnx_teacher(path, TeacherOptions(convention="unit"))).warning
+    assert declared.startswith(
+        "the teacher answers class 0 to 100% of varied test images. Its other classes hardly occur"
+    )
+    assert "--images" in declared and "nothing useful" not in declared
+    guessed = check_teacher(load_onnx_teacher(path)).warning
+    assert "Either its other classes are rare" in guessed and "--preprocess" in guessed
+
+
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_conventions_are_what_frameworks_do(name: str) -> None:
     black, white = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
     known = Preprocess.named(name, 3)
-    ends = {"unit": (0, 1), "tf": (-1, 1), "raw": (0, 255), "imagenet": (-0.485 / 0.229, (1 - 0.485) / 0.229)}[name]
+    ends = {"unit": (0, 1), "tf": (-1, 1), "raw": (0, 255), "imagenet": (-0.485 / 0.229, (1 - 0.485) / 0.229)}.get(
+        name, (-123.68, 255 - 123.68)
+    )
     found = [float(known.to_model(unit)[0, 0, 0, 0]) for unit in (black, white)]
     assert found == pytest.approx(ends, rel=1e-5)
 

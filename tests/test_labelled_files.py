@@ -11,7 +11,7 @@ from PIL import Image
 
 from edgedafl.errors import UsageError
 from edgedafl.labelled_files import LabelledSource
-from edgedafl.stages.lost_classes import lost_classes
+from edgedafl.stages.class_errors import lost_classes
 from tests.conftest import EXAMPLE, edgedafl
 
 SHAPE = (3, 8, 8)

@@ -21,7 +21,7 @@ _COMMANDS = {
     "inspect": "What a model is, and whether it can be a teacher.",
     "distill": "Only teach a student; no data needed.",
     "search": "Several students, targets and seeds, and the front of the best.",
-    "quantize": "A run's student in a target's integer scheme.",
+    "quantize": "A model as it is, in a target's integers; or a run's student.",
     "export": "A bundle for a target from a run.",
     "verify": "Compare two models, or a run's teacher, student and bundle.",
     "profile": "Measure the latency of a run or a bundle.",

@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from edgedafl.cli.options import common, merged_config, training
+from edgedafl.cli.options import common, is_verbose, merged_config, training
 from edgedafl.cli.render import print_json, print_summary, run_display
 from edgedafl.cli.start import load_plan, print_configuration
 
-__all__ = ["command"]
+__all__ = ["command", "run_compress"]
 
 
 @click.command("compress")
@@ -26,6 +26,13 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
     it, profiles it and writes a report. Limits under [gate] in edgedafl.toml are checked at the
     end.
     """
+    return run_compress(teacher, flags, resume=resume, force=force, dry_run=dry_run, as_json=as_json, quiet=quiet)
+
+
+def run_compress(
+    teacher: str, flags: dict[str, Any], *, resume: bool, force: bool, dry_run: bool, as_json: bool, quiet: bool
+) -> int:
+    """All stages from a teacher to the report; returns the exit code."""
     project_file = flags["config"]
     config = merged_config(teacher, flags)
     if dry_run:
@@ -35,18 +42,23 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
     from edgedafl.config import read_project
     from edgedafl.gate import render
 
+    project = read_project(project_file)
+    limits = project.gate if project.gate.model_dump(exclude_none=True) else None
     with run_display(quiet) as display:
         plan = load_plan(teacher, config, display, quiet=quiet)
-        done = pipeline.compress(plan, resume=resume, force=force, observe=display.progress, notice=display.stage)
-    project = read_project(project_file)
-    limits = project.gate
-    report = None
-    if limits.model_dump(exclude_none=True):
-        report = pipeline.gate_run(done.run, limits, project.path)
+        done = pipeline.compress(
+            plan,
+            resume=resume,
+            force=force,
+            observe=display.progress,
+            notice=display.stage,
+            limits=limits,
+            limits_file=project.path,
+        )
     if as_json:
-        print_json({**done.summary.raw, "gate": report.to_dict() if report else None})
+        print_json(done.summary.raw)
     else:
-        print_summary(done.summary, str(done.run.path))
-        if report:
-            click.echo(render(report))
-    return 0 if done.verdict.holds and (report is None or report.passed) else 1
+        print_summary(done.summary, str(done.run.path), detail=is_verbose())
+        if done.gate:
+            click.echo(render(done.gate))
+    return 0 if done.verdict.holds and (done.gate is None or done.gate.passed) else 1

@@ -23,7 +23,7 @@ __all__ = ["command"]
 @click.option("--classes", type=int, help="How many, for a model that answers class indices only.")
 @click.option("--task", help="single-label, binary or multi-label, where the guess is wrong.")
 @click.option("--trust", is_flag=True, help="Open model files that can run code.")
-@click.option("--preprocess", help="How pixels go in: imagenet, tf (-1 to 1), unit (0 to 1) or raw (0 to 255).")
+@click.option("--preprocess", help="How pixels go in: imagenet, tf (-1 to 1), unit (0 to 1), raw or caffe (BGR).")
 @click.option("--input-mean", help="Mean of (pixel/255 - mean)/std.")
 @click.option("--input-std", help="Deviation of the same.")
 @click.option("--input-range", help="Pixels scaled to LOW,HIGH.")

@@ -11,7 +11,16 @@ import click
 
 from edgedafl.errors import UsageError
 
-__all__ = ["common", "merged_config", "numbers", "one_teacher", "run_directory", "setup_verbosity", "training"]
+__all__ = [
+    "common",
+    "is_verbose",
+    "merged_config",
+    "numbers",
+    "one_teacher",
+    "run_directory",
+    "setup_verbosity",
+    "training",
+]
 
 Command = Callable[..., Any]
 
@@ -22,6 +31,13 @@ def setup_verbosity(quiet: bool, verbose: bool) -> None:
 
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
     logging.getLogger("edgedafl").setLevel(level)
+
+
+def is_verbose() -> bool:
+    """Whether more detail was asked for."""
+    import logging
+
+    return logging.getLogger("edgedafl").isEnabledFor(logging.DEBUG)
 
 
 def common(function: Command) -> Command:
@@ -59,7 +75,7 @@ _TRAINING = [
     click.option("--steps", type=int, help="Generator steps instead of a time."),
     click.option("--max-size", help="Largest artifact, e.g. 1MB."),
     click.option("--max-latency", help="Slowest artifact on the target, e.g. 5ms."),
-    click.option("--preprocess", help="How pixels go in: imagenet, tf (-1 to 1), unit (0 to 1) or raw (0 to 255)."),
+    click.option("--preprocess", help="How pixels go in: imagenet, tf (-1 to 1), unit (0 to 1), raw or caffe (BGR)."),
     click.option("--input-mean", help="Mean of (pixel/255 - mean)/std, e.g. 0.485,0.456,0.406."),
     click.option("--input-std", help="Deviation of the same."),
     click.option("--input-range", help="Pixels scaled to LOW,HIGH, e.g. 0,1 or -1,1."),

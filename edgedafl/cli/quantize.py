@@ -1,4 +1,4 @@
-"""`edgedafl quantize`."""
+"""`edgedafl quantize`: a model as it is, or the student of a run."""
 
 from __future__ import annotations
 
@@ -7,28 +7,49 @@ from typing import Any
 
 import click
 
-from edgedafl.cli.options import common, run_directory
+from edgedafl.cli.compress import run_compress
+from edgedafl.cli.options import common, run_directory, training
 from edgedafl.cli.render import print_json, print_table
+from edgedafl.errors import UsageError
 
 __all__ = ["command"]
 
+_WHOLE = "kept:1"
+_OF_RUNS = {"target", "precision", "max_drop"}
+
 
 @click.command("quantize")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--target", help="Whose integer scheme; the run's own by default.")
-@click.option("--precision", type=click.Choice(["int8", "fp16", "fp32"]), default="int8", show_default=True)
-@click.option("--max-drop", help="Agreement that int8 may lose against fp32, e.g. 0.5%; the run's own by default.")
+@training
 @common
-def command(run: Path, target: str | None, precision: str, max_drop: str | None, as_json: bool, quiet: bool) -> int:
-    """Quantize RUN's student on its generated calibration images."""
-    directory = run_directory(run)
+def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: bool, quiet: bool, **flags: Any) -> int:
+    """Quantize a model as it is, without data, or a run's student once more.
+
+    TEACHER is a model as for `compress`: all its layers stay, nothing is trained unless integers ask
+    for it, and the bundle is verified. Latency is estimated; measure it with --device local. TEACHER
+    may also be a run directory: then its student is quantized for --target at --precision.
+    """
+    if Path(teacher).is_dir():
+        given = {name for name, value in flags.items() if value is not None}
+        if resume or force or dry_run or given - _OF_RUNS:
+            raise UsageError(
+                f"{teacher!r} is a run; for its student only --target, --precision and --max-drop can be said.",
+                "Name the model instead of the run for other choices.",
+            )
+        return _of_run(Path(teacher), **{name: flags[name] for name in _OF_RUNS}, as_json=as_json)
+    flags["student"] = flags["student"] or _WHOLE
+    flags["device"] = flags["device"] or "none"
+    return run_compress(teacher, flags, resume=resume, force=force, dry_run=dry_run, as_json=as_json, quiet=quiet)
+
+
+def _of_run(path: Path, *, target: str | None, precision: str | None, max_drop: str | None, as_json: bool) -> int:
+    directory = run_directory(path)
     from edgedafl import pipeline
     from edgedafl.targets import find_target
     from edgedafl.units import parse_share
 
     chosen = find_target(target) if target else pipeline.run_target(directory)
     allowed = None if max_drop is None else parse_share(max_drop)
-    result = pipeline.quantize(directory, target=chosen, precision=precision, max_drop=allowed)
+    result = pipeline.quantize(directory, target=chosen, precision=precision or "int8", max_drop=allowed)
     if as_json:
         print_json(result)
     elif "method" in result:

@@ -52,10 +52,31 @@ def print_table(columns: list[str], rows: list[list[str]], title: str = "") -> N
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140).print(table, markup=False)
 
 
-def print_summary(summary: RunSummary, directory: str) -> None:
-    """The verdict, the candidates, and the comparison of teacher, student and artifacts."""
+def print_summary(summary: RunSummary, directory: str, *, detail: bool) -> None:
+    """The verdict, then size, latency, fidelity and accuracy of the artifact, each on a line.
+
+    Args:
+        summary: Of the run.
+        directory: Of the run.
+        detail: Whether the tables of candidates and models are printed as well.
+    """
     if summary.verdict:
         click.echo(summary.verdict)
+    for figure in summary.headline:
+        text = "; ".join(part for part in (figure.change, figure.basis) if part)
+        click.echo(f"  {figure.name.lower():<9} {figure.value or 'unknown'} ({text})")
+    accuracies = [(column.title, column.accuracy) for column in summary.columns if column.accuracy]
+    if accuracies:
+        click.echo(f"  {'accuracy':<9} {', '.join(f'{title} {value}' for title, value in accuracies)}")
+    click.echo(f"  {'student':<9} {summary.student}")
+    if detail:
+        _print_tables(summary)
+    for text in summary.advice:
+        click.echo(f"Note: {text}")
+    click.echo(f"Report: {directory}/report.html")
+
+
+def _print_tables(summary: RunSummary) -> None:
     if summary.ladder:
         rows = [
             [
@@ -82,12 +103,6 @@ def print_summary(summary: RunSummary, directory: str) -> None:
         )
     ]
     print_table(["", *(column.title for column in summary.columns)], rows)
-    for name, value in summary.facts:
-        if name.startswith("Latency on"):
-            click.echo(f"{name}: {value}")
-    for text in summary.advice:
-        click.echo(f"Note: {text}")
-    click.echo(f"Report: {directory}/report.html")
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

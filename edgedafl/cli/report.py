@@ -31,5 +31,5 @@ def command(run: Path, formats: str, as_json: bool, quiet: bool) -> int:
     if as_json:
         print_json(summary.raw)
     else:
-        print_summary(summary, str(run))
+        print_summary(summary, str(run), detail=True)
     return 0

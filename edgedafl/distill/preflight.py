@@ -71,8 +71,13 @@ def check_teacher(teacher: Teacher) -> Preflight:
     warning = ""
     if share > _SUSPICIOUS:
         warning = (
-            f"the teacher answers class {int(counts.argmax())} to {share:.0%} of varied test images, "
-            f"fed {range_text}. If that range is wrong, nothing useful will be learned. {advice}"
+            f"the teacher answers class {int(counts.argmax())} to {share:.0%} of varied test images, fed {range_text}. "
+            "Either its other classes are rare: pictures of them help (--images). Or that range is wrong, and nothing "
+            f"useful will be learned. {advice}"
+            if spec.preprocess.is_guess
+            else f"the teacher answers class {int(counts.argmax())} to {share:.0%} of varied test images. Its other "
+            "classes hardly occur among synthetic images, so little is known of how well they are kept. Your own "
+            f"pictures of them help: --images. (It is fed {range_text}.)"
         )
     elif spec.preprocess.is_guess:
         warning = (

@@ -27,6 +27,7 @@ class ImageInput:
         batch: The fixed batch size, or None where it is free.
         batched: False for graphs whose input is a single image without a batch axis.
         flat: Whether pixels come as one vector, e.g. (N, 784) or (1, 784, 1).
+        blue_first: Whether the channels come as blue, green, red.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ImageInput:
     batch: int | None
     batched: bool = True
     flat: bool = False
+    blue_first: bool = False
 
     def dimensions(self, rows: int) -> tuple[int, ...]:
         """The shape of a feed of so many images."""

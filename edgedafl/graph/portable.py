@@ -12,6 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedafl.errors import UnsupportedModelError, reason_of
+from edgedafl.graph.channel_order import fold_channel_order, turn_channels
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.needed import drop_unneeded, read_by
@@ -60,6 +61,7 @@ def portable(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx.Mod
     graph.ir_version = max(graph.ir_version, _IR)
     _fix_casts(graph)
     graph = simplify(graph)
+    fold_channel_order(graph, IMAGE)
     spell_out(graph, functools.cache(lambda: value_shapes(graph, image.image_shape)))
     graph = _converted(graph)
     _unshare(graph)
@@ -179,16 +181,20 @@ def _take_image(model: onnx.ModelProto, image: ImageInput) -> None:
     given = helper.make_tensor_value_info(IMAGE, TensorProto.FLOAT, ["batch", c, h, w])
     del graph.input[:]
     graph.input.append(given)
+    taken = _names(graph)
+    given_as = _fresh("image_blue_first", taken) if image.blue_first else IMAGE
     if image.layout == "NHWC":
-        first = helper.make_node("Transpose", [IMAGE], [image.name], "to_nhwc", perm=[0, 2, 3, 1])
+        first = helper.make_node("Transpose", [given_as], [image.name], "to_nhwc", perm=[0, 2, 3, 1])
     elif image.flat:
         sides = np.array([-1, *image.dimensions(1)[1:]], np.int64)
-        shape = _fresh("image_as_vector", _names(graph))
+        shape = _fresh("image_as_vector", taken)
         graph.initializer.append(numpy_helper.from_array(sides, shape))
-        first = helper.make_node("Reshape", [IMAGE, shape], [image.name], "to_vector")
+        first = helper.make_node("Reshape", [given_as, shape], [image.name], "to_vector")
     else:
-        first = helper.make_node("Identity", [IMAGE], [image.name], "to_nchw")
+        first = helper.make_node("Identity", [given_as], [image.name], "to_nchw")
     graph.node.insert(0, first)
+    if image.blue_first:
+        turn_channels(model, IMAGE, given_as, _fresh("blue_first", taken))
 
 
 def _answer_logits(model: onnx.ModelProto, logits: str) -> None:

@@ -7,9 +7,11 @@ from edgedafl.quantize.fidelity import Fidelity, Judge, within_drop
 from edgedafl.quantize.ptq import METHODS, quantize_graph, weighted_nodes, with_remainder
 from edgedafl.quantize.qat import train_quantized
 from edgedafl.quantize.ranges import Activation, observe_activations
+from edgedafl.quantize.rounding import ROUNDING_IMAGES
 
 __all__ = [
     "METHODS",
+    "ROUNDING_IMAGES",
     "Activation",
     "CalibrationSet",
     "Controlled",

@@ -26,12 +26,12 @@ class CalibrationSet:
     """Generated images to calibrate on and to choose by.
 
     Attributes:
-        pixels: uint8 (N,C,H,W), to collect activation ranges from.
+        pixels: uint8 (N,C,H,W), to take the ranges of activations from.
         probe_pixels: uint8 (M,C,H,W), never trained on.
         probe_classes: The teacher's class for each probe image, (M,).
         preprocess: Map from pixels to model space.
         task: What the classes are of; see `tasks`.
-        training_pixels: uint8 (T,C,H,W), for quantization-aware training; may be empty.
+        training_pixels: uint8 (T,C,H,W), for rounding and quantization-aware training; may be empty.
         training_logits: The teacher's logits for them, float32 (T,K).
     """
 
@@ -76,8 +76,13 @@ class CalibrationSet:
         return _to_model(self.training_pixels[rows], self.preprocess), self.training_logits[rows]
 
     def images(self) -> np.ndarray:
-        """Calibration images as float32 in model space."""
+        """Images for ranges, as float32 in model space."""
         return _to_model(self.pixels, self.preprocess)
+
+    def rounding_images(self, count: int) -> np.ndarray:
+        """Images to round weights by, as float32 in model space; at most `count`, evenly spread."""
+        pixels = self.training_pixels if len(self.training_pixels) else self.pixels
+        return _to_model(pixels[:: max(1, len(pixels) // count)][:count], self.preprocess)
 
     def probe_images(self) -> np.ndarray:
         """Probe images as float32 in model space."""

@@ -15,7 +15,7 @@ from edgedafl.quantize.fidelity import Fidelity, Judge
 from edgedafl.quantize.ptq import METHODS, quantize_graph, with_remainder
 from edgedafl.quantize.qat import QAT_SECONDS, train_quantized
 from edgedafl.quantize.ranges import Activation, observe_activations
-from edgedafl.quantize.rounding import Rounded, round_weights
+from edgedafl.quantize.rounding import ROUNDING_IMAGES, Rounded, round_weights
 from edgedafl.targets import QuantizationScheme
 
 __all__ = ["Quantized", "integer_model", "quantize_model"]
@@ -97,7 +97,8 @@ def _chosen(
     fixed = fix_batch(model, 1)
     judge = Judge(fixed, calibration)
     activations = observe_activations(fixed, calibration.images())
-    rounded = round_weights(fixed, calibration.images())
+    rounding = calibration.rounding_images(ROUNDING_IMAGES)
+    rounded = round_weights(fixed, rounding)
 
     def holds(fidelity: Fidelity) -> bool:
         return max_drop is None or judge.reference - fidelity.agreement <= max_drop + 1e-9
@@ -114,7 +115,7 @@ def _chosen(
         )
         if trained is not None:
             after = observe_activations(trained, calibration.images())
-            candidate = _integers(trained, scheme, after, best.method, calibration.images())
+            candidate = _integers(trained, scheme, after, best.method, rounding)
             fidelity = judge.of(candidate)
             best = replace(best, tried={**best.tried, f"{best.method}, trained": fidelity.agreement})
             if fidelity.rank > best.fidelity.rank:
@@ -130,15 +131,18 @@ def _chosen(
     return replace(best, model=mixed.model, fidelity=mixed.fidelity, tried=tried, kept=mixed.kept)
 
 
-def integer_model(model: onnx.ModelProto, scheme: QuantizationScheme, images: np.ndarray) -> onnx.ModelProto:
+def integer_model(
+    model: onnx.ModelProto, scheme: QuantizationScheme, images: np.ndarray, rounding: np.ndarray
+) -> onnx.ModelProto:
     """A model in integers by the cautious method, without a look at what the others give.
 
     Args:
         model: Float32 graph at batch 1.
         scheme: The target's integer scheme.
-        images: float32 (N,C,H,W) in model space.
+        images: To take ranges from, float32 (N,C,H,W) in model space.
+        rounding: To round weights by, likewise.
     """
-    return _integers(model, scheme, observe_activations(model, images), _CAUTIOUS, images)
+    return _integers(model, scheme, observe_activations(model, images), _CAUTIOUS, rounding)
 
 
 def _integers(
@@ -146,9 +150,9 @@ def _integers(
     scheme: QuantizationScheme,
     activations: Mapping[str, Activation],
     method: str,
-    images: np.ndarray,
+    rounding: np.ndarray,
 ) -> onnx.ModelProto:
-    rounded = round_weights(model, images)
+    rounded = round_weights(model, rounding)
     return quantize_graph(rounded.model, scheme, activations, method, steps=rounded.steps)
 
 

@@ -20,7 +20,7 @@ from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.narrow import next_bfloat16
 from edgedafl.graph.pruning import Layer, layer_of
 
-__all__ = ["Rounded", "round_weights"]
+__all__ = ["ROUNDING_IMAGES", "Rounded", "round_weights"]
 
 _LARGEST = 127
 _ROWS = 16_000
@@ -29,7 +29,8 @@ _MOST_COLUMNS = 2_400
 """Layers that read more are rounded one weight at a time, as ever: the loop over columns would take minutes."""
 _DAMPING = 0.01
 """Of the mean diagonal of the second moments, as in the paper's code."""
-_IMAGES = 64
+ROUNDING_IMAGES = 64
+"""Images that rounding looks at."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def round_weights(model: onnx.ModelProto, images: np.ndarray) -> Rounded:
     module = OnnxModule(model)
     random = torch.Generator().manual_seed(0)
     steps: dict[str, np.ndarray] = {}
-    for walk in module.walk({model.graph.input[0].name: torch.from_numpy(images[:_IMAGES])}):
+    for walk in module.walk({model.graph.input[0].name: torch.from_numpy(images[:ROUNDING_IMAGES])}):
         layer = layer_of(walk.node, module)
         given = None if layer is None else walk.values.get(walk.node.input[0])
         walk.run()

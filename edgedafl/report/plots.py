@@ -1,14 +1,15 @@
-"""Plots as inline SVG."""
+"""Plots as inline SVG; lines and text have the colour of the page around them."""
 
 from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["agreement_plot", "bar_plot", "front_plot", "ladder_plot", "latency_plot"]
 
-_INK, _ACCENT, _SOFT = "#1f2933", "#2563eb", "#93a4b8"
+_INK, _ACCENT, _SOFT = "#1f2933", "#3b82f6", "#8a9bb0"
 
 
 def _blank(width: float, height: float) -> Any:
@@ -32,7 +33,7 @@ def _svg(figure: Any) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
-    text = text[text.index("<svg") :]
+    text = text[text.index("<svg") :].replace(_INK, "currentColor").replace("#000000", "currentColor")
     return re.sub(r'width="[^"]+" height="[^"]+"', 'width="100%"', text, count=1)
 
 
@@ -88,16 +89,16 @@ def latency_plot(samples: dict[str, list[int]]) -> str:
     return _svg(figure)
 
 
-def bar_plot(title: str, unit: str, values: dict[str, float]) -> str:
-    """One horizontal bar per model."""
+def bar_plot(title: str, unit: str, values: dict[str, float], show: Callable[[float], str]) -> str:
+    """One horizontal bar per model, with its value as `show` writes it."""
     figure, axes = _figure(5.2, 0.45 * len(values) + 0.7)
     names = list(values)[::-1]
     heights = [values[name] for name in names]
     axes.barh(names, heights, color=[_ACCENT if "artifact" in n else _SOFT for n in names], height=0.6)
     for y, value in enumerate(heights):
-        axes.text(value, y, f" {value:.3g}", va="center", color=_INK)
+        axes.text(value, y, f" {show(value)}", va="center", color=_INK)
     axes.set_xlabel(f"{title}, {unit}")
-    axes.set_xlim(0, max(heights) * 1.15)
+    axes.set_xlim(0, max(heights) * 1.2)
     return _svg(figure)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from edgedafl.report.advice import advice_of
+from edgedafl.report.facts import facts_of, query_facts
+from edgedafl.report.headline import Figure, headline
 from edgedafl.rundir import RunDirectory
 from edgedafl.units import format_bytes, format_count, format_duration
 
-__all__ = ["Column", "LostRow", "RunSummary", "Rung", "summarize_run"]
+__all__ = ["Column", "Confusion", "GateRow", "LostRow", "RunSummary", "Rung", "summarize_run"]
 
-_HARDLY = 0.1
-"""Share of the arithmetic in integers below which a file should not be called int8."""
+_CHECKSUMMED = (".onnx", ".ort", ".pte", ".engine", ".tar.gz", ".cpp")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,27 @@ class LostRow:
 
 
 @dataclass(frozen=True)
+class Confusion:
+    """One class answered for another on labelled images, with how often the teacher and the artifact do so."""
+
+    name: str
+    answered: str
+    teacher: str
+    artifact: str
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """One limit and how it fared, formatted."""
+
+    limit: str
+    found: str
+    allowed: str
+    verdict: str
+    passed: bool
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """Everything the report shows, formatted once for all of its forms.
 
@@ -67,7 +90,13 @@ class RunSummary:
         checks: Rows of the verification.
         verdict: How faithful the artifact is, in one sentence; empty for runs that never came so far.
         ladder: The candidates that were considered, smallest first.
-        lost: Of the smallest artifact, the classes that lose most on labelled images.
+        holds: Whether the verdict is a good one.
+        headline: Size, latency and fidelity.
+        student: What it is, in one line.
+        gate: Limits, where the run was held against any.
+        lost: Of the artifact, the classes that lose most on labelled images.
+        confused: Of the artifact, the pairs of classes that are confused most often.
+        files: Names and sha256 of what is to be deployed.
         raw: The manifest.
     """
 
@@ -79,7 +108,13 @@ class RunSummary:
     checks: tuple[tuple[str, str], ...]
     verdict: str
     ladder: tuple[Rung, ...]
+    holds: bool
+    headline: tuple[Figure, ...]
+    student: str
+    gate: tuple[GateRow, ...]
     lost: tuple[LostRow, ...]
+    confused: tuple[Confusion, ...]
+    files: tuple[tuple[str, str], ...]
     raw: dict[str, Any]
 
 
@@ -96,12 +131,18 @@ def summarize_run(run: RunDirectory) -> RunSummary:
             title=f"{teacher['name']} on {manifest['target']['title']}",
             command=manifest["command"],
             columns=tuple(_columns(manifest, results)),
-            facts=(*_facts(manifest, results), *_query_facts(manifest, run)),
-            advice=tuple(_advice(results)),
+            facts=(*facts_of(manifest, results), *query_facts(manifest, run)),
+            advice=tuple(advice_of(results)),
             checks=tuple(_checks(results.get("verify", {}))),
             verdict=str((manifest.get("verdict") or {}).get("sentence", "")),
             ladder=tuple(_ladder(manifest)),
+            holds=bool((manifest.get("verdict") or {}).get("holds", True)),
+            headline=headline(manifest, results),
+            student=_student(manifest),
+            gate=tuple(_gate(manifest)),
             lost=tuple(_lost(results)),
+            confused=tuple(_confused(results)),
+            files=tuple(_files(manifest)),
             raw=manifest,
         )
 
@@ -129,6 +170,35 @@ def _lost(results: dict[str, Any]) -> list[LostRow]:
         LostRow(r["name"], str(r["images"]), _percent(r["teacher"]), _percent(r["artifact"]), r["taken_for"])
         for r in rows
     ]
+
+
+def _student(manifest: dict[str, Any]) -> str:
+    student, whole = manifest["student"], manifest["teacher"]["parameters"]
+    share = f", {100 * student['parameters'] / whole:.0f} % of the teacher's" if whole else ""
+    return f"{student['name']}: {format_count(student['parameters'])} weights{share}"
+
+
+def _confused(results: dict[str, Any]) -> list[Confusion]:
+    precision = results.get("quantize", {}).get("precision", "fp32")
+    rows = results.get("verify", {}).get("confusions", {}).get(precision, [])
+    return [Confusion(r["name"], r["answered"], str(r["teacher"]), str(r["artifact"])) for r in rows]
+
+
+def _gate(manifest: dict[str, Any]) -> list[GateRow]:
+    verdicts = (manifest.get("gate") or {}).get("verdicts", [])
+    return [
+        GateRow(v["title"], v["value"], v["limit"], "holds" if v["passed"] else _excess(v["excess"]), bool(v["passed"]))
+        for v in verdicts
+    ]
+
+
+def _excess(text: str) -> str:
+    return "fails" if text == "unknown" else f"fails by {text}"
+
+
+def _files(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    outputs = manifest.get("stages", {}).get("export", {}).get("outputs", {})
+    return [(name, digest) for name, digest in outputs.items() if name.endswith(_CHECKSUMMED)]
 
 
 def _band(band: dict[str, Any] | None) -> str:
@@ -179,142 +249,8 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f} %"
 
 
-def _facts(manifest: dict[str, Any], results: dict[str, Any]) -> list[tuple[str, str]]:
-    teacher, student = manifest["teacher"], manifest["student"]
-    distill, quantize = results.get("distill", {}), results.get("quantize", {})
-    measured = results.get("profile", {}).get("measured", {})
-    estimate = results.get("profile", {}).get("estimate")
-    facts = [
-        (
-            "Teacher",
-            f"{teacher['name']}, {teacher['task']}, {teacher['num_classes']} classes, input {_shape(teacher['input_shape'])}",
-        ),
-        (
-            "Input range",
-            f"{teacher['preprocess']['low'][0]:.4g} to {teacher['preprocess']['high'][0]:.4g} ({teacher['preprocess']['origin']})",
-        ),
-        ("Student", f"{student['name']}, {format_count(student['parameters'])} parameters"),
-    ]
-    pictures = manifest.get("pictures")
-    if pictures:
-        bad = f", {pictures['unreadable']} files were not pictures" if pictures["unreadable"] else ""
-        facts.append(("Your pictures", f"{pictures['used']} of {pictures['found']} in {pictures['source']}{bad}"))
-    if distill:
-        facts.append(
-            (
-                "Distillation",
-                f"{distill['method']}, {distill['steps']} steps in {format_duration(distill['seconds'])}, {format_count(distill['queries'])} teacher queries",
-            )
-        )
-        shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in distill["agreement"]["sets"].items())
-        facts.append(("Synthetic agreement", shares))
-    if quantize.get("method"):
-        facts.append(
-            (
-                "Quantization",
-                f"{quantize['method']} calibration on generated images, {100 * quantize.get('coverage', 0):.1f} % of the MACs in integers",
-            )
-        )
-    if estimate:
-        low, mid, high = (format_duration(estimate[k] / 1e9) for k in ("low", "median", "high"))
-        facts.append(
-            (
-                f"Latency on {estimate['device']}",
-                f"estimate, not measured: {mid} ({low} to {high}, tier {estimate['tier']})",
-            )
-        )
-    if measured:
-        environment = measured["environment"]
-        facts.append(
-            (
-                "Emulated on (no device's times)" if measured["kind"] == "emulated" else "Measured on",
-                f"{environment.get('cpu') or environment.get('board')}, {environment['runtime']}, {environment['threads']} thread(s), batch 1",
-            )
-        )
-        counts = {name: s["count"] for name, s in measured["summaries"].items()}
-        facts.append(
-            (
-                "Samples",
-                ", ".join(f"{name} {count}" for name, count in counts.items())
-                + f"; warm-up {measured['warm_up_seconds']:.1f} s",
-            )
-        )
-    versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
-    return [*facts, ("Versions", versions), ("Seed", str(manifest["config"]["seed"]))]
-
-
-def _query_facts(manifest: dict[str, Any], run: RunDirectory) -> list[tuple[str, str]]:
-    """Agreement against queries, at a few moments, where the teacher only answers."""
-    if manifest["teacher"]["access"] == "gradient":
-        return []
-    rows = [(m["queries"], m["agreement"]["generated"]) for m in run.read_metrics() if m.get("agreement")]
-    done = manifest.get("stages", {}).get("distill", {}).get("result")
-    last = [(done["queries"], done["agreement"]["generated"])] if done else []
-    chosen = [*rows[:: max(1, len(rows) // 6)], *last]
-    text = ", ".join(f"{format_count(queries)}: {100 * share:.0f} %" for queries, share in chosen)
-    return [("Access", manifest["teacher"]["access"]), ("Agreement by queries", text)] if text else []
-
-
-def _shape(sides: list[int]) -> str:
-    return "x".join(str(side) for side in sides)
-
-
-def _advice(results: dict[str, Any]) -> list[str]:
-    advice = list(results.get("distill", {}).get("recoveries", []))
-    advice += results.get("distill", {}).get("warnings", [])
-    advice += _training_advice(results.get("distill", {}))
-    profile = results.get("profile", {})
-    advice += profile.get("measured", {}).get("warnings", [])
-    if profile.get("recommendation"):
-        advice.append(profile["recommendation"]["text"])
-    if profile.get("failed"):
-        advice.append(f"The latency was not measured: {profile['failed']}")
-    return [*advice, *_integer_advice(results.get("quantize", {}))]
-
-
-def _training_advice(distill: dict[str, Any]) -> list[str]:
-    """What became of training, where it is not what one expects."""
-    if distill.get("trained") is not False:
-        return []
-    if not distill["steps"]:
-        return ["Nothing was trained: the student is the teacher itself, or the time allowed next to no step."]
-    return [f"{distill['steps']} steps of training did not help: the refitted weights were kept."]
-
-
-def _integer_advice(quantize: dict[str, Any]) -> list[str]:
-    """What accuracy control did, and what it could not."""
-    advice = list(quantize.get("advice", []))
-    if quantize.get("trained"):
-        advice.append(
-            "The int8 weights were trained under rounding on generated images: calibration alone lost too much."
-        )
-    kept = quantize.get("kept_float", [])
-    if kept:
-        names = ", ".join(row["layer"] for row in kept)
-        advice.append(
-            f"{len(kept)} layers stay float so that int8 loses at most {100 * quantize['max_drop']:.2f} points "
-            f"of agreement: {names}; {100 * quantize['coverage']:.1f} % of the MACs run in integers."
-        )
-    if quantize.get("coverage", 1.0) < _HARDLY:
-        advice.append(
-            f"Only {100 * quantize['coverage']:.0f} % of the MACs run in integers: the file called int8 is a float model "
-            "in all but its name. Take fp32 or fp16."
-        )
-    if quantize.get("holds") is False:
-        advice.append(
-            f"int8 loses more than the allowed {100 * quantize['max_drop']:.2f} points of agreement on synthetic images. "
-            "Real images are clearer; the verdict says what is expected of them."
-        )
-    return advice
-
-
 def _checks(verify: dict[str, Any]) -> list[tuple[str, str]]:
-    rows = []
-    for name, check in verify.get("parity", {}).items():
-        rows.append(
-            (
-                name,
-                f"relative error {check['relative_error']:.2g}, same class {100 * check['same_class']:.1f} % of {check['rows']}",
-            )
-        )
-    return rows
+    return [
+        (name, f"relative error {c['relative_error']:.2g}, same class {100 * c['same_class']:.1f} % of {c['rows']}")
+        for name, c in verify.get("parity", {}).items()
+    ]

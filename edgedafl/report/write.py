@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,20 @@ from edgedafl.errors import UsageError, reason_of
 from edgedafl.report.plots import agreement_plot, bar_plot, ladder_plot, latency_plot
 from edgedafl.report.summary import RunSummary, summarize_run
 from edgedafl.rundir import RunDirectory, write_atomic
+from edgedafl.units import format_bytes, format_duration
 
 __all__ = ["FORMATS", "write_report"]
 
 FORMATS = ("html", "md", "json")
-_ROWS = (
-    ("File size", "size"),
-    ("Parameters", "parameters"),
-    ("MACs per image", "macs"),
-    ("Latency, median", "latency"),
-    ("Synthetic agreement", "agreement"),
-    ("Accuracy", "accuracy"),
-)
+_SHEET_WIDTH = 1200
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot as inline SVG, and what it shows in words."""
+
+    title: str
+    svg: str
 
 
 def write_report(run: RunDirectory, formats: tuple[str, ...] = FORMATS) -> list[Path]:
@@ -46,13 +50,27 @@ def _render(run: RunDirectory, summary: RunSummary, form: str) -> str:
         return json.dumps(summary.raw, indent=2, default=str) + "\n"
     values: dict[str, Any] = {
         "summary": summary,
-        "rows": _ROWS,
+        "rows": _rows(summary),
         "has_accuracy": any(column.accuracy for column in summary.columns),
     }
     if form == "html":
         values |= {"plots": _plots(run, summary), "samples": _picture(run)}
     page: str = _environment(form).get_template(f"report.{form}").render(values)
     return page
+
+
+def _rows(summary: RunSummary) -> list[tuple[str, str]]:
+    """Titles of the comparison's rows, and the column's field of each."""
+    device = summary.raw.get("stages", {}).get("profile", {}).get("result", {}).get("measured", {}).get("device")
+    place = "" if device is None else " on this machine" if device == "local" else f" on {device}"
+    return [
+        ("File size", "size"),
+        ("Parameters", "parameters"),
+        ("MACs per image", "macs"),
+        (f"Median latency{place}", "latency"),
+        ("Synthetic agreement", "agreement"),
+        ("Accuracy", "accuracy"),
+    ]
 
 
 def _environment(form: str) -> Any:
@@ -71,8 +89,23 @@ def _escape_markdown(text: str) -> str:
 
 
 def _picture(run: RunDirectory) -> str:
+    """The sheet of generated images as a data address; of large images a smaller copy."""
+    from PIL import Image
+
     path = run.path / "samples" / "classes.png"
-    return base64.b64encode(path.read_bytes()).decode() if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    with Image.open(path) as sheet:
+        if sheet.width <= _SHEET_WIDTH:
+            return _address("png", path.read_bytes())
+        buffer = io.BytesIO()
+        small = sheet.convert("RGB").resize((_SHEET_WIDTH, round(sheet.height * _SHEET_WIDTH / sheet.width)))
+        small.save(buffer, "jpeg", quality=85)
+    return _address("jpeg", buffer.getvalue())
+
+
+def _address(form: str, content: bytes) -> str:
+    return f"data:image/{form};base64,{base64.b64encode(content).decode()}"
 
 
 def _samples(profile: Path) -> dict[str, list[int]]:
@@ -86,7 +119,7 @@ def _samples(profile: Path) -> dict[str, list[int]]:
         ) from error
 
 
-def _plots(run: RunDirectory, summary: RunSummary) -> list[str]:
+def _plots(run: RunDirectory, summary: RunSummary) -> list[Plot]:
     stages = summary.raw.get("stages", {})
     known = summary.raw["teacher"]["size"]
     sizes = {"teacher": known / 1e3} if known else {}
@@ -94,16 +127,29 @@ def _plots(run: RunDirectory, summary: RunSummary) -> list[str]:
         sizes[f"{'student' if precision == 'fp32' else 'artifact'} {precision}"] = size / 1e3
     metrics = run.read_metrics()
     ladder = summary.raw.get("ladder") or []
-    plots = [ladder_plot(ladder, summary.raw["student"]["name"]), bar_plot("file size", "kB", sizes)]
-    plots.append(agreement_plot(metrics))
+    plots = [
+        Plot("Predicted fidelity of the candidates by size", ladder_plot(ladder, summary.raw["student"]["name"])),
+        Plot("File sizes", bar_plot("file size", "kB", sizes, lambda value: format_bytes(value * 1e3))),
+        Plot("Synthetic agreement while training", agreement_plot(metrics)),
+    ]
     if summary.raw["teacher"]["access"] != "gradient":
-        plots.append(agreement_plot(metrics, over="queries"))
+        plots.append(Plot("Synthetic agreement by queries", agreement_plot(metrics, over="queries")))
+    return [plot for plot in [*plots, *_latency_plots(run)] if plot.svg]
+
+
+def _latency_plots(run: RunDirectory) -> list[Plot]:
     profile = run.path / "profile" / "local.json"
-    if profile.is_file():
-        samples = _samples(profile)
-        medians = {
-            f"{'student' if name == 'fp32' else 'artifact'} {name}": statistics.median(values) / 1e3
-            for name, values in samples.items()
-        }
-        plots += [bar_plot("median latency on this host", "µs", medians), latency_plot(samples)]
-    return [plot for plot in plots if plot]
+    if not profile.is_file():
+        return []
+    samples = _samples(profile)
+    medians = {
+        f"{'student' if name == 'fp32' else 'artifact'} {name}": statistics.median(values) / 1e3
+        for name, values in samples.items()
+    }
+    return [
+        Plot(
+            "Median latency on this machine",
+            bar_plot("median latency", "µs", medians, lambda value: format_duration(value / 1e6)),
+        ),
+        Plot("Latency of single calls on this machine", latency_plot(samples)),
+    ]

@@ -17,7 +17,7 @@ from edgedafl.export import student_to_onnx
 from edgedafl.fidelity import Band
 from edgedafl.graph.edit import fix_batch, model_bytes
 from edgedafl.latency import estimate_latency
-from edgedafl.quantize import integer_model, with_remainder
+from edgedafl.quantize import ROUNDING_IMAGES, integer_model, with_remainder
 from edgedafl.stages.calibrations import calibration_of
 from edgedafl.stages.graphs import for_target
 from edgedafl.stages.students import BYTES_PER_WEIGHT, StudentBuilder
@@ -34,7 +34,6 @@ _SMALLEST_SIDE = 96
 _STEP_OF_SIDES = 32
 # Where a candidate takes longer than this, only those are judged that the search for the smallest one needs.
 _SLOW = 4.0
-_CALIBRATION = 96
 _BATCH = 128
 # Forward and backward pass of the student and the teacher's answer, in teacher passes.
 _PASSES = 4.0
@@ -139,7 +138,8 @@ class _Rungs:
         fixed, scheme = fix_batch(for_target(model, self._target), 1), self._target.scheme
         # Float16 beside integers is slow on CPUs: it counts for the size alone.
         plain = replace(scheme, remainder="float32")
-        integer = integer_model(fixed, plain, self._pruner.images[:_CALIBRATION].numpy())
+        ranging, rounding = self._study.ranging_images, self._pruner.images[:ROUNDING_IMAGES]
+        integer = integer_model(fixed, plain, ranging.numpy(), rounding.numpy())
         return len(model_bytes(with_remainder(integer, scheme))), self._study.band_of_graph(integer, whole=True)
 
     def outline(self, name: str) -> Candidate:
@@ -208,7 +208,12 @@ class _Rungs:
     def names_for_latency(self) -> list[str]:
         """Widths, sides, and both together."""
         sides = ["", *(f"@{side}" for side in self.sides())]
-        return [f"{KEPT}:{share:g}{side}" for side in sides for share in _SHARES]
+        return [f"{KEPT}:{share:g}{side}" for side in sides for share in self.shares]
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Shares of the weights that are worth a look; only all of them where nothing can be cut."""
+        return _SHARES if self._pruner.cuts else (1.0,)
 
     def name_for_size(self, size: int) -> str:
         """The largest candidate below a size."""
@@ -257,8 +262,8 @@ def build_ladder(
     if config.max_size is not None:
         chosen = rungs.judged(rungs.outline(rungs.name_for_size(config.max_size)))
         return Ladder((chosen,), 0)
-    least = rungs.least_share()
-    shares = sorted({least, *(share for share in _SHARES if share > least)})
+    least = min(rungs.least_share(), max(rungs.shares))
+    shares = sorted({*([least] if len(rungs.shares) > 1 else ()), *(s for s in rungs.shares if s >= least)})
     outlines = [rungs.outline(f"{KEPT}:{share:g}") for share in shares]
     return _smallest_that_holds(rungs, outlines, config.min_fidelity)
 

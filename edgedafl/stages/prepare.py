@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import shlex
 import sys
@@ -32,6 +33,8 @@ from edgedafl.targets import Target, find_target
 from edgedafl.teachers import Teacher, TeacherOptions, load_teacher
 
 __all__ = ["Plan", "labelled_of", "options_of", "prepare", "record"]
+
+_log = logging.getLogger(__name__)
 
 # Fewer steps mend nothing and may spoil what the refit has made.
 _LEAST_STEPS = 60
@@ -160,9 +163,8 @@ def prepare(source: str, config: CompressConfig, notice: Callable[[str], None] =
     notice("ladder")
     study = study_teacher(teacher, pictures)
     build = builder(config, teacher, study, target)
-    ladder = None
-    if config.student == "auto" and build.pruner is not None:
-        ladder = build_ladder(build, study, target, precision, config)
+    ladder = _ladder(config, build, study, target, precision)
+    if ladder is not None:
         student = hinted(build(ladder.candidates[ladder.chosen].name), config, teacher)
     else:
         student = choose_student(config, teacher, target, precision, build)
@@ -186,6 +188,21 @@ def prepare(source: str, config: CompressConfig, notice: Callable[[str], None] =
     return Plan(
         source, config, target, precision, teacher, student, trains, seconds, study, ladder, build, preflight, identity
     )
+
+
+def _ladder(
+    config: CompressConfig, build: StudentBuilder, study: Study, target: Target, precision: str
+) -> Ladder | None:
+    """Candidates; None where the student is named, or only one from scratch comes within the limits."""
+    if config.student != "auto" or build.pruner is None:
+        return None
+    try:
+        return build_ladder(build, study, target, precision, config)
+    except UsageError:
+        if build.pruner.cuts:
+            raise
+        _log.warning("Whole, the teacher is beyond the limits: the student is of another make and learns from scratch.")
+        return None
 
 
 def _trains(

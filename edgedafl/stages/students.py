@@ -63,8 +63,9 @@ class StudentBuilder:
 
     Attributes:
         teacher: Whose students.
-        pruner: Cuts students out of it, where that can be done.
-        reason: Why it cannot.
+        pruner: Cuts students out of it; where that cannot be done, it still gives the teacher itself.
+            None where not even that can be read.
+        reason: Why nothing can be cut.
     """
 
     teacher: Teacher
@@ -75,7 +76,7 @@ class StudentBuilder:
     def names(self) -> tuple[str, ...]:
         """The students that suit this teacher."""
         spec = self.teacher.spec
-        return usual_students(spec.macs, spec.input_shape, pruned=self.pruner is not None)
+        return usual_students(spec.macs, spec.input_shape, pruned=self.pruner is not None and self.pruner.cuts)
 
     def __call__(self, name: str) -> Student:
         """Build one; `kept:0.8@160` is fed images of 160 pixels instead of the teacher's size.
@@ -87,12 +88,11 @@ class StudentBuilder:
         cut, _, side = name.partition("@")
         if not is_cut(cut):
             return build_student(name, self.teacher.spec.input_shape, self.teacher.spec.num_classes)
-        pruned_width(cut)
-        if self.pruner is None:
+        share = pruned_width(cut)
+        if self.pruner is None or not (self.pruner.cuts or share == 1):
             reason = self.reason.message if self.reason else ""
-            raise UnsupportedModelError(
-                f"--student {name} cuts channels out of the teacher. {reason}", "Use --student auto, or resnet8."
-            )
+            what = "is the teacher itself, which cannot be read" if share == 1 else "cuts channels out of the teacher"
+            raise UnsupportedModelError(f"--student {name} {what}. {reason}", "Use --student auto, or resnet8.")
         student = self.pruner.student(cut)
         return student if not side else at_side(student, side)
 
@@ -131,9 +131,13 @@ def builder(config: CompressConfig, teacher: Teacher, study: Study | None, targe
     try:
         return StudentBuilder(teacher, pruner_of(teacher, study, target))
     except UnsupportedModelError as error:
+        whole = _uncut(teacher, study)
         if config.student == "auto":
-            _log.warning("%s The student is of another make and learns from scratch.", error.message)
-        return StudentBuilder(teacher, reason=error)
+            instead = (
+                "The student is of another make and learns from scratch." if whole is None else "It keeps all of them."
+            )
+            _log.warning("%s %s", error.message, instead)
+        return StudentBuilder(teacher, whole, error)
 
 
 def choose_student(
@@ -193,6 +197,19 @@ def pruner_of(teacher: Teacher, study: Study | None = None, target: Target | Non
     except _BROKEN as error:
         # Graphs of other people hold more than any rule foresees; a student from scratch needs none.
         raise UnsupportedModelError(f"The teacher's channels cannot be followed: {reason_of(error)}") from error
+
+
+def _uncut(teacher: Teacher, study: Study) -> Pruner | None:
+    """The teacher itself as the one student; None where it cannot be read."""
+    spec = teacher.spec
+    try:
+        graph = teacher.network()
+        images = study.fitting_images(_within(_IMAGES, _EFFORT, spec.macs))
+        unseen = study.fitting_images(_within(_UNSEEN, _UNSEEN_EFFORT, spec.macs))
+        return Pruner.uncut(graph, images, unseen, spec.num_classes, promised=teacher.promised_moments(graph))
+    except (UnsupportedModelError, *_BROKEN) as error:
+        _log.debug("The teacher itself is not a student: %s", reason_of(error))
+        return None
 
 
 def _pruner(teacher: Teacher, study: Study, target: Target | None) -> Pruner:

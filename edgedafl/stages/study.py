@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -31,7 +32,7 @@ __all__ = ["Judged", "Study", "natural_images", "resized", "study_teacher"]
 
 _TRIAL = (20, 300)
 _JUDGED = (96, 400)
-_CALIBRATION = 192
+_RANGED = 128
 _ASKED = 512
 # Multiply-accumulates that the teacher may take: seconds on two cores.
 _EFFORT = 1.5e10
@@ -76,15 +77,25 @@ class Study:
     pictures: Pictures | None
     seconds: float
 
-    def fitting_images(self, count: int) -> Tensor:
-        """Images in model space to fit layers on: natural ones, the families' and the user's, some of them mixed."""
+    def fitting_images(self, count: int, *, mixes: bool = True) -> Tensor:
+        """Images in model space to fit layers on: natural ones, the families' and the user's.
+
+        Args:
+            count: How many.
+            mixes: Whether some are mixed with each other, which the user's are not.
+        """
         natural = count // 2 if self.teacher.spec.input_shape[0] == 3 else count // 4
         seed = torch.Generator().manual_seed(11)
         drawn = [self._natural(natural, seed), self.companions.draw(count - natural)]
         images = torch.cat(drawn)[torch.randperm(count, generator=seed)]
-        if self.pictures is None:  # photographs are various enough as they are
+        if mixes and self.pictures is None:  # photographs are various enough as they are
             images = torch.cat([mixed(part, seed) for part in images.split(_MIXED)])
         return images
+
+    @cached_property
+    def ranging_images(self) -> Tensor:
+        """Images in model space to take integer ranges from: mixing moves extremes, so none are mixed."""
+        return self.fitting_images(_RANGED, mixes=False)
 
     def _natural(self, count: int, seed: torch.Generator) -> Tensor:
         return self.teacher.spec.preprocess.to_model(natural_images(count, self.teacher.spec.input_shape, seed))
@@ -127,7 +138,7 @@ class Study:
         """Calibration and probe images where no pool of generated ones is there.
 
         Args:
-            images: In model space, at the teacher's size.
+            images: To round weights and to train on, in model space, at the teacher's size.
             sides: Height and width that the student takes.
             seed: Of the choice.
         """
@@ -136,20 +147,22 @@ class Study:
         images = images[: _ASKED if remaining is None else max(1, min(_ASKED, remaining // 4))]
         logits = torch.cat([self.teacher.scores(part) for part in images.split(_CHUNK)]).numpy()
         probes = list(self.judged.values()) or [Judged(images, logits)]
-        pixels = spec.preprocess.to_pixels(resized(images, sides)).numpy()
-        return CalibrationSet.balanced(
-            pixels,
+
+        def pixels_of(found: Tensor) -> np.ndarray:
+            pixels: np.ndarray = spec.preprocess.to_pixels(resized(found, sides)).numpy()
+            return pixels
+
+        found = CalibrationSet.balanced(
+            pixels_of(images),
             predictions(logits, spec.task),
             logits=logits,
             task=spec.task,
-            probe_pixels=np.concatenate(
-                [spec.preprocess.to_pixels(resized(own.images, sides)).numpy() for own in probes]
-            ),
+            probe_pixels=np.concatenate([pixels_of(own.images) for own in probes]),
             probe_classes=np.concatenate([predictions(own.logits, spec.task) for own in probes]),
             preprocess=spec.preprocess,
             seed=seed,
-            count=_CALIBRATION,
         )
+        return replace(found, pixels=pixels_of(self.ranging_images))
 
 
 def natural_images(count: int, input_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:

@@ -20,9 +20,9 @@ from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.labelled_files import LabelledSource
 from edgedafl.quantize import CalibrationSet
 from edgedafl.rundir import RunDirectory, digest_of
+from edgedafl.stages.class_errors import confusions, lost_classes
 from edgedafl.stages.distill import CALIBRATION
 from edgedafl.stages.export import bundle_dir
-from edgedafl.stages.lost_classes import lost_classes
 from edgedafl.stages.quantize import load_models, models_dir, stage_name
 from edgedafl.stages.study import resized
 from edgedafl.targets import Target
@@ -34,6 +34,7 @@ __all__ = ["ModelComparison", "check_answers", "compare_models", "trials", "veri
 _CHUNK = 32
 # Bundles for these runtimes ship the run's own graphs.
 _SAME_GRAPHS = ("onnxruntime", "tensorrt")
+_OF_LABELS = ("accuracy", "fidelity", "lost", "confusions")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def verify_stage(
         result |= _on_labelled(models, teacher, labelled, calibration)
     elif (before := run.stage(name)) is not None and before.inputs == inputs:
         # Measured before on these very models.
-        result |= {name: before.result[name] for name in ("accuracy", "fidelity", "lost") if name in before.result}
+        result |= {name: before.result[name] for name in _OF_LABELS if name in before.result}
     run.finish(name, inputs, [], result)
     return result
 
@@ -190,6 +191,8 @@ def _on_labelled(
     result: dict[str, Any] = {"accuracy": found, "fidelity": faithful}
     if task == SINGLE_LABEL:
         whole = {name: np.concatenate(parts).reshape(-1) for name, parts in answers.items()}
-        lost = lost_classes(data.labels, whole, labelled.names(classes))
+        names = labelled.names(classes)
+        lost, confused = lost_classes(data.labels, whole, names), confusions(data.labels, whole, names)
         result["lost"] = {precision: [row.to_dict() for row in rows] for precision, rows in lost.items()}
+        result["confusions"] = {precision: [row.to_dict() for row in rows] for precision, rows in confused.items()}
     return result

@@ -48,9 +48,9 @@ class Mirror(LayerComparison):
         sizes: Mapping[str, int],
         movements: Mapping[str, Movement] = MappingProxyType({}),
     ) -> None:
-        compared = channels.readers[::-1][:: -(-len(channels.readers) // _COMPARED)]
+        compared = channels.readers[::-1][:: max(1, -(-len(channels.readers) // _COMPARED))]
         elements = sum(sizes[name] for name in {reader.input for reader in compared})
-        super().__init__(student, nn.Module(), teacher, elements, movements=movements)
+        super().__init__(student, nn.Module(), teacher, max(1, elements), movements=movements)
         self._kept: dict[str, tuple[int, Tensor]] = {}
         for reader in compared:
             places = np.flatnonzero(are_kept(reader.weight.units, removed))

@@ -56,6 +56,7 @@ class _Interface:
     batch: int | None
     largest: int
     binary: bool
+    blue_first: bool
 
 
 class HttpTeacher(ForwardTeacher):
@@ -193,7 +194,7 @@ def _describe(connection: Connection, options: TeacherOptions) -> _Interface:
     config = connection.get(f"{connection.url}/config")
     limit = int(config.get("max_batch_size") or 0) if isinstance(config, dict) else 0
     binary = "binary_tensor_data" in extensions
-    return _Interface(image, output, fixed, fixed or limit or _BATCH, binary)
+    return _Interface(image, output, fixed, fixed or limit or _BATCH, binary, options.blue_first)
 
 
 def _tensors(entries: Any) -> list[_Tensor]:
@@ -250,8 +251,9 @@ def _check_answers(first: np.ndarray, second: np.ndarray, name: str) -> None:
 
 
 def _infer(connection: Connection, interface: _Interface, layout: str, images: np.ndarray) -> np.ndarray:
-    """Answers (N, K) to images (N,C,H,W)."""
+    """Answers (N, K) to RGB images (N,C,H,W)."""
     count = len(images)
+    images = images[:, ::-1] if interface.blue_first else images
     if interface.batch is not None and count < interface.batch:
         images = np.concatenate([images, np.repeat(images[-1:], interface.batch - count, 0)])
     if len(interface.image.shape) == 2:

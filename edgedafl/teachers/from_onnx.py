@@ -145,7 +145,8 @@ class OnnxTeacher(Teacher):
 
 
 def to_interface(images: Tensor, image: ImageInput) -> Tensor:
-    """Images (N,C,H,W) laid out as the graph declares them."""
+    """RGB images (N,C,H,W) laid out as the graph takes them."""
+    images = images.flip(1) if image.blue_first else images
     if image.flat:
         return images.reshape(image.dimensions(len(images)))
     return images.permute(0, 2, 3, 1) if image.layout == "NHWC" else images
@@ -177,6 +178,7 @@ def load_onnx_teacher(path: str | Path, options: TeacherOptions | None = None) -
             "Export it in inference mode: model.eval() before the export.",
         )
     image = find_image_input(model, name=options.input_name, image_shape=options.input_shape, layout=options.layout)
+    image = replace(image, blue_first=options.blue_first)
     missing = unsupported_nodes(model.graph)
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""

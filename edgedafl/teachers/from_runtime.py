@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +38,11 @@ class _Port:
     output: str
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Answers to images (N,C,H,W), one row each, whatever batch the graph is fixed to."""
+        """Answers to RGB images (N,C,H,W), one row each, whatever batch the graph is fixed to."""
         image = self.image
         block = (image.batch or _BATCH) if image.batched else 1
-        feeds = images.transpose(0, 2, 3, 1) if image.layout == "NHWC" else images
+        feeds = images[:, ::-1] if image.blue_first else images
+        feeds = feeds.transpose(0, 2, 3, 1) if image.layout == "NHWC" else feeds
         feeds = feeds.reshape(image.dimensions(len(images))) if image.flat else feeds
         feeds = np.ascontiguousarray(feeds, _NUMPY.get(image.dtype, np.float32))
         rows = []
@@ -76,6 +77,7 @@ def load_runtime_teacher(path: str | Path, options: TeacherOptions) -> RuntimeTe
     file = load_onnx(path)
     model, chosen = needed_part(tamed(file.model), output=options.output_name, image=options.input_name)
     image = find_image_input(model, name=options.input_name, image_shape=options.input_shape, layout=options.layout)
+    image = replace(image, blue_first=options.blue_first)
     session = open_session(file.path if model is file.model else model, threads=options.threads)
     output = _choose_output(session, chosen)
     head = find_head(model, output)

@@ -33,7 +33,7 @@ from edgedafl.teachers.decode import guess_output, guess_task
 from edgedafl.teachers.input_range import find_input_range
 from edgedafl.teachers.network import network_of
 from edgedafl.teachers.options import TeacherOptions
-from edgedafl.teachers.torch_files import PYTORCH_FILES, FirstTensor, first_tensor, load_torch_file
+from edgedafl.teachers.torch_files import PYTORCH_FILES, BlueFirst, FirstTensor, first_tensor, load_torch_file
 
 __all__ = ["PYTORCH_FILES", "TorchTeacher", "load_torch_teacher", "looks_like_factory"]
 
@@ -144,6 +144,7 @@ def load_torch_teacher(source: str, options: TeacherOptions) -> TorchTeacher:
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     channels = options.input_shape[0]
+    module = BlueFirst(module) if options.blue_first else module
     spec = TeacherSpec(
         source=source,
         input_shape=options.input_shape,
@@ -223,6 +224,11 @@ def _trial(spec: TeacherSpec, module: nn.Module) -> tuple[np.ndarray, bool]:
         raise UnsupportedModelError(
             f"{spec.source} answers shape {shape} for four images; expected (4, classes).",
             "EdgeDAFL compresses image classifiers.",
+        )
+    if not first.is_floating_point():
+        raise UnsupportedModelError(
+            f"{spec.source} answers whole numbers ({first.dtype}); expected a score for every class.",
+            "Leave out the arg-max at its end.",
         )
     if not torch.isfinite(first).all():
         raise UnsupportedModelError(f"{spec.source} answers NaN or infinity on ordinary images.", "Check its weights.")

@@ -54,6 +54,11 @@ class TeacherOptions:
     timeout: float = 60.0
     token_variable: str | None = None
 
+    @property
+    def blue_first(self) -> bool:
+        """Whether the model takes blue, green, red."""
+        return self.convention == "caffe"
+
     def preprocess(self, channels: int, dtype: str = "FLOAT") -> Preprocess:
         """The declared map, or [0,255] for integer inputs and [0,1] for the rest.
 

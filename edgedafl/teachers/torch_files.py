@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from edgedafl.errors import UnsupportedModelError, UsageError, reason_of
 
-__all__ = ["PYTORCH_FILES", "FirstTensor", "first_tensor", "load_torch_file"]
+__all__ = ["PYTORCH_FILES", "BlueFirst", "FirstTensor", "first_tensor", "load_torch_file"]
 
 PYTORCH_FILES = {".pt2", ".pt", ".pth", ".ts", ".th", ".pkl", ".ckpt"}
 
@@ -148,6 +148,21 @@ class FirstTensor(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The module's scores."""
         return first_tensor(self.module(images))
+
+
+class BlueFirst(nn.Module):
+    """A module that takes blue, green, red as one that takes images of red, green, blue."""
+
+    order: Tensor
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.register_buffer("order", torch.tensor([2, 1, 0]), persistent=False)
+
+    def forward(self, images: Tensor) -> Any:
+        """What the module answers to RGB images (N,3,H,W)."""
+        return self.module(images.index_select(1, self.order))
 
 
 def _load_exported(path: Path) -> nn.Module:

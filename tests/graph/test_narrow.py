@@ -38,10 +38,10 @@ def pair() -> tuple[onnx.ModelProto, onnx.ModelProto, np.ndarray]:
     target = find_target("x86")
     graph = fix_batch(for_target(student_to_onnx(net, SHAPE), target), 1)
     images = np.random.default_rng(0).random((48, *SHAPE), dtype=np.float32)
-    small = integer_model(graph, target.scheme, images)
+    small = integer_model(graph, target.scheme, images, images)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ptq, "narrow", lambda model: model)
-        wide = integer_model(graph, target.scheme, images)
+        wide = integer_model(graph, target.scheme, images, images)
     return wide, small, images
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from edgedafl.errors import UnsupportedModelError, UsageError
 from edgedafl.students import build_student
@@ -94,3 +95,16 @@ def test_the_image_size_must_be_given() -> None:
     with pytest.raises(UsageError) as caught:
         load_teacher(FACTORY)
     assert "--input-shape" in caught.value.hint
+
+
+class Labels(nn.Module):
+    """What some wrappers answer: the class, in a column of its own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1)[:, :5].argmax(1, keepdim=True)
+
+
+def test_labels_instead_of_scores_are_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="whole numbers") as caught:
+        load_teacher(f"{__name__}:Labels", TeacherOptions(input_shape=(1, 16, 16)))
+    assert "arg-max" in caught.value.hint

@@ -1,14 +1,15 @@
-"""Which classes lose most between the teacher and an artifact, on the user's labelled pictures."""
+"""Which classes an artifact gets wrong on the user's labelled pictures, beside its teacher."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["LostClass", "lost_classes"]
+__all__ = ["Confused", "LostClass", "confusions", "lost_classes"]
 
 _MOST = 10
 TEACHER = "teacher"
@@ -31,6 +32,27 @@ class LostClass:
     teacher: float
     artifact: float
     taken_for: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON form."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Confused:
+    """One class answered for another.
+
+    Attributes:
+        name: Of the labelled class.
+        answered: The class that is answered instead.
+        teacher: Pictures of which the teacher does so.
+        artifact: Pictures of which the artifact does so.
+    """
+
+    name: str
+    answered: str
+    teacher: int
+    artifact: int
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON form."""
@@ -65,3 +87,30 @@ def lost_classes(
                 losses[int(label)] = lost, LostClass(names[label], int(rows.sum()), *right, names[instead])
         found[precision] = [losses[k][1] for k in sorted(losses, key=lambda k: -losses[k][0])[:_MOST]]
     return found
+
+
+def confusions(
+    labels: np.ndarray, answers: Mapping[str, np.ndarray], names: Sequence[str]
+) -> dict[str, list[Confused]]:
+    """The pairs of classes that are confused most often, by precision.
+
+    Args:
+        labels: Classes (N,).
+        answers: Classes (N,) as the `teacher` and every precision answer them.
+        names: Of all classes.
+    """
+    if TEACHER not in answers:
+        return {}
+    by_teacher = _pairs(labels, answers[TEACHER])
+    found = {}
+    for precision, mine in answers.items():
+        if precision == TEACHER:
+            continue
+        commonest = _pairs(labels, mine).most_common(_MOST)
+        found[precision] = [Confused(names[a], names[b], by_teacher[a, b], count) for (a, b), count in commonest]
+    return found
+
+
+def _pairs(labels: np.ndarray, answers: np.ndarray) -> Counter[tuple[int, int]]:
+    wrong = labels != answers
+    return Counter(zip(labels[wrong].tolist(), answers[wrong].tolist(), strict=True))

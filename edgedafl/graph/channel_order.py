@@ -1,0 +1,51 @@
+"""Networks that take blue, green, red, as Caffe's do, behind images of red, green, blue."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+__all__ = ["fold_channel_order", "turn_channels"]
+
+
+def turn_channels(model: onnx.ModelProto, image: str, turned: str, order: str) -> None:
+    """Put a node first that reads an RGB image and writes it with blue first.
+
+    Args:
+        model: A graph, changed in place.
+        image: The value of the RGB image (N,3,H,W).
+        turned: Name of what the node writes.
+        order: Name of the stored order.
+    """
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0], np.int64), order))
+    model.graph.node.insert(0, helper.make_node("Gather", [image, order], [turned], "to_blue_first", axis=1))
+
+
+def fold_channel_order(model: onnx.ModelProto, image: str) -> None:
+    """Let convolutions read the image as it is, with their weights in its order, where nothing else reads it turned.
+
+    Args:
+        model: A graph, changed in place.
+        image: The value of the image (N,3,H,W).
+    """
+    graph = model.graph
+    stored = {t.name: t for t in graph.initializer}
+    for node in list(graph.node):
+        if node.op_type != "Gather" or node.input[0] != image or node.input[1] not in stored:
+            continue
+        order = numpy_helper.to_array(stored[node.input[1]])
+        readers = [other for other in graph.node if node.output[0] in other.input]
+        if not all(_takes(reader, stored, order.size) for reader in readers):
+            continue
+        for name in {reader.input[1] for reader in readers}:
+            weights = numpy_helper.to_array(stored[name])[:, np.argsort(order)]
+            stored[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(weights), name))
+        for reader in readers:
+            reader.input[0] = image
+        graph.node.remove(node)
+
+
+def _takes(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto], channels: int) -> bool:
+    """Whether a node is a convolution over all channels, with stored weights."""
+    return node.op_type == "Conv" and node.input[1] in stored and stored[node.input[1]].dims[1] == channels
