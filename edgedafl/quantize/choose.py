@@ -9,12 +9,13 @@ import numpy as np
 import onnx
 
 from edgedafl.graph.edit import fix_batch
+from edgedafl.quantize.biases import correct_biases
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.control import KeptLayer, keep_worst_layers
 from edgedafl.quantize.fidelity import Fidelity, Judge
-from edgedafl.quantize.ptq import METHODS, quantize_graph, with_remainder
+from edgedafl.quantize.ptq import METHODS, integer_operators, quantize_graph, with_remainder
 from edgedafl.quantize.qat import QAT_SECONDS, train_quantized
-from edgedafl.quantize.ranges import Activation, observe_activations
+from edgedafl.quantize.ranges import Activation, observe_activations, ranges_of
 from edgedafl.quantize.rounding import ROUNDING_IMAGES, Rounded, round_weights
 from edgedafl.targets import QuantizationScheme
 
@@ -98,7 +99,7 @@ def _chosen(
     judge = Judge(fixed, calibration)
     activations = observe_activations(fixed, calibration.images())
     rounding = calibration.rounding_images(ROUNDING_IMAGES)
-    rounded = round_weights(fixed, rounding)
+    rounded = _rounded(fixed, scheme, activations, rounding, calibration.images()[:ROUNDING_IMAGES])
 
     def holds(fidelity: Fidelity) -> bool:
         return max_drop is None or judge.reference - fidelity.agreement <= max_drop + 1e-9
@@ -115,7 +116,9 @@ def _chosen(
         )
         if trained is not None:
             after = observe_activations(trained, calibration.images())
-            candidate = _integers(trained, scheme, after, best.method, rounding)
+            images = calibration.images()[:ROUNDING_IMAGES]
+            again = _rounded(trained, scheme, after, rounding, images)
+            candidate = quantize_graph(again.model, scheme, after, best.method, steps=again.steps)
             fidelity = judge.of(candidate)
             best = replace(best, tried={**best.tried, f"{best.method}, trained": fidelity.agreement})
             if fidelity.rank > best.fidelity.rank:
@@ -142,18 +145,25 @@ def integer_model(
         images: To take ranges from, float32 (N,C,H,W) in model space.
         rounding: To round weights by, likewise.
     """
-    return _integers(model, scheme, observe_activations(model, images), _CAUTIOUS, rounding)
+    activations = observe_activations(model, images)
+    rounded = _rounded(model, scheme, activations, rounding, images[:ROUNDING_IMAGES])
+    return quantize_graph(rounded.model, scheme, activations, _CAUTIOUS, steps=rounded.steps)
 
 
-def _integers(
+def _rounded(
     model: onnx.ModelProto,
     scheme: QuantizationScheme,
     activations: Mapping[str, Activation],
-    method: str,
     rounding: np.ndarray,
-) -> onnx.ModelProto:
+    images: np.ndarray,
+) -> Rounded:
+    """Weights on their grid, and biases that make up for it."""
     rounded = round_weights(model, rounding)
-    return quantize_graph(rounded.model, scheme, activations, method, steps=rounded.steps)
+    symmetric = scheme.symmetric_activations
+    ranges = ranges_of(dict(activations), _CAUTIOUS, symmetric=symmetric)
+    operators = frozenset(integer_operators(scheme))
+    corrected = correct_biases(model, rounded.model, ranges, operators, images, symmetric=symmetric)
+    return replace(rounded, model=corrected)
 
 
 def _best_method(

@@ -27,7 +27,7 @@ from edgedafl.graph.narrow import narrow
 from edgedafl.quantize.ranges import Activation, ranges_of
 from edgedafl.targets import QuantizationScheme
 
-__all__ = ["METHODS", "quantize_graph", "weighted_nodes", "with_remainder"]
+__all__ = ["METHODS", "integer_operators", "quantize_graph", "weighted_nodes", "with_remainder"]
 
 METHODS = ("robust", "min-max", "mse")
 """Names of the calibration methods, see `ranges`; the cautious one first."""
@@ -39,6 +39,11 @@ _WEIGHTED = ["Conv", "Gemm", "MatMul"]
 _BETWEEN = ["Relu", "Clip", "Add", "GlobalAveragePool", "AveragePool", "MaxPool", "Concat"]
 _LEVELS = 256
 _WEIGHT_LEVELS = 127
+
+
+def integer_operators(scheme: QuantizationScheme) -> list[str]:
+    """Types of the nodes that read and write integers in a scheme."""
+    return [*_WEIGHTED, *_BETWEEN] if scheme.outputs else list(_WEIGHTED)
 
 
 def weighted_nodes(model: onnx.ModelProto) -> list[str]:
@@ -74,7 +79,7 @@ def quantize_graph(
         "QuantizeBias": scheme.quantize_bias and not trainable,
         "AddQDQPairToWeight": trainable,
     }
-    operators = [*_WEIGHTED, *_BETWEEN] if scheme.outputs else list(_WEIGHTED)
+    operators = integer_operators(scheme)
     if not scheme.outputs:
         # TensorRT adds residuals in the float type of the remainder; quantized sums cost it reformats.
         options["DedicatedQDQPair"] = True
