@@ -13,7 +13,7 @@ from edgedafl.quantize.biases import correct_biases
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.control import KeptLayer, keep_worst_layers
 from edgedafl.quantize.fidelity import Fidelity, Judge
-from edgedafl.quantize.ptq import METHODS, integer_operators, quantize_graph, with_remainder
+from edgedafl.quantize.ptq import METHODS, integer_readers, quantize_graph, with_remainder
 from edgedafl.quantize.qat import QAT_SECONDS, train_quantized
 from edgedafl.quantize.ranges import Activation, observe_activations, ranges_of
 from edgedafl.quantize.rounding import ROUNDING_IMAGES, Rounded, round_weights
@@ -161,8 +161,7 @@ def _rounded(
     rounded = round_weights(model, rounding)
     symmetric = scheme.symmetric_activations
     ranges = ranges_of(dict(activations), _CAUTIOUS, symmetric=symmetric)
-    operators = frozenset(integer_operators(scheme))
-    corrected = correct_biases(model, rounded.model, ranges, operators, images, symmetric=symmetric)
+    corrected = correct_biases(model, rounded.model, ranges, integer_readers(scheme), images, symmetric=symmetric)
     return replace(rounded, model=corrected)
 
 

@@ -27,7 +27,7 @@ from edgedafl.graph.narrow import narrow
 from edgedafl.quantize.ranges import Activation, ranges_of
 from edgedafl.targets import QuantizationScheme
 
-__all__ = ["METHODS", "integer_operators", "quantize_graph", "weighted_nodes", "with_remainder"]
+__all__ = ["METHODS", "integer_readers", "quantize_graph", "weighted_nodes", "with_remainder"]
 
 METHODS = ("robust", "min-max", "mse")
 """Names of the calibration methods, see `ranges`; the cautious one first."""
@@ -36,14 +36,15 @@ _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 _WEIGHTED = ["Conv", "Gemm", "MatMul"]
 # What the CPU runtimes fuse beside the weighted layers. With the activations among them a layer's
 # integers span what is left after the activation, and no pair stands between the two.
-_BETWEEN = ["Relu", "Clip", "Add", "GlobalAveragePool", "AveragePool", "MaxPool", "Concat"]
+_ACTIVATIONS = ["Relu", "Clip"]
+_BETWEEN = [*_ACTIVATIONS, "Add", "GlobalAveragePool", "AveragePool", "MaxPool", "Concat"]
 _LEVELS = 256
 _WEIGHT_LEVELS = 127
 
 
-def integer_operators(scheme: QuantizationScheme) -> list[str]:
-    """Types of the nodes that read and write integers in a scheme."""
-    return [*_WEIGHTED, *_BETWEEN] if scheme.outputs else list(_WEIGHTED)
+def integer_readers(scheme: QuantizationScheme) -> frozenset[str]:
+    """Types of the nodes that read integers in a scheme; activations read what a layer has added up, before rounding."""
+    return frozenset(_WEIGHTED + [kind for kind in _BETWEEN if kind not in _ACTIVATIONS and scheme.outputs])
 
 
 def weighted_nodes(model: onnx.ModelProto) -> list[str]:
@@ -79,7 +80,7 @@ def quantize_graph(
         "QuantizeBias": scheme.quantize_bias and not trainable,
         "AddQDQPairToWeight": trainable,
     }
-    operators = integer_operators(scheme)
+    operators = [*_WEIGHTED, *_BETWEEN] if scheme.outputs else list(_WEIGHTED)
     if not scheme.outputs:
         # TensorRT adds residuals in the float type of the remainder; quantized sums cost it reformats.
         options["DedicatedQDQPair"] = True

@@ -12,7 +12,8 @@ from edgedafl.export import student_to_onnx
 from edgedafl.graph.edit import fix_batch
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.quantize import observe_activations, quantize_graph
-from edgedafl.quantize.ranges import Activation, ranges_of
+from edgedafl.quantize.biases import correct_biases
+from edgedafl.quantize.ranges import Activation, Range, ranges_of
 from edgedafl.quantize.rounding import round_weights
 from edgedafl.stages.graphs import for_target
 from edgedafl.targets import find_target
@@ -95,3 +96,43 @@ def test_scores_stay_float_so_that_none_is_clipped(model: onnx.ModelProto) -> No
     integer = quantize_graph(model, target.scheme, observe_activations(model, images(32, 1)), "robust")
     (last,) = [node for node in integer.graph.node if integer.graph.output[0].name in node.output]
     assert last.op_type != "DequantizeLinear"
+
+
+def test_biases_make_up_for_half_of_the_median_images_mean_error() -> None:
+    """A value is rounded down by 0.4 on every image but one, which runs far beyond the range."""
+    node = onnx.helper.make_node("Conv", ["image", "w", "b"], ["scores"], "c")
+    value = onnx.helper.make_tensor_value_info
+    weights = {"w": np.array([1.0, -3.0]).reshape(2, 1, 1, 1), "b": np.zeros(2)}
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [node], "g", [value("image", 1, [1, 1, 2, 2])], [value("scores", 1, [1, 2, 2, 2])],
+            [onnx.numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 18)],
+    )  # fmt: skip
+    given = np.full((5, 1, 2, 2), 10.4, np.float32)
+    given[0] = 4000
+    changed = correct_biases(model, model, {"image": Range(0, 255)}, {"Conv"}, given)
+    bias = next(onnx.numpy_helper.to_array(t) for t in changed.graph.initializer if t.name == "b")
+    np.testing.assert_allclose(bias, [0.2, -0.6], atol=1e-5)
+    untouched = correct_biases(model, model, {"image": Range(0, 255)}, {"MatMul"}, given)
+    assert untouched.SerializeToString() == model.SerializeToString()
+
+
+def test_biases_bring_the_means_of_a_coarse_network_nearer(model: onnx.ModelProto) -> None:
+    coarse = onnx.ModelProto()
+    coarse.CopyFrom(model)
+    for tensor in coarse.graph.initializer:
+        weight = onnx.numpy_helper.to_array(tensor)
+        if weight.ndim == 4:
+            step = np.abs(weight).max((1, 2, 3), keepdims=True) / 7
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.round(weight / step) * step, tensor.name))
+    given, unseen = images(128, 1), images(64, 9)
+    ranges = ranges_of(observe_activations(model, given), "robust")
+    corrected = correct_biases(model, coarse, ranges, {"Conv", "Gemm", "MatMul"}, given[:64])
+    wanted = run_batched(open_session(model), unseen, batch=1).mean(0)
+
+    def miss(graph: onnx.ModelProto) -> float:
+        return float(np.abs(run_batched(open_session(graph), unseen, batch=1).mean(0) - wanted).mean())
+
+    assert miss(corrected) < 0.7 * miss(coarse)
