@@ -148,7 +148,11 @@ class CompressConfig(_Strict):
 
 
 class GateConfig(_Strict):
-    """Limits that CI holds a run or a model to; absent ones are not checked."""
+    """Limits that CI holds a run or a model to; absent ones are not checked.
+
+    `max_size_growth`, `max_slowdown` and `max_fidelity_loss` are relative to `baseline`: a run, a model, a .json that
+    `gate --update-baseline` wrote, or `git:REF`.
+    """
 
     max_size: Bytes | None = None
     max_parameters: int | None = Field(default=None, ge=0)
@@ -158,6 +162,10 @@ class GateConfig(_Strict):
     max_accuracy_drop: Share | None = None
     max_latency: Seconds | None = None
     min_fidelity: Share | None = None
+    max_size_growth: Share | None = None
+    max_slowdown: Share | None = None
+    max_fidelity_loss: Share | None = None
+    baseline: str | None = None
 
 
 class ProjectConfig(_Strict):

@@ -20,13 +20,13 @@ from edgedafl.distill import World, join_world
 from edgedafl.distill.preflight import Preflight, check_teacher
 from edgedafl.errors import UsageError
 from edgedafl.fidelity import measured_band
-from edgedafl.gate import GateReport, Measured, check_limits
-from edgedafl.graph.cost import count_macs, layer_costs
+from edgedafl.gate import GateReport, gate_model, gate_run, measured_of
+from edgedafl.graph.cost import layer_costs
 from edgedafl.graph.facts import GraphFacts, facts_of
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.load import load_onnx
 from edgedafl.labelled_files import LabelledSource
-from edgedafl.latency import EMULATED, BenchOptions, DeviceModel, estimate_latency
+from edgedafl.latency import BenchOptions, DeviceModel, estimate_latency
 from edgedafl.report import RunSummary, summarize_run, write_report
 from edgedafl.rundir import RunDirectory
 from edgedafl.stages import (
@@ -344,34 +344,6 @@ def run_target(run: RunDirectory) -> Target:
         return find_target(str(manifest["target"]["name"]))
 
 
-def measured_of(run: RunDirectory) -> Measured:
-    """What a gate or a sweep asks about a run's artifact."""
-    with run.reading() as manifest:
-        return _measured(manifest)
-
-
-def _measured(manifest: dict[str, Any]) -> Measured:
-    results = {name: stage["result"] for name, stage in manifest.get("stages", {}).items()}
-    precision = results.get("export", {}).get("precision", manifest["precision"])
-    verified, profiled = results.get("verify", {}), results.get("profile", {})
-    accuracies = verified.get("accuracy", {})
-    accuracy, teacher = accuracies.get(precision), accuracies.get("teacher")
-    band = manifest.get("verdict", {}).get("band")
-    timed = profiled.get("measured", {})
-    summary = timed.get("summaries", {}).get(precision) if timed.get("kind") != EMULATED else None
-    return Measured(
-        size=results.get("export", {}).get("sizes", {}).get(precision),
-        parameters=manifest["student"]["parameters"],
-        macs=manifest["student"]["macs"],
-        agreement=verified.get("agreement", {}).get(precision),
-        accuracy=accuracy,
-        accuracy_drop=None if accuracy is None or teacher is None else teacher - accuracy,
-        fidelity=None if band is None else float(band["fidelity"]),
-        latency=summary["median"] / 1e9 if summary else None,
-        latency_is_estimate=summary is None and "estimate" in profiled,
-    )
-
-
 def estimated_latency(run: RunDirectory) -> float:
     """Seconds per image that the estimator gives for the run's own target and precision."""
     with run.reading() as manifest:
@@ -382,18 +354,3 @@ def estimated_latency(run: RunDirectory) -> float:
     target = run_target(run)
     model = calibration_of(device, target)
     return estimate_latency(layers, target, precision, model).median / 1e9
-
-
-def gate_run(run: RunDirectory, limits: GateConfig, source: Path | None) -> GateReport:
-    """Hold a run's artifact against limits."""
-    return check_limits(limits, measured_of(run), subject=str(run.path), source=source)
-
-
-def gate_model(path: Path, limits: GateConfig, source: Path | None) -> GateReport:
-    """Hold any ONNX file against limits on size, parameters and MACs."""
-    file = load_onnx(path)
-    macs = None
-    if limits.max_macs is not None:
-        macs = count_macs(file.model, find_image_input(file.model))
-    measured = Measured(size=file.size, parameters=facts_of(file.model).parameters, macs=macs)
-    return check_limits(limits, measured, subject=str(path), source=source)

@@ -12,6 +12,8 @@ from edgedafl.errors import UsageError
 
 __all__ = ["command"]
 
+_FORMATS = ("text", "json", "junit", "markdown", "github", "gitlab")
+
 
 @click.command("gate")
 @click.argument("path", type=click.Path(path_type=Path))
@@ -23,33 +25,64 @@ __all__ = ["command"]
 @click.option("--min-accuracy", help="Least accuracy on labelled data.")
 @click.option("--max-accuracy-drop", help="Most points below the teacher, e.g. 1%.")
 @click.option("--max-latency", help="Slowest measured median, e.g. 5ms.")
+@click.option("--baseline", help="Accepted model: a run, a model, a .json of --update-baseline, or git:REF.")
+@click.option("--max-size-growth", help="Most growth over the baseline's file, e.g. 5%.")
+@click.option("--max-slowdown", help="Most growth of the measured median over the baseline's, e.g. 10%.")
+@click.option("--max-fidelity-loss", help="Most fidelity below the baseline's, e.g. 0.5%.")
+@click.option("--update-baseline", is_flag=True, help="Accept this model: write its values to --baseline.")
 @click.option("--config", type=click.Path(path_type=Path), help="File with [gate] or [tool.edgedafl.gate].")
 @click.option(
-    "--format", "form", type=click.Choice(["text", "json", "junit", "github"]), default="text", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "junit", "markdown", "github", "gitlab"]),
+    default="text",
+    show_default=True,
 )
 @common
-def command(path: Path, config: Path | None, form: str, as_json: bool, quiet: bool, **flags: Any) -> int:
+def command(
+    path: Path, config: Path | None, form: str, update_baseline: bool, as_json: bool, quiet: bool, **flags: Any
+) -> int:
     """Hold PATH, a run directory or any .onnx file, against limits; exit 1 when one fails.
 
     Limits come from [gate] in edgedafl.toml or [tool.edgedafl.gate] in pyproject.toml; flags
-    replace all of them.
+    replace all of them. Limits on growth, slowdown and loss are relative to --baseline; what cannot
+    be compared fails, and where there is no baseline yet that is said and passes.
     """
-    from edgedafl import pipeline
     from edgedafl.config import GateConfig, read_project, validated
-    from edgedafl.gate import render
+
+    if not path.exists():
+        raise UsageError(f"{str(path)!r} does not exist.", "Give a run directory or an .onnx file.")
+    project = read_project(config)
+    given = {name: value for name, value in flags.items() if value is not None}
+    limits, source = project.gate, project.path
+    if set(given) - {"baseline"}:
+        own = {} if limits.baseline is None else {"baseline": limits.baseline}
+        limits, source = validated(GateConfig, {**own, **given}, "The command line"), None
+    elif given:
+        limits = limits.model_copy(update=given)
+    form = "json" if as_json else form
+    return _accept(path, limits, source, form) if update_baseline else _gate(path, limits, source, form)
+
+
+def _gate(path: Path, limits: Any, source: Path | None, form: str) -> int:
+    from edgedafl.gate import gate_model, gate_run, render
     from edgedafl.rundir import RunDirectory
 
-    given = {name: value for name, value in flags.items() if value is not None}
-    if given:
-        limits, source = validated(GateConfig, given, "The command line"), None
-    else:
-        project = read_project(config)
-        limits, source = project.gate, project.path
-    if path.is_dir():
-        report = pipeline.gate_run(RunDirectory(path), limits, source)
-    elif path.exists():
-        report = pipeline.gate_model(path, limits, source)
-    else:
-        raise UsageError(f"{str(path)!r} does not exist.", "Give a run directory or an .onnx file.")
-    click.echo(render(report, "json" if as_json else form))
+    report = gate_run(RunDirectory(path), limits, source) if path.is_dir() else gate_model(path, limits, source)
+    click.echo(render(report, form))
     return 0 if report.passed else 1
+
+
+def _accept(path: Path, limits: Any, source: Path | None, form: str) -> int:
+    """Write the baseline, unless a limit that is not relative fails."""
+    from edgedafl.gate import RELATIVE_LIMITS, accept
+
+    if limits.baseline is None or limits.baseline.startswith("git:"):
+        raise UsageError("--update-baseline writes a file.", "Name it: --baseline edgedafl-baseline.json.")
+    # What is being accepted is not held against what was accepted before.
+    absolute = limits.model_copy(update=dict.fromkeys(RELATIVE_LIMITS))
+    if absolute.model_dump(exclude_none=True, exclude={"baseline"}) and _gate(path, absolute, source, form):
+        return 1
+    accept(path, Path(limits.baseline))
+    click.echo(f"{limits.baseline}: accepted {path}", err=True)
+    return 0

@@ -1,6 +1,24 @@
 """Budgets that CI holds a model to."""
 
 from edgedafl.gate.limits import GateReport, Measured, Verdict, check_limits
+from edgedafl.gate.measured import BASELINE, accept, gate_model, gate_run, measured_of
+from edgedafl.gate.relative import RELATIVE_LIMITS, Baseline, check_growth, has_relative_limits
 from edgedafl.gate.render import FORMATS, render
 
-__all__ = ["FORMATS", "GateReport", "Measured", "Verdict", "check_limits", "render"]
+__all__ = [
+    "BASELINE",
+    "FORMATS",
+    "RELATIVE_LIMITS",
+    "Baseline",
+    "GateReport",
+    "Measured",
+    "Verdict",
+    "accept",
+    "check_growth",
+    "check_limits",
+    "gate_model",
+    "gate_run",
+    "has_relative_limits",
+    "measured_of",
+    "render",
+]

@@ -26,7 +26,11 @@ class Measured:
         accuracy: Accuracy on labelled data in [0, 1].
         accuracy_drop: Teacher's accuracy minus the artifact's.
         fidelity: Share of real inputs with the teacher's class, predicted or measured, in [0, 1].
+        fidelity_kind: How that is known.
         latency: Median seconds, measured.
+        latency_low: Lower end of the median's interval, in seconds.
+        latency_high: Upper end.
+        latency_place: Device, processor and runtime that it was measured on.
         latency_is_estimate: Whether the only latency known is an estimate.
     """
 
@@ -37,7 +41,11 @@ class Measured:
     accuracy: float | None = None
     accuracy_drop: float | None = None
     fidelity: float | None = None
+    fidelity_kind: str = ""
     latency: float | None = None
+    latency_low: float | None = None
+    latency_high: float | None = None
+    latency_place: str = ""
     latency_is_estimate: bool = False
 
 
@@ -66,10 +74,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class GateReport:
-    """All verdicts of one gate."""
+    """All verdicts of one gate.
+
+    Attributes:
+        subject: What was judged.
+        verdicts: One per limit.
+        notes: What could not be compared because there is nothing yet.
+    """
 
     subject: str
     verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -82,6 +97,7 @@ class GateReport:
             "subject": self.subject,
             "passed": self.passed,
             "verdicts": [dict(vars(v)) for v in self.verdicts],
+            "notes": list(self.notes),
         }
 
 
@@ -120,6 +136,11 @@ def check_limits(limits: GateConfig, measured: Measured, *, subject: str, source
     Raises:
         UsageError: If there is no limit at all.
     """
+    if not limits.model_dump(exclude_none=True, exclude={"baseline"}):
+        raise UsageError(
+            "There is no limit to check.",
+            'Give one, e.g. --max-size 1MB, or write [gate] max_size = "1MB" into edgedafl.toml.',
+        )
     verdicts = []
     for name, (title, key, show, show_excess) in _KINDS.items():
         limit = getattr(limits, name)
@@ -134,11 +155,6 @@ def check_limits(limits: GateConfig, measured: Measured, *, subject: str, source
         passed = excess <= 0
         text = "" if passed else show_excess(excess)
         verdicts.append(Verdict(name, title, passed, show(value), show(limit), text, edit))
-    if not verdicts:
-        raise UsageError(
-            "There is no limit to check.",
-            'Give one, e.g. --max-size 1MB, or write [gate] max_size = "1MB" into edgedafl.toml.',
-        )
     return GateReport(subject, tuple(verdicts))
 
 

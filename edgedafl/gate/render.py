@@ -1,7 +1,8 @@
-"""Gate reports as text, JSON, JUnit and GitHub annotations."""
+"""Gate reports as text, JSON, JUnit, Markdown, and as GitHub and GitLab show them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from xml.etree import ElementTree
 
@@ -30,8 +31,11 @@ def _text(report: GateReport) -> str:
         lines.append(f"{'pass' if verdict.passed else 'FAIL'}  {_sentence(verdict)}")
         if not verdict.passed:
             lines.append(f"      shrink the model, or raise {verdict.name} in {verdict.edit}")
+    lines += report.notes
     failed = sum(not v.passed for v in report.verdicts)
     total = len(report.verdicts)
+    if not total:
+        return "\n".join(lines)
     lines.append(
         f"{report.subject}: {failed} of {total} limits fail" if failed else f"{report.subject}: all {total} limits hold"
     )
@@ -63,7 +67,51 @@ def _github(report: GateReport) -> str:
         if colon and line.isdigit():
             place = f"file={_escape(file, True)},line={line},"
         lines.append(f"::{level} {place}title={_escape(verdict.title, True)}::{_escape(_sentence(verdict))}")
+    lines += [f"::notice title=edgedafl::{_escape(note)}" for note in report.notes]
     return "\n".join(lines)
+
+
+def _markdown(report: GateReport) -> str:
+    """A table for a step summary or a comment."""
+    failed = sum(not v.passed for v in report.verdicts)
+    head = f"{failed} of {len(report.verdicts)} limits fail" if failed else f"all {len(report.verdicts)} limits hold"
+    lines = [f"**{_cell(report.subject)}**: {head}", ""]
+    if report.verdicts:
+        lines += ["| limit | found | allowed | verdict |", "|---|---:|---:|---|"]
+    for verdict in report.verdicts:
+        excess = "" if verdict.excess in ("", "unknown") else f" by {verdict.excess}"
+        outcome = "holds" if verdict.passed else f"**fails**{excess}"
+        lines.append(f"| {verdict.title} | {_cell(verdict.value)} | {verdict.limit} | {outcome} |")
+    lines += [line for note in report.notes for line in ("", _cell(note))]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    for mark in "\\`*_<>|[]":
+        text = text.replace(mark, f"\\{mark}")
+    return text.replace("\n", " ")
+
+
+def _gitlab(report: GateReport) -> str:
+    """GitLab's code quality report: failed limits only."""
+    found = []
+    for verdict in report.verdicts:
+        if verdict.passed:
+            continue
+        file, colon, line = verdict.edit.rpartition(":")
+        known = bool(colon) and line.isdigit()
+        digest = hashlib.sha256(f"{report.subject}\n{verdict.name}".encode()).hexdigest()
+        place = {"path": file if known else report.subject, "lines": {"begin": int(line) if known else 1}}
+        found.append(
+            {
+                "description": _sentence(verdict),
+                "check_name": f"edgedafl.{verdict.name}",
+                "fingerprint": digest,
+                "severity": "major",
+                "location": place,
+            }
+        )
+    return json.dumps(found, indent=2)
 
 
 def _escape(text: str, is_property: bool = False) -> str:
@@ -72,5 +120,12 @@ def _escape(text: str, is_property: bool = False) -> str:
     return text.replace(":", "%3A").replace(",", "%2C") if is_property else text
 
 
-FORMATS = {"text": _text, "json": _json, "junit": _junit, "github": _github}
+FORMATS = {
+    "text": _text,
+    "json": _json,
+    "junit": _junit,
+    "markdown": _markdown,
+    "github": _github,
+    "gitlab": _gitlab,
+}
 """Renderers by name."""

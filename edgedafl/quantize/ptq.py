@@ -43,7 +43,7 @@ _WEIGHT_LEVELS = 127
 
 
 def integer_readers(scheme: QuantizationScheme) -> frozenset[str]:
-    """Types of the nodes that read integers in a scheme; activations read what a layer has added up, before rounding."""
+    """Types of the nodes that read integers in a scheme; activations read sums that are not rounded yet."""
     return frozenset(_WEIGHTED + [kind for kind in _BETWEEN if kind not in _ACTIVATIONS and scheme.outputs])
 
 

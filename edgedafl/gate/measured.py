@@ -1,0 +1,203 @@
+"""What a gate asks about a run, a model, or what was accepted before."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgedafl.config import GateConfig
+from edgedafl.errors import EnvironmentMissingError, UsageError, reason_of
+from edgedafl.gate.limits import GateReport, Measured, check_limits
+from edgedafl.gate.relative import Baseline, check_growth, has_relative_limits
+from edgedafl.graph.weigh import weigh
+from edgedafl.rundir import RunDirectory, write_atomic
+
+__all__ = ["BASELINE", "accept", "baseline_of", "gate_model", "gate_run", "measured_model", "measured_of"]
+
+BASELINE = "edgedafl-baseline.json"
+"""Name of the file that keeps an accepted run's values."""
+
+_GIT = "git:"
+_EMULATED = "emulated"  # times that say nothing about a device
+
+
+def gate_run(run: RunDirectory, limits: GateConfig, source: Path | None) -> GateReport:
+    """Hold a run's artifact against limits, and against a baseline where one is named and there.
+
+    Raises:
+        UsageError: If there is no limit, or a relative one without a baseline.
+    """
+    return _gated(measured_of(run), limits, source, run.path)
+
+
+def gate_model(path: Path, limits: GateConfig, source: Path | None) -> GateReport:
+    """Hold any ONNX file against limits on size, parameters and MACs, and against a baseline likewise.
+
+    Raises:
+        UsageError: If there is no limit, or a relative one without a baseline.
+        UnsupportedModelError: If it is not an ONNX model.
+    """
+    return _gated(measured_model(path, limits), limits, source, path)
+
+
+def _gated(measured: Measured, limits: GateConfig, source: Path | None, subject: Path) -> GateReport:
+    found = check_limits(limits, measured, subject=str(subject), source=source)
+    if not has_relative_limits(limits):
+        return found
+    if limits.baseline is None:
+        raise UsageError("A limit on growth, slowdown or loss needs a baseline.", "Say it with --baseline.")
+    baseline = baseline_of(limits.baseline, subject)
+    if baseline is None:
+        return replace(found, notes=(f"There is no baseline {limits.baseline!r} yet: nothing is compared with it.",))
+    grown = check_growth(limits, measured, baseline, subject=str(subject))
+    return replace(found, verdicts=(*found.verdicts, *grown.verdicts))
+
+
+def measured_of(run: RunDirectory) -> Measured:
+    """Values of a run's artifact."""
+    with run.reading() as manifest:
+        return _of_manifest(manifest)
+
+
+def measured_model(path: Path, limits: GateConfig) -> Measured:
+    """Values of any ONNX file that its limits ask for; weights are read only where they have to be.
+
+    Raises:
+        UsageError: If there is no such file.
+        UnsupportedModelError: If it is not an ONNX model.
+    """
+    if limits.max_parameters is None and limits.max_macs is None:
+        return Measured(size=weigh(path))
+    from edgedafl.graph.facts import facts_of
+    from edgedafl.graph.load import load_onnx
+
+    file = load_onnx(path)
+    macs = None
+    if limits.max_macs is not None:
+        from edgedafl.graph.cost import count_macs
+        from edgedafl.graph.image_input import find_image_input
+
+        macs = count_macs(file.model, find_image_input(file.model))
+    return Measured(size=file.size, parameters=facts_of(file.model).parameters, macs=macs)
+
+
+def baseline_of(named: str, subject: Path) -> Baseline | None:
+    """What was accepted before; None where there is nothing yet.
+
+    Args:
+        named: A run directory, an .onnx file, a .json that `write_baseline` wrote, or `git:REF`: the same model file
+            at that commit, or for runs its `edgedafl-baseline.json`.
+        subject: What is judged now.
+
+    Raises:
+        UsageError: If it is none of these, or there is no such commit.
+        EnvironmentMissingError: If git is needed and not there.
+    """
+    if named.startswith(_GIT):
+        return _from_git(named.removeprefix(_GIT), subject)
+    path = Path(named)
+    if path.is_dir():
+        return Baseline(named, measured_of(RunDirectory(path)))
+    if not path.exists():
+        return None
+    if path.suffix == ".json":
+        return _read(path.read_text("utf-8"), named)
+    return Baseline(named, Measured(size=weigh(path)))
+
+
+def accept(path: Path, baseline: Path) -> None:
+    """Keep the values of a run or a model for later gates.
+
+    Raises:
+        UsageError: If the baseline is not called .json.
+    """
+    if baseline.suffix != ".json":
+        raise UsageError(
+            f"A baseline is written to a .json file; {str(baseline)!r} is not one.",
+            f"Name it {BASELINE}, for example.",
+        )
+    measured = measured_of(RunDirectory(path)) if path.is_dir() else Measured(size=weigh(path))
+    write_atomic(baseline, json.dumps(Baseline(str(baseline), measured).to_dict(), indent=2) + "\n")
+
+
+def _read(text: str, origin: str) -> Baseline:
+    try:
+        return Baseline.from_dict(json.loads(text), origin)
+    except ValueError as error:
+        raise UsageError(f"{origin} is not a baseline.", "Write one with --update-baseline.") from error
+
+
+def _from_git(ref: str, subject: Path) -> Baseline | None:
+    """The same file at another commit."""
+    folder = subject.resolve().parent
+    if not ref or ref.startswith("-"):
+        raise UsageError(f"git:{ref} names no commit.", "Write it like git:main.")
+    if _git(folder, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}") is None:
+        raise UsageError(
+            f"There is no commit {ref!r} in the repository of {str(folder)!r}.", "Fetch it first, e.g. git fetch."
+        )
+    run = subject.is_dir()
+    name = BASELINE if run else os.path.relpath(subject.resolve(), folder)
+    blob = _git(folder, "show", f"{ref}:./{name}")
+    origin = f"{name} at {ref}"
+    if blob is None:
+        return None
+    if run:
+        return _read(blob.decode("utf-8", "replace"), origin)
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(place) / subject.name
+        copy.write_bytes(blob)
+        return Baseline(origin, Measured(size=weigh(copy)))
+
+
+def _git(folder: Path, *arguments: str) -> bytes | None:
+    """What git prints; None where it fails."""
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
+    except OSError as error:
+        raise EnvironmentMissingError(f"git cannot be run: {reason_of(error)}.", "Install git.") from error
+    return done.stdout if done.returncode == 0 else None
+
+
+def _of_manifest(manifest: Mapping[str, Any]) -> Measured:
+    results = {name: stage["result"] for name, stage in manifest.get("stages", {}).items()}
+    precision = results.get("export", {}).get("precision", manifest["precision"])
+    verified, profiled = results.get("verify", {}), results.get("profile", {})
+    accuracies = verified.get("accuracy", {})
+    accuracy, teacher = accuracies.get(precision), accuracies.get("teacher")
+    band = manifest.get("verdict", {}).get("band")
+    timed = profiled.get("measured", {})
+    summary = timed.get("summaries", {}).get(precision) if timed.get("kind") != _EMULATED else None
+    return Measured(
+        size=results.get("export", {}).get("sizes", {}).get(precision),
+        parameters=manifest["student"]["parameters"],
+        macs=manifest["student"]["macs"],
+        agreement=verified.get("agreement", {}).get(precision),
+        accuracy=accuracy,
+        accuracy_drop=None if accuracy is None or teacher is None else teacher - accuracy,
+        fidelity=None if band is None else float(band["fidelity"]),
+        fidelity_kind="" if band is None else str(band["kind"]),
+        latency=summary["median"] / 1e9 if summary else None,
+        latency_low=_seconds(summary, "median_low"),
+        latency_high=_seconds(summary, "median_high"),
+        latency_place=_place(timed, precision) if summary else "",
+        latency_is_estimate=summary is None and "estimate" in profiled,
+    )
+
+
+def _seconds(summary: Mapping[str, Any] | None, key: str) -> float | None:
+    return None if not summary or summary.get(key) is None else float(summary[key]) / 1e9
+
+
+def _place(timed: Mapping[str, Any], precision: str) -> str:
+    """Device, processor, runtime and threads: only times of the same place are compared."""
+    environment = timed.get("environment", {})
+    processor = environment.get("cpu") or environment.get("board") or "unknown processor"
+    parts = [timed.get("device"), processor, environment.get("runtime"), f"{environment.get('threads')} threads"]
+    return ", ".join([*(str(part) for part in parts if part), precision])
