@@ -16,7 +16,7 @@ _FORMATS = ("text", "json", "junit", "markdown", "github", "gitlab")
 
 
 @click.command("gate")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--max-size", help="Largest file, e.g. 1MB.")
 @click.option("--max-parameters", type=int, help="Most parameters.")
 @click.option("--max-macs", type=int, help="Most multiply-accumulates per image.")
@@ -40,9 +40,15 @@ _FORMATS = ("text", "json", "junit", "markdown", "github", "gitlab")
 )
 @common
 def command(
-    path: Path, config: Path | None, form: str, update_baseline: bool, as_json: bool, quiet: bool, **flags: Any
+    paths: tuple[Path, ...],
+    config: Path | None,
+    form: str,
+    update_baseline: bool,
+    as_json: bool,
+    quiet: bool,
+    **flags: Any,
 ) -> int:
-    """Hold PATH, a run directory or any .onnx file, against limits; exit 1 when one fails.
+    """Hold PATHS, run directories or any .onnx files, against limits; exit 1 when one fails.
 
     Limits come from [gate] in edgedafl.toml or [tool.edgedafl.gate] in pyproject.toml; flags
     replace all of them. Limits on growth, slowdown and loss are relative to --baseline; what cannot
@@ -50,8 +56,9 @@ def command(
     """
     from edgedafl.config import GateConfig, read_project, validated
 
-    if not path.exists():
-        raise UsageError(f"{str(path)!r} does not exist.", "Give a run directory or an .onnx file.")
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{str(path)!r} does not exist.", "Give a run directory or an .onnx file.")
     project = read_project(config)
     given = {name: value for name, value in flags.items() if value is not None}
     limits, source = project.gate, project.path
@@ -61,7 +68,10 @@ def command(
     elif given:
         limits = limits.model_copy(update=given)
     form = "json" if as_json else form
-    return _accept(path, limits, source, form) if update_baseline else _gate(path, limits, source, form)
+    if update_baseline and len(paths) > 1:
+        raise UsageError("A baseline is of one model.", "Name one, with a file of its own.")
+    judge = _accept if update_baseline else _gate
+    return max(judge(path, limits, source, form) for path in paths)
 
 
 def _gate(path: Path, limits: Any, source: Path | None, form: str) -> int:
