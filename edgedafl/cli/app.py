@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from edgedafl import __version__
-from edgedafl.errors import EdgeDaflError, ExitCode, exit_code_for
+from edgedafl.errors import EdgeDaflError, EnvironmentMissingError, ExitCode, exit_code_for
 
 __all__ = ["cli", "main"]
 
@@ -108,9 +108,24 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(ExitCode.DONE)
+    except ModuleNotFoundError as error:
+        missing = _missing(error)
+        if missing is None:
+            _confess(error, verbose="-v" in arguments or "--verbose" in arguments)
+        else:
+            _explain(missing, as_json="--json" in arguments)
+        sys.exit(exit_code_for(missing or error))
     except Exception as error:
         _confess(error, verbose="-v" in arguments or "--verbose" in arguments)
         sys.exit(exit_code_for(error))
+
+
+def _missing(error: ModuleNotFoundError) -> EdgeDaflError | None:
+    """The same as an error of the environment; None where the module is one of ours."""
+    name = (error.name or "edgedafl").partition(".")[0]
+    if name.startswith("edgedafl"):
+        return None
+    return EnvironmentMissingError(f"The package {name!r} is not installed.", "Install all: pip install edgedafl.")
 
 
 def _explain(error: EdgeDaflError, *, as_json: bool) -> None:

@@ -67,6 +67,7 @@ def quantize_model(
     *,
     max_drop: float | None = None,
     enough: Callable[[onnx.ModelProto], bool] | None = None,
+    trained: bool = True,
     seconds: float = QAT_SECONDS,
 ) -> Quantized:
     """Quantize by the cautious calibration method, or by another where that one loses too much and another does not.
@@ -80,10 +81,12 @@ def quantize_model(
         calibration: Generated images.
         max_drop: Agreement that may be lost against the float model, in [0, 1]; None for any.
         enough: Whether a model is faithful enough though it loses more than that.
+        trained: Whether the student was trained; one that was not is trained under rounding only where that is needed.
         seconds: For training under rounding.
     """
     # Float16 beside integers runs slowly on CPUs, and changes hardly an answer: models are compared without.
-    found = _chosen(model, replace(scheme, remainder="float32"), calibration, max_drop, enough, seconds)
+    plain = replace(scheme, remainder="float32")
+    found = _chosen(model, plain, calibration, max_drop, enough, seconds, patient=trained)
     return replace(found, model=with_remainder(found.model, scheme))
 
 
@@ -94,6 +97,8 @@ def _chosen(
     max_drop: float | None,
     enough: Callable[[onnx.ModelProto], bool] | None,
     seconds: float,
+    *,
+    patient: bool,
 ) -> Quantized:
     fixed = fix_batch(model, 1)
     judge = Judge(fixed, calibration)
@@ -108,6 +113,8 @@ def _chosen(
 
     if holds(best.fidelity):
         return best
+    if not patient and enough is not None and enough(best.model):
+        return replace(best, holds=False)
     source, seen = fixed, activations
     affordable = seconds / max(judge.seconds_per_image * _PASSES_PER_STEP, 1e-9)
     if len(calibration.training_pixels) and affordable >= _LEAST_STEPS:

@@ -30,7 +30,6 @@ __all__ = ["host_target", "profile_bundle", "profile_path", "profile_stage", "re
 
 # int8 has to win by this much before it is called the faster one.
 _WORTH_IT = 1.05
-_HERE = ("local", "none")
 # Files of bundles that neither a shell nor Python takes for a program.
 _INERT = {".bin", ".json", ".md", ".npz", ".onnx", ".ort", ".pte", ".txt"}
 _GREETING_SECONDS = 30.0
@@ -133,7 +132,7 @@ def profile_stage(
     result: dict[str, Any] = {}
     host = host_target()
     student = load_onnx(run.path / STUDENT).model
-    if device in _HERE and target.name != host.name:
+    if device == "none" or (device == "local" and target.name != host.name):
         layers = layer_costs(student, find_image_input(student))
         result["estimate"] = estimate_latency(layers, target, precision).to_dict()
     if device == "local":

@@ -79,7 +79,9 @@ def quantize_stage(
         "agreements": {"fp32": judge.reference, "fp16": judge.of(models["fp16"]).agreement},
     }
     if precision == "int8":
-        found = quantize_model(model, target.scheme, calibration, max_drop=allowed, enough=enough)
+        found = quantize_model(
+            model, target.scheme, calibration, max_drop=allowed, enough=enough, trained=_was_trained(run)
+        )
         models["int8"] = found.model
         result |= _integer_result(found, target, models, allowed)
         result["agreements"]["int8"] = found.agreement
@@ -90,6 +92,11 @@ def quantize_stage(
         files.append(path)
     run.finish(name, inputs, files, result)
     return result
+
+
+def _was_trained(run: RunDirectory) -> bool:
+    record = run.stage("distill")
+    return record is None or bool(record.result.get("steps"))
 
 
 def _integer_result(

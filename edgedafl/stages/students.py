@@ -46,6 +46,7 @@ _log = logging.getLogger(__name__)
 BYTES_PER_WEIGHT = {"int8": 1.0, "fp16": 2.0, "fp32": 4.0}
 _IMAGES = (96, 1500)
 _UNSEEN = (16, 200)
+_WHOLE = 256  # where nothing is fitted: to round weights and to train under rounding
 # Multiply-accumulates of one look at all of them: seconds on two cores.
 _EFFORT = 6e10
 _UNSEEN_EFFORT = 2e9
@@ -128,6 +129,9 @@ def builder(config: CompressConfig, teacher: Teacher, study: Study | None, targe
     if teacher.spec.access != "gradient":
         reason = UnsupportedModelError(f"This teacher gives {teacher.spec.access} only.")
         return StudentBuilder(teacher, reason=reason)
+    if _is_whole(config.student):
+        whole = _uncut(teacher, study)
+        return StudentBuilder(teacher, whole, None if whole else UnsupportedModelError("Its network cannot be read."))
     try:
         return StudentBuilder(teacher, pruner_of(teacher, study, target))
     except UnsupportedModelError as error:
@@ -138,6 +142,12 @@ def builder(config: CompressConfig, teacher: Teacher, study: Study | None, targe
             )
             _log.warning("%s %s", error.message, instead)
         return StudentBuilder(teacher, whole, error)
+
+
+def _is_whole(name: str) -> bool:
+    """Whether a student is the teacher itself, at any size of images."""
+    cut = name.partition("@")[0]
+    return is_cut(cut) and pruned_width(cut) == 1
 
 
 def choose_student(
@@ -204,9 +214,8 @@ def _uncut(teacher: Teacher, study: Study) -> Pruner | None:
     spec = teacher.spec
     try:
         graph = teacher.network()
-        images = study.fitting_images(_within(_IMAGES, _EFFORT, spec.macs))
-        unseen = study.fitting_images(_within(_UNSEEN, _UNSEEN_EFFORT, spec.macs))
-        return Pruner.uncut(graph, images, unseen, spec.num_classes, promised=teacher.promised_moments(graph))
+        images = study.fitting_images(_WHOLE)
+        return Pruner.uncut(graph, images, spec.num_classes)
     except (UnsupportedModelError, *_BROKEN) as error:
         _log.debug("The teacher itself is not a student: %s", reason_of(error))
         return None

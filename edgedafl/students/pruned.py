@@ -150,31 +150,18 @@ class Pruner:
         return cls(graph, module, shapes, channels, found, rankings, images, unseen, num_classes, movements, multiple)
 
     @classmethod
-    def uncut(
-        cls,
-        graph: onnx.ModelProto,
-        images: Tensor,
-        unseen: Tensor,
-        num_classes: int,
-        *,
-        promised: Mapping[str, PromisedMoments] | None = None,
-    ) -> Pruner:
-        """For a network whose channels cannot be followed: its one student is the network itself.
+    def uncut(cls, graph: onnx.ModelProto, images: Tensor, num_classes: int) -> Pruner:
+        """For a network that is not cut: its one student is the network itself.
 
         Args:
             graph: The network, see `graph.portable`.
             images: (N,C,H,W) in model space.
-            unseen: Some more.
             num_classes: K.
-            promised: Moments of values on real data.
         """
         _, c, h, w = images.shape
-        shapes = value_shapes(graph, (c, h, w))
         module = OnnxModule(graph).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        images = images[: images_at_once(graph, (c, h, w))].contiguous(memory_format=torch.channels_last)
-        movements = find_movements(module, images, promised or {})
         nothing = ChannelMap((), (), (), (), (), ())
-        return cls(graph, module, shapes, nothing, (), (), images, unseen, num_classes, movements)
+        return cls(graph, module, value_shapes(graph, (c, h, w)), nothing, (), (), images, images[:1], num_classes)
 
     @property
     def cuts(self) -> bool:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from edgedafl.cli.app import _COMMANDS
-from tests.conftest import EXAMPLE, LINEAR, assert_clean_failure, edgedafl, tiny_text
+from tests.conftest import EXAMPLE, LINEAR, ROOT, assert_clean_failure, edgedafl, tiny_text
 
 TEACHER = EXAMPLE / "teacher.onnx"
 
@@ -302,3 +302,9 @@ def test_nothing_is_left_in_the_users_home(tmp_path: Path) -> None:
     result = edgedafl("inspect", TEACHER, environment={"HOME": str(tmp_path), "XDG_CACHE_HOME": ""})
     assert result.code == 0, result.err
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_package_that_is_not_installed_is_named(tiny_onnx: Path, tmp_path: Path) -> None:
+    (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError('No module named onnx', name='onnx')")
+    without = edgedafl("inspect", tiny_onnx, environment={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
+    assert_clean_failure(without, 3, "The package 'onnx' is not installed", "pip install edgedafl")
