@@ -19,8 +19,10 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "CompressConfig": "edgedafl.config",
+    "Compressed": "edgedafl.api",
     "EdgeDaflError": "edgedafl.errors",
-    "compress": "edgedafl.pipeline",
+    "GateConfig": "edgedafl.config",
+    "compress": "edgedafl.api",
     "distill": "edgedafl.pipeline",
     "export": "edgedafl.pipeline",
     "find_target": "edgedafl.targets",
@@ -28,7 +30,7 @@ _EXPORTS = {
     "list_targets": "edgedafl.targets",
     "load_teacher": "edgedafl.teachers",
     "profile": "edgedafl.pipeline",
-    "quantize": "edgedafl.pipeline",
+    "quantize": "edgedafl.api",
     "verify": "edgedafl.pipeline",
 }
 

@@ -1,0 +1,155 @@
+"""What a program calls: a model goes in, a typed result comes out.
+
+from edgedafl import compress
+
+result = compress("model.onnx", target="jetson", preprocess="imagenet")
+print(result.verdict, result.artifact)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgedafl import pipeline
+from edgedafl.config import CompressConfig, GateConfig, validated
+from edgedafl.gate import GateReport
+from edgedafl.rundir import RunDirectory
+
+if TYPE_CHECKING:
+    from edgedafl.distill import Progress
+
+__all__ = ["Compressed", "compress", "quantize"]
+
+_WHOLE = "kept:1"
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What came out of a run.
+
+    Attributes:
+        run: The run directory.
+        artifact: The file to deploy.
+        bundle: The folder that is copied to the device, the artifact in it.
+        report: The page about it.
+        verdict: How faithful the artifact is, in one sentence.
+        holds: Whether that is what was asked for.
+        precision: `int8`, `fp16` or `fp32`.
+        size: Bytes of the artifact.
+        fidelity: Share of real inputs with the teacher's class, in [0, 1]; None where it cannot be told.
+        fidelity_low: Lower end of its 90 % band.
+        fidelity_kind: How it is known, e.g. `predicted` or `measured on labelled images`.
+        accuracy: On labelled pictures, in [0, 1], by model; empty where none were given.
+        latency: Median seconds per image; None where it is not known.
+        latency_is_estimate: Whether it was computed for the target rather than measured.
+        gate: How limits fared; None where there were none.
+    """
+
+    run: Path
+    artifact: Path
+    bundle: Path
+    report: Path
+    verdict: str
+    holds: bool
+    precision: str
+    size: int
+    fidelity: float | None
+    fidelity_low: float | None
+    fidelity_kind: str
+    accuracy: dict[str, float]
+    latency: float | None
+    latency_is_estimate: bool
+    gate: GateReport | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON form; paths are text."""
+        plain = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
+        return {**plain, "gate": None if self.gate is None else self.gate.to_dict()}
+
+
+def compress(
+    source: str | Path,
+    *,
+    limits: GateConfig | None = None,
+    resume: bool = False,
+    force: bool = False,
+    observe: Callable[[Progress], None] = lambda progress: None,
+    notice: Callable[[str], None] = lambda stage: None,
+    **settings: Any,
+) -> Compressed:
+    """From a teacher to a verified, measured bundle with its report.
+
+    Args:
+        source: An .onnx file, `package.module:factory`, a PyTorch file (with `trust=True`), or the address of a
+            served model.
+        limits: To hold the artifact against.
+        resume: Go on from an interrupted run.
+        force: Replace another run in the same directory.
+        observe: Called with progress of training.
+        notice: Called with the name of each stage as it begins.
+        settings: Attributes of `CompressConfig`, e.g. `target="jetson"`, `preprocess="imagenet"`, `max_size="1MB"`,
+            `images="pictures/"`, `min_fidelity="95%"`, `output="runs/mine"`.
+
+    Raises:
+        EdgeDaflError: One of its children, with a message, a hint and an exit code.
+
+    Example:
+        >>> from edgedafl import compress
+        >>> result = compress("model.onnx", target="raspberry-pi", preprocess="tf")  # doctest: +SKIP
+        >>> result.holds, result.size  # doctest: +SKIP
+        (True, 577612)
+    """
+    if "output" not in settings:
+        stem = Path(str(source).replace(":", "-")).stem
+        settings["output"] = Path("runs") / f"{stem}-{settings.get('target', 'x86-64-vnni')}"
+    config = validated(CompressConfig, settings, "The call")
+    plan = pipeline.prepare(str(source), config, notice)
+    done = pipeline.compress(plan, resume=resume, force=force, observe=observe, notice=notice, limits=limits)
+    return _result(done)
+
+
+def quantize(source: str | Path, **settings: Any) -> Compressed:
+    """A model as it is in a target's integers, without data: `compress` with all of its layers kept.
+
+    Args:
+        source: As for `compress`.
+        settings: As for `compress`; latency is estimated unless a `device` is named.
+
+    Raises:
+        EdgeDaflError: One of its children.
+    """
+    return compress(source, **{"student": _WHOLE, "device": "none", **settings})
+
+
+def _result(done: pipeline.Compression) -> Compressed:
+    run: RunDirectory = done.run
+    measured, estimate = pipeline.measured_of(run), None
+    with run.reading() as manifest:
+        exported = manifest["stages"]["export"]["result"]
+        profiled = manifest["stages"].get("profile", {}).get("result", {})
+        accuracy = manifest["stages"]["verify"]["result"].get("accuracy", {})
+        estimate = profiled.get("estimate")
+    bundle = run.path / exported["directory"]
+    band = done.verdict.band
+    here = profiled.get("measured", {}).get("device") == "local"
+    of_target = estimate is not None and (measured.latency is None or here)
+    return Compressed(
+        run=run.path,
+        artifact=bundle / exported["primary"],
+        bundle=bundle,
+        report=run.path / "report.html",
+        verdict=done.verdict.sentence,
+        holds=done.verdict.holds,
+        precision=exported["precision"],
+        size=exported["sizes"][exported["precision"]],
+        fidelity=None if band is None else band.fidelity,
+        fidelity_low=None if band is None else band.low,
+        fidelity_kind="" if band is None else band.kind,
+        accuracy={name: float(value) for name, value in accuracy.items()},
+        latency=float(estimate["median"]) / 1e9 if of_target and estimate else measured.latency,
+        latency_is_estimate=of_target,
+        gate=done.gate,
+    )
