@@ -14,8 +14,9 @@ from onnx import numpy_helper
 from edgedafl.distill.preflight import check_teacher
 from edgedafl.errors import UsageError
 from edgedafl.labelled_files import LabelledSource
+from edgedafl.pictures import Pictures
 from edgedafl.preprocess import CONVENTIONS, Preprocess
-from edgedafl.stages.check_input import check_input
+from edgedafl.stages.check_input import check_input, look_at_pictures
 from edgedafl.teachers import TeacherOptions, load_onnx_teacher
 from tests.conftest import tiny_text
 
@@ -46,6 +47,34 @@ def test_labels_decide_where_nobody_says_it(save: Save, tmp_path: Path) -> None:
     assert teacher.spec.preprocess.low == (-1.0,)
     assert "fits the labels best (100.0% against" in teacher.spec.preprocess.origin
     assert not teacher.spec.preprocess.is_guess
+
+
+def spots(levels: tuple[float, float, float]) -> onnx.ModelProto:
+    """Three classes by the mean of a picture fed as -1 to 1, at three levels; steep, so that other maps see noise."""
+    model = tiny_text("f = Flatten(image) m = MatMul(f, mean) s = Mul(m, slopes) scores = Add(s, starts)")
+    slopes = np.array([[400.0 * level for level in levels]])
+    starts = np.array([[-200.0 * level**2 for level in levels]])
+    for name, value in {"mean": np.full((256, 1), 1 / 256), "slopes": slopes, "starts": starts}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+    return model
+
+
+def test_unlabelled_pictures_tell_the_likelier_map(save: Save) -> None:
+    """Of dim pictures -1 to 1 sees three classes, 0 to 1 one and the same."""
+    random = np.random.default_rng(0)
+    images = (random.integers(0, 3, (60, 1, 1, 1)) * 60 + random.integers(0, 9, (60, 1, 20, 20))).astype(np.uint8)
+    pictures = Pictures(images, (16, 16), "here", 60)
+    path = save(spots((-1.0, -0.5, 0.0)))
+    teacher = load_onnx_teacher(path)
+    look_at_pictures(teacher, pictures)
+    assert teacher.spec.preprocess.low == (-1.0,)
+    assert teacher.spec.preprocess.is_guess and "steadiest" in teacher.spec.preprocess.origin
+    declared = load_onnx_teacher(path, TeacherOptions(convention="unit"))
+    look_at_pictures(declared, pictures)
+    assert declared.spec.preprocess == Preprocess.named("unit", 1)
+    few = load_onnx_teacher(path)
+    look_at_pictures(few, Pictures(images[:19], (16, 16), "here", 19))
+    assert few.spec.preprocess.origin == "assumed"
 
 
 def test_labels_change_nothing_that_was_declared(save: Save, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ __all__ = ["Candidate", "Ladder", "build_ladder", "student_steps"]
 _SHARES = (0.25, 0.35, 0.45, 0.6, 0.75, 0.85, 0.95, 1.0)
 _SIDES = (0.86, 0.72, 0.58)  # 192, 160 and 128 of 224
 _SMALLEST_SIDE = 96
-_STEP_OF_SIDES = 32
+_STEP_OF_SIDES = 16
 # Where a candidate takes longer than this, only those are judged that the search for the smallest one needs.
 _SLOW = 4.0
 _BATCH = 128

@@ -24,7 +24,7 @@ from edgedafl.errors import UsageError
 from edgedafl.labelled_files import LabelledSource
 from edgedafl.pictures import read_pictures
 from edgedafl.rundir import RunDirectory, digest_of, write_atomic
-from edgedafl.stages.check_input import check_input
+from edgedafl.stages.check_input import check_input, look_at_pictures
 from edgedafl.stages.ladder import Ladder, build_ladder, student_steps
 from edgedafl.stages.students import StudentBuilder, builder, choose_student, hinted
 from edgedafl.stages.study import Study, study_teacher
@@ -158,8 +158,10 @@ def prepare(source: str, config: CompressConfig, notice: Callable[[str], None] =
     labelled = labelled_of(config)
     if labelled is not None:
         check_input(teacher, labelled)
-    preflight = check_teacher(teacher)
     pictures = None if config.images is None else read_pictures(config.images, teacher.spec.input_shape)
+    if pictures is not None:
+        look_at_pictures(teacher, pictures)
+    preflight = check_teacher(teacher)
     notice("ladder")
     study = study_teacher(teacher, pictures)
     build = builder(config, teacher, study, target)
