@@ -126,5 +126,5 @@ def test_the_command_measures_on_a_folder(tmp_path: Path) -> None:
     report = (tmp_path / "run" / "report.md").read_text()
     lost = json.loads((tmp_path / "run" / "run.json").read_text())["stages"]["verify"]["result"]["lost"]["int8"]
     assert ("Classes that lost most" in report) == bool(lost)
-    accuracy = next(line for line in done.out.splitlines() if line.startswith("accuracy"))
+    accuracy = next(line for line in done.out.splitlines() if line.strip().startswith("accuracy"))
     assert "100.00 %" in accuracy or "98." in accuracy, accuracy

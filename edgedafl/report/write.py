@@ -16,7 +16,7 @@ from edgedafl.report.summary import RunSummary, summarize_run
 from edgedafl.rundir import RunDirectory, write_atomic
 from edgedafl.units import format_bytes, format_duration
 
-__all__ = ["FORMATS", "write_report"]
+__all__ = ["FORMATS", "Plot", "write_report"]
 
 FORMATS = ("html", "md", "json")
 _SHEET_WIDTH = 1200

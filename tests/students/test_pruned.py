@@ -160,9 +160,9 @@ def test_a_network_without_a_channel_to_cut_is_said_so(tmp_path: Path, caplog: p
 
 @pytest.mark.parametrize("width", ["0", "1.5", "half", "-1"])
 def test_widths_that_make_no_sense_are_refused(width: str, tiny_onnx: Path) -> None:
-    build = students_of(load_teacher(str(tiny_onnx), PIXELS), CompressConfig(student=f"pruned:{width}"))
+    teacher = load_teacher(str(tiny_onnx), PIXELS)
     with pytest.raises(UsageError, match="not a share of the teacher's channels"):
-        build(f"pruned:{width}")
+        students_of(teacher, CompressConfig(student=f"pruned:{width}"))
 
 
 def test_strided_pointwise_layers_of_few_channels_stay_contiguous(tmp_path: Path) -> None:
