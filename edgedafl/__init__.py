@@ -23,14 +23,11 @@ _EXPORTS = {
     "EdgeDaflError": "edgedafl.errors",
     "GateConfig": "edgedafl.config",
     "compress": "edgedafl.api",
-    "distill": "edgedafl.pipeline",
-    "export": "edgedafl.pipeline",
     "find_target": "edgedafl.targets",
     "inspect": "edgedafl.pipeline",
     "list_targets": "edgedafl.targets",
     "load_teacher": "edgedafl.teachers",
     "profile": "edgedafl.pipeline",
-    "quantize": "edgedafl.api",
     "verify": "edgedafl.pipeline",
 }
 

@@ -120,6 +120,10 @@ def quantize(source: str | Path, **settings: Any) -> Compressed:
 
     Raises:
         EdgeDaflError: One of its children.
+
+    Example:
+        >>> from edgedafl.api import quantize
+        >>> quantize("model.onnx", target="phone").artifact  # doctest: +SKIP
     """
     return compress(source, **{"student": _WHOLE, "device": "none", **settings})
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from edgedafl.errors import UsageError
 from edgedafl.labelled_files import LabelledSource
-from edgedafl.stages.class_errors import lost_classes
+from edgedafl.stages.class_errors import confusions, lost_classes
 from tests.conftest import EXAMPLE, edgedafl
 
 SHAPE = (3, 8, 8)
@@ -104,12 +104,17 @@ def test_classes_that_lose_are_listed_by_pictures_lost() -> None:
     mine = labels.copy()
     mine[0] = 2
     mine[4:9] = 2
-    found = lost_classes(labels, {"teacher": teacher, "int8": mine}, ["ant", "bee", "cat"])["int8"]
+    names = ["ant", "bee", "cat"]
+    found = lost_classes(labels, teacher, mine, names)
     assert [(row.name, row.images, row.teacher, row.artifact, row.taken_for) for row in found] == [
         ("bee", 10, 0.8, 0.5, "cat"),
         ("ant", 4, 1.0, 0.75, "cat"),
     ]
-    assert lost_classes(labels, {"int8": mine}, ["ant", "bee", "cat"]) == {}
+    confused = confusions(labels, teacher, mine, names)
+    assert [(row.name, row.answered, row.teacher, row.artifact) for row in confused] == [
+        ("bee", "cat", 0, 5),
+        ("ant", "cat", 0, 1),
+    ]
 
 
 def test_the_command_measures_on_a_folder(tmp_path: Path) -> None:

@@ -52,6 +52,11 @@ def test_no_module_leaks_names_defined_elsewhere_of_ours(name: str) -> None:
     assert own <= set(module.__all__), own - set(module.__all__)
 
 
+def test_no_public_name_is_that_of_a_module_which_would_hide_it() -> None:
+    own = {module.name for module in pkgutil.iter_modules(edgedafl.__path__)}
+    assert not own & set(edgedafl.__all__)
+
+
 def test_the_top_level_api_is_lazy_and_complete() -> None:
     assert all(getattr(edgedafl, name) is not None for name in edgedafl.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 __all__ = ["Confused", "LostClass", "confusions", "lost_classes"]
 
 _MOST = 10
-TEACHER = "teacher"
 
 
 @dataclass(frozen=True)
@@ -60,55 +59,38 @@ class Confused:
 
 
 def lost_classes(
-    labels: np.ndarray, answers: Mapping[str, np.ndarray], names: Sequence[str]
-) -> dict[str, list[LostClass]]:
-    """The classes that lose most, by precision; the greatest loss in pictures first.
+    labels: np.ndarray, teacher: np.ndarray, artifact: np.ndarray, names: Sequence[str]
+) -> list[LostClass]:
+    """The classes that lose most; the greatest loss in pictures first.
 
     Args:
         labels: Classes (N,).
-        answers: Classes (N,) as the `teacher` and every precision answer them.
+        teacher: Classes (N,) that the teacher answers.
+        artifact: Classes (N,) that the artifact answers.
         names: Of all classes.
     """
-    if TEACHER not in answers:
-        return {}
-    teacher = answers[TEACHER]
-    found = {}
-    for precision, mine in answers.items():
-        if precision == TEACHER:
-            continue
-        losses = {}
-        for label in np.unique(labels):
-            rows = labels == label
-            lost = int((teacher[rows] == label).sum()) - int((mine[rows] == label).sum())
-            if lost > 0:
-                wrong = mine[rows & (mine != label)]
-                instead = int(np.bincount(wrong).argmax())
-                right = float((teacher[rows] == label).mean()), float((mine[rows] == label).mean())
-                losses[int(label)] = lost, LostClass(names[label], int(rows.sum()), *right, names[instead])
-        found[precision] = [losses[k][1] for k in sorted(losses, key=lambda k: -losses[k][0])[:_MOST]]
-    return found
+    losses = {}
+    for label in np.unique(labels):
+        rows = labels == label
+        lost = int((teacher[rows] == label).sum()) - int((artifact[rows] == label).sum())
+        if lost > 0:
+            instead = int(np.bincount(artifact[rows & (artifact != label)]).argmax())
+            right = float((teacher[rows] == label).mean()), float((artifact[rows] == label).mean())
+            losses[int(label)] = lost, LostClass(names[label], int(rows.sum()), *right, names[instead])
+    return [losses[label][1] for label in sorted(losses, key=lambda label: -losses[label][0])[:_MOST]]
 
 
-def confusions(
-    labels: np.ndarray, answers: Mapping[str, np.ndarray], names: Sequence[str]
-) -> dict[str, list[Confused]]:
-    """The pairs of classes that are confused most often, by precision.
+def confusions(labels: np.ndarray, teacher: np.ndarray, artifact: np.ndarray, names: Sequence[str]) -> list[Confused]:
+    """The pairs of classes that the artifact confuses most often.
 
     Args:
         labels: Classes (N,).
-        answers: Classes (N,) as the `teacher` and every precision answer them.
+        teacher: Classes (N,) that the teacher answers.
+        artifact: Classes (N,) that the artifact answers.
         names: Of all classes.
     """
-    if TEACHER not in answers:
-        return {}
-    by_teacher = _pairs(labels, answers[TEACHER])
-    found = {}
-    for precision, mine in answers.items():
-        if precision == TEACHER:
-            continue
-        commonest = _pairs(labels, mine).most_common(_MOST)
-        found[precision] = [Confused(names[a], names[b], by_teacher[a, b], count) for (a, b), count in commonest]
-    return found
+    by_teacher, commonest = _pairs(labels, teacher), _pairs(labels, artifact).most_common(_MOST)
+    return [Confused(names[a], names[b], by_teacher[a, b], count) for (a, b), count in commonest]
 
 
 def _pairs(labels: np.ndarray, answers: np.ndarray) -> Counter[tuple[int, int]]:

@@ -189,10 +189,12 @@ def _on_labelled(
         same = np.concatenate(answers[precision]) == wanted
         faithful[precision] = {"same": int(same.sum()), "images": int(same.size)}
     result: dict[str, Any] = {"accuracy": found, "fidelity": faithful}
-    if task == SINGLE_LABEL:
+    if task == SINGLE_LABEL and teacher is not None:
         whole = {name: np.concatenate(parts).reshape(-1) for name, parts in answers.items()}
         names = labelled.names(classes)
-        lost, confused = lost_classes(data.labels, whole, names), confusions(data.labels, whole, names)
-        result["lost"] = {precision: [row.to_dict() for row in rows] for precision, rows in lost.items()}
-        result["confusions"] = {precision: [row.to_dict() for row in rows] for precision, rows in confused.items()}
+        for title, rows_of in (("lost", lost_classes), ("confusions", confusions)):
+            result[title] = {
+                precision: [row.to_dict() for row in rows_of(data.labels, whole["teacher"], whole[precision], names)]
+                for precision in models
+            }
     return result

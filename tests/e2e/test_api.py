@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import edgedafl
+from edgedafl.api import quantize
 from edgedafl.errors import UsageError
 from tests.conftest import EXAMPLE
 
@@ -17,7 +18,7 @@ DIGITS = {"input_mean": (0.1307,), "input_std": (0.3081,)}
 @pytest.mark.slow
 def test_a_model_goes_in_and_a_typed_result_comes_out(tmp_path: Path) -> None:
     seen: list[str] = []
-    result = edgedafl.quantize(
+    result = quantize(
         EXAMPLE / "teacher.onnx",
         target="jetson",
         eval=EXAMPLE / "sample.npz",
