@@ -136,7 +136,7 @@ def _advice(target: Target, model: onnx.ModelProto) -> list[str]:
     odd = [t.name for t in model.graph.initializer if len(t.dims) == 4 and t.dims[0] % target.channel_multiple]
     if odd and target.runtime == "tensorrt":
         advice.append(
-            f"{len(odd)} convolutions have a channel count that is no multiple of {target.channel_multiple}: "
+            f"{len(odd)} convolutions have a channel count that is not a multiple of {target.channel_multiple}: "
             f"{target.title} pads them."
         )
     return advice
