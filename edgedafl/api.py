@@ -1,9 +1,8 @@
 """What a program calls: a model goes in, a typed result comes out.
 
-from edgedafl import compress
-
-result = compress("model.onnx", target="jetson", preprocess="imagenet")
-print(result.verdict, result.artifact)
+>>> from edgedafl import compress
+>>> result = compress("model.onnx", target="jetson", preprocess="imagenet")  # doctest: +SKIP
+>>> print(result.verdict, result.artifact)  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -14,16 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedafl import pipeline
-from edgedafl.config import CompressConfig, GateConfig, validated
+from edgedafl.config import AS_IT_IS, CompressConfig, GateConfig, default_output, validated
 from edgedafl.gate import GateReport
+from edgedafl.report import is_estimated
 from edgedafl.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from edgedafl.distill import Progress
 
 __all__ = ["Compressed", "compress", "quantize"]
-
-_WHOLE = "kept:1"
 
 
 @dataclass(frozen=True)
@@ -103,8 +101,7 @@ def compress(
         (True, 577612)
     """
     if "output" not in settings:
-        stem = Path(str(source).replace(":", "-")).stem
-        settings["output"] = Path("runs") / f"{stem}-{settings.get('target', 'x86-64-vnni')}"
+        settings["output"] = default_output(str(source), settings.get("target"))
     config = validated(CompressConfig, settings, "The call")
     plan = pipeline.prepare(str(source), config, notice)
     done = pipeline.compress(plan, resume=resume, force=force, observe=observe, notice=notice, limits=limits)
@@ -125,21 +122,19 @@ def quantize(source: str | Path, **settings: Any) -> Compressed:
         >>> from edgedafl.api import quantize
         >>> quantize("model.onnx", target="phone").artifact  # doctest: +SKIP
     """
-    return compress(source, **{"student": _WHOLE, "device": "none", **settings})
+    return compress(source, **{**AS_IT_IS, **settings})
 
 
 def _result(done: pipeline.Compression) -> Compressed:
     run: RunDirectory = done.run
-    measured, estimate = pipeline.measured_of(run), None
     with run.reading() as manifest:
         exported = manifest["stages"]["export"]["result"]
         profiled = manifest["stages"].get("profile", {}).get("result", {})
         accuracy = manifest["stages"]["verify"]["result"].get("accuracy", {})
-        estimate = profiled.get("estimate")
     bundle = run.path / exported["directory"]
     band = done.verdict.band
-    here = profiled.get("measured", {}).get("device") == "local"
-    of_target = estimate is not None and (measured.latency is None or here)
+    estimated = is_estimated(profiled, exported["precision"])
+    latency = profiled["estimate"]["median"] / 1e9 if estimated else pipeline.measured_of(run).latency
     return Compressed(
         run=run.path,
         artifact=bundle / exported["primary"],
@@ -153,7 +148,7 @@ def _result(done: pipeline.Compression) -> Compressed:
         fidelity_low=None if band is None else band.low,
         fidelity_kind="" if band is None else band.kind,
         accuracy={name: float(value) for name, value in accuracy.items()},
-        latency=float(estimate["median"]) / 1e9 if of_target and estimate else measured.latency,
-        latency_is_estimate=of_target,
+        latency=latency,
+        latency_is_estimate=estimated,
         gate=done.gate,
     )

@@ -13,12 +13,14 @@ from edgedafl.toml_text import read_toml
 from edgedafl.units import parse_bytes, parse_duration, parse_share
 
 __all__ = [
+    "AS_IT_IS",
     "DEFAULT_DROP",
     "DEFAULT_FIDELITY",
     "PRESETS",
     "CompressConfig",
     "GateConfig",
     "ProjectConfig",
+    "default_output",
     "find_project_file",
     "read_project",
     "validated",
@@ -147,6 +149,10 @@ class CompressConfig(_Strict):
         return None if self.steps is not None else PRESETS[self.preset]
 
 
+AS_IT_IS = {"student": "kept:1", "device": "none"}
+"""Settings of `quantize`: all of the teacher stays, and latency is estimated."""
+
+
 class GateConfig(_Strict):
     """Limits that CI holds a run or a model to; absent ones are not checked.
 
@@ -180,6 +186,12 @@ class ProjectConfig(_Strict):
     compress: dict[str, Any] = Field(default_factory=dict)
     gate: GateConfig = Field(default_factory=GateConfig)
     path: Path | None = None
+
+
+def default_output(source: str, target: str | None) -> Path:
+    """Where a run goes if nobody says it: a folder named after teacher and target."""
+    stem = Path(source.replace(":", "-")).stem
+    return Path("runs") / f"{stem}-{target or CompressConfig.model_fields['target'].default}"
 
 
 def find_project_file(start: Path | None = None) -> Path | None:

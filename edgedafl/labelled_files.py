@@ -10,7 +10,7 @@ import numpy as np
 
 from edgedafl.errors import UsageError, reason_of
 from edgedafl.evaluate import LabelledData, read_labelled
-from edgedafl.pictures import read_picture
+from edgedafl.pictures import read_all
 from edgedafl.tasks import SINGLE_LABEL
 
 __all__ = ["LabelledSource"]
@@ -58,19 +58,14 @@ class LabelledSource:
         rows = self._folders(num_classes) if self.path.is_dir() else self._table(num_classes)
         most = max(1, _MEMORY // int(np.prod(input_shape)))
         rows = rows[:: -(-len(rows) // most)]
-        images, labels, bad = [], [], []
-        for file, label in rows:
-            try:
-                images.append(read_picture(file, input_shape[0], input_shape[1:]))
-                labels.append(label)
-            except Exception as error:  # Pillow raises whatever its plug-ins raise
-                bad.append(f"{file.name} ({reason_of(error, 60)})")
+        images, bad = read_all([file for file, _ in rows], input_shape[0], input_shape[1:])
         if not images:
             raise UsageError(
                 f"--eval {str(self.path)!r}: none of {len(rows)} pictures can be read, e.g. {bad[0]}.",
                 "Give PNG, JPEG, WebP or other pictures that Pillow reads.",
             )
-        return LabelledData(np.stack(images), np.array(labels, np.int64))
+        labels = [rows[place][1] for place in images]
+        return LabelledData(np.stack([*images.values()]), np.array(labels, np.int64))
 
     def names(self, num_classes: int) -> list[str]:
         """What the classes are called; their numbers where nothing says more."""

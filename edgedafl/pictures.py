@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from edgedafl.errors import UsageError, reason_of
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-__all__ = ["Pictures", "read_picture", "read_pictures"]
+__all__ = ["Pictures", "read_all", "read_pictures"]
 
 _MOST = 2_000
 """Pictures that are used; of more, evenly spread ones are."""
@@ -110,19 +110,32 @@ def read_pictures(path: Path, input_shape: tuple[int, int, int]) -> Pictures:
         files = sorted(_files(path))
         if not files:
             raise UsageError(f"--images {str(path)!r} is an empty folder.", "Name a folder of pictures.")
-        found, images, bad = len(files), [], []
-        for file in files[:: max(1, -(-len(files) // most))]:
-            try:
-                images.append(read_picture(file, channels, (side, side)))
-            except Exception as error:  # Pillow raises whatever its plug-ins raise
-                bad.append(f"{file.name} ({reason_of(error, 60)})")
+        found = len(files)
+        images, bad = read_all(files[:: max(1, -(-len(files) // most))], channels, (side, side))
         if not images:
             raise UsageError(
                 f"--images {str(path)!r} holds {found} files and no picture among them, e.g. {bad[0]}.",
                 "Give PNG, JPEG, WebP or other pictures that Pillow reads.",
             )
-        return Pictures(np.stack(images), (sides[0], sides[1]), str(path), found, tuple(bad))
+        return Pictures(np.stack([*images.values()]), (sides[0], sides[1]), str(path), found, tuple(bad))
     return _from_arrays(path, channels, (sides[0], sides[1]), side, most)
+
+
+def read_all(files: Sequence[Path], channels: int, sides: tuple[int, int]) -> tuple[dict[int, np.ndarray], list[str]]:
+    """Pictures (C,H,W) by their place among some files, and the names of files that are not pictures, with the reason.
+
+    Args:
+        files: The files.
+        channels: 1 or 3.
+        sides: Height and width, see `_read_picture`.
+    """
+    images, bad = {}, []
+    for place, file in enumerate(files):
+        try:
+            images[place] = _read_picture(file, channels, sides)
+        except Exception as error:  # Pillow raises whatever its plug-ins raise
+            bad.append(f"{file.name} ({reason_of(error, 60)})")
+    return images, bad
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -135,7 +148,7 @@ def _files(folder: Path) -> Iterator[Path]:
             return
 
 
-def read_picture(file: Path, channels: int, sides: tuple[int, int]) -> np.ndarray:
+def _read_picture(file: Path, channels: int, sides: tuple[int, int]) -> np.ndarray:
     """A picture, turned as its EXIF says, cropped to the middle in the proportions asked for, and resized.
 
     Args:

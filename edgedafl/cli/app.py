@@ -108,22 +108,19 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(ExitCode.DONE)
-    except ModuleNotFoundError as error:
+    except Exception as error:
         missing = _missing(error)
         if missing is None:
             _confess(error, verbose="-v" in arguments or "--verbose" in arguments)
         else:
             _explain(missing, as_json="--json" in arguments)
         sys.exit(exit_code_for(missing or error))
-    except Exception as error:
-        _confess(error, verbose="-v" in arguments or "--verbose" in arguments)
-        sys.exit(exit_code_for(error))
 
 
-def _missing(error: ModuleNotFoundError) -> EdgeDaflError | None:
-    """The same as an error of the environment; None where the module is one of ours."""
-    name = (error.name or "edgedafl").partition(".")[0]
-    if name.startswith("edgedafl"):
+def _missing(error: Exception) -> EdgeDaflError | None:
+    """A package of others that is not installed, as an error of the environment; None for all other errors."""
+    name = (getattr(error, "name", None) or "").partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or not name or name.startswith("edgedafl"):
         return None
     return EnvironmentMissingError(f"The package {name!r} is not installed.", "Install all: pip install edgedafl.")
 

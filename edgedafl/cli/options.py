@@ -146,7 +146,7 @@ def merged_config(source: str, flags: dict[str, Any]) -> Any:
     Raises:
         UsageError: If a value is bad; the flag or the file and key are named.
     """
-    from edgedafl.config import CompressConfig, read_project, validated
+    from edgedafl.config import CompressConfig, default_output, read_project, validated
 
     project = read_project(flags.pop("config"))
     given = {name: value for name, value in flags.items() if value is not None}
@@ -160,8 +160,7 @@ def merged_config(source: str, flags: dict[str, Any]) -> Any:
             raise UsageError(f"--{name.replace('_', '-')} takes {length} numbers; found {len(given[name])}.")
     merged = {**project.compress, **given}
     if "output" not in merged:
-        stem = Path(source.replace(":", "-")).stem
-        merged["output"] = Path("runs") / f"{stem}-{merged.get('target', 'x86-64-vnni')}"
+        merged["output"] = default_output(source, merged.get("target"))
     where = "The command line" if project.path is None else f"The command line with {project.path}"
     return validated(CompressConfig, merged, where)
 

@@ -10,11 +10,11 @@ import click
 from edgedafl.cli.compress import run_compress
 from edgedafl.cli.options import common, run_directory, training
 from edgedafl.cli.render import print_json, print_table
+from edgedafl.config import AS_IT_IS
 from edgedafl.errors import UsageError
 
 __all__ = ["command"]
 
-_WHOLE = "kept:1"
 _OF_RUNS = {"target", "precision", "max_drop"}
 
 
@@ -36,8 +36,7 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
                 "Name the model instead of the run for other choices.",
             )
         return _of_run(Path(teacher), **{name: flags[name] for name in _OF_RUNS}, as_json=as_json)
-    flags["student"] = flags["student"] or _WHOLE
-    flags["device"] = flags["device"] or "none"
+    flags |= {name: value for name, value in AS_IT_IS.items() if flags[name] is None}
     return run_compress(teacher, flags, resume=resume, force=force, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -143,7 +142,7 @@ def _from_git(ref: str, subject: Path) -> Baseline | None:
             f"There is no commit {ref!r} in the repository of {str(folder)!r}.", "Fetch it first, e.g. git fetch."
         )
     run = subject.is_dir()
-    name = BASELINE if run else os.path.relpath(subject.resolve(), folder)
+    name = BASELINE if run else subject.resolve().name
     blob = _git(folder, "show", f"{ref}:./{name}")
     origin = f"{name} at {ref}"
     if blob is None:

@@ -62,13 +62,17 @@ def _github(report: GateReport) -> str:
     lines = []
     for verdict in report.verdicts:
         level = "notice" if verdict.passed else "error"
-        place = ""
-        file, colon, line = verdict.edit.rpartition(":")
-        if colon and line.isdigit():
-            place = f"file={_escape(file, True)},line={line},"
+        file, line = _place(verdict)
+        place = f"file={_escape(file, True)},line={line}," if file else ""
         lines.append(f"::{level} {place}title={_escape(verdict.title, True)}::{_escape(_sentence(verdict))}")
     lines += [f"::notice title=edgedafl::{_escape(note)}" for note in report.notes]
     return "\n".join(lines)
+
+
+def _place(verdict: Verdict) -> tuple[str, int]:
+    """File and line that hold a limit; no file and 1 where it is a flag."""
+    file, colon, line = verdict.edit.rpartition(":")
+    return (file, int(line)) if colon and line.isdigit() else ("", 1)
 
 
 def _markdown(report: GateReport) -> str:
@@ -98,10 +102,9 @@ def _gitlab(report: GateReport) -> str:
     for verdict in report.verdicts:
         if verdict.passed:
             continue
-        file, colon, line = verdict.edit.rpartition(":")
-        known = bool(colon) and line.isdigit()
+        file, line = _place(verdict)
         digest = hashlib.sha256(f"{report.subject}\n{verdict.name}".encode()).hexdigest()
-        place = {"path": file if known else report.subject, "lines": {"begin": int(line) if known else 1}}
+        place = {"path": file or report.subject, "lines": {"begin": line}}
         found.append(
             {
                 "description": _sentence(verdict),

@@ -102,9 +102,9 @@ def _chosen(
 ) -> Quantized:
     fixed = fix_batch(model, 1)
     judge = Judge(fixed, calibration)
-    activations = observe_activations(fixed, calibration.images())
-    rounding = calibration.rounding_images(ROUNDING_IMAGES)
-    rounded = _rounded(fixed, scheme, activations, rounding, calibration.images()[:ROUNDING_IMAGES])
+    images, rounding = calibration.images(), calibration.rounding_images(ROUNDING_IMAGES)
+    activations = observe_activations(fixed, images)
+    rounded = _rounded(fixed, scheme, activations, rounding, images)
 
     def holds(fidelity: Fidelity) -> bool:
         return max_drop is None or judge.reference - fidelity.agreement <= max_drop + 1e-9
@@ -122,8 +122,7 @@ def _chosen(
             fixed, scheme, calibration, activations, best.method, seconds=seconds, least=_LEAST_STEPS
         )
         if trained is not None:
-            after = observe_activations(trained, calibration.images())
-            images = calibration.images()[:ROUNDING_IMAGES]
+            after = observe_activations(trained, images)
             again = _rounded(trained, scheme, after, rounding, images)
             candidate = quantize_graph(again.model, scheme, after, best.method, steps=again.steps)
             fidelity = judge.of(candidate)
@@ -134,7 +133,7 @@ def _chosen(
             return best
     if enough is not None and enough(best.model):
         return replace(best, holds=False)
-    mixed = keep_worst_layers(source, scheme, seen, calibration.images(), best.method, judge, holds)
+    mixed = keep_worst_layers(source, scheme, seen, images, best.method, judge, holds)
     tried = {**best.tried, f"{best.method}, {len(mixed.kept)} layers float": mixed.fidelity.agreement}
     if not mixed.holds:  # not even the float weights hold: integers are not to blame
         return replace(best, tried=tried, holds=False)
@@ -153,7 +152,7 @@ def integer_model(
         rounding: To round weights by, likewise.
     """
     activations = observe_activations(model, images)
-    rounded = _rounded(model, scheme, activations, rounding, images[:ROUNDING_IMAGES])
+    rounded = _rounded(model, scheme, activations, rounding, images)
     return quantize_graph(rounded.model, scheme, activations, _CAUTIOUS, steps=rounded.steps)
 
 
@@ -166,7 +165,7 @@ def _rounded(
 ) -> Rounded:
     """Weights on their grid, and biases that make up for it."""
     rounded = round_weights(model, rounding)
-    symmetric = scheme.symmetric_activations
+    images, symmetric = images[:ROUNDING_IMAGES], scheme.symmetric_activations
     ranges = ranges_of(dict(activations), _CAUTIOUS, symmetric=symmetric)
     corrected = correct_biases(model, rounded.model, ranges, integer_readers(scheme), images, symmetric=symmetric)
     return replace(rounded, model=corrected)

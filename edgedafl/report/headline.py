@@ -8,7 +8,7 @@ from typing import Any
 
 from edgedafl.units import format_bytes, format_duration
 
-__all__ = ["Figure", "headline"]
+__all__ = ["Figure", "headline", "is_estimated"]
 
 _LOCAL = "local"
 _EMULATED = "emulated"  # times that say nothing about a device
@@ -46,6 +46,19 @@ def headline(manifest: Mapping[str, Any], results: Mapping[str, Any]) -> tuple[F
     )
 
 
+def is_estimated(profile: Mapping[str, Any], precision: str) -> bool:
+    """Whether the target's latency is an estimate: where none was measured, or only on this machine and not on it.
+
+    Args:
+        profile: Result of the profile stage.
+        precision: Of the artifact.
+    """
+    measured = profile.get("measured")
+    if not measured or measured["kind"] == _EMULATED or precision not in measured["summaries"]:
+        return "estimate" in profile
+    return measured["device"] == _LOCAL and "estimate" in profile
+
+
 def _size(manifest: Mapping[str, Any], export: Mapping[str, Any], precision: str) -> Figure:
     size, whole = export.get("sizes", {}).get(precision), manifest["teacher"]["size"]
     if size is None:
@@ -56,18 +69,19 @@ def _size(manifest: Mapping[str, Any], export: Mapping[str, Any], precision: str
 
 def _latency(target: Mapping[str, Any], profile: Mapping[str, Any], precision: str) -> Figure:
     """Of the target where it is known; what another machine takes is not the target's latency."""
-    measured, estimate = profile.get("measured"), profile.get("estimate")
-    if measured and measured["kind"] != _EMULATED and not (measured["device"] == _LOCAL and estimate):
-        summary = measured["summaries"].get(precision)
-        if summary is not None:
-            where = "this machine" if measured["device"] == _LOCAL else measured["device"]
-            processor = measured.get("environment", {}).get("cpu") or measured.get("environment", {}).get("board")
-            basis = f"measured on {where}{f' ({processor})' if processor else ''}, one call, median"
-            return Figure("Latency", format_duration(summary["median"] / 1e9), _gain(measured, precision), basis)
-    if estimate:
+    if is_estimated(profile, precision):
+        estimate = profile["estimate"]
         low, middle, high = (format_duration(estimate[key] / 1e9) for key in ("low", "median", "high"))
         basis = f"estimated for {target['title']}, not measured: {low} to {high}, tier {estimate['tier']}"
         return Figure("Latency", middle, "", basis)
+    measured = profile.get("measured")
+    if measured and measured["kind"] != _EMULATED and precision in measured["summaries"]:
+        where = "this machine" if measured["device"] == _LOCAL else measured["device"]
+        environment = measured.get("environment", {})
+        processor = environment.get("cpu") or environment.get("board")
+        basis = f"measured on {where}{f' ({processor})' if processor else ''}, one call, median"
+        median = format_duration(measured["summaries"][precision]["median"] / 1e9)
+        return Figure("Latency", median, _gain(measured, precision), basis)
     return Figure("Latency", "", "", str(profile.get("failed") or f"not measured on {target['title']}"))
 
 

@@ -229,9 +229,12 @@ class _Rungs:
             "Raise the limit to at least that, or name a --student from scratch.",
         )
 
-    def least_share(self) -> float:
-        """Smallest share of the weights that is tried where no size is asked for."""
-        return modest_share(self._whole.spec.parameters, BYTES_PER_WEIGHT[self._precision])
+    def shares_from_least(self) -> list[float]:
+        """Shares that are tried where no size is asked for, the smallest first."""
+        if not self._pruner.cuts:
+            return [*self.shares]
+        least = modest_share(self._whole.spec.parameters, BYTES_PER_WEIGHT[self._precision])
+        return [least, *(share for share in self.shares if share > least)]
 
 
 def build_ladder(
@@ -262,9 +265,7 @@ def build_ladder(
     if config.max_size is not None:
         chosen = rungs.judged(rungs.outline(rungs.name_for_size(config.max_size)))
         return Ladder((chosen,), 0)
-    least = min(rungs.least_share(), max(rungs.shares))
-    shares = sorted({*([least] if len(rungs.shares) > 1 else ()), *(s for s in rungs.shares if s >= least)})
-    outlines = [rungs.outline(f"{KEPT}:{share:g}") for share in shares]
+    outlines = [rungs.outline(f"{KEPT}:{share:g}") for share in rungs.shares_from_least()]
     return _smallest_that_holds(rungs, outlines, config.min_fidelity)
 
 

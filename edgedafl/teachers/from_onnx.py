@@ -16,7 +16,6 @@ from edgedafl.graph.cost import count_macs
 from edgedafl.graph.executor import OnnxModule, unsupported_nodes
 from edgedafl.graph.facts import ImageInput, facts_of, float_outputs
 from edgedafl.graph.head import BatchNormTap, Head, batch_norm_taps, find_head
-from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.load import OnnxFile, load_onnx
 from edgedafl.graph.moments import PromisedMoments, batch_norm_moments
 from edgedafl.graph.needed import needed_part
@@ -177,8 +176,7 @@ def load_onnx_teacher(path: str | Path, options: TeacherOptions | None = None) -
             f"{file.path.name} is a training graph (it computes gradients or batch statistics).",
             "Export it in inference mode: model.eval() before the export.",
         )
-    image = find_image_input(model, name=options.input_name, image_shape=options.input_shape, layout=options.layout)
-    image = replace(image, blue_first=options.blue_first)
+    image = options.image_input(model)
     missing = unsupported_nodes(model.graph)
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ from edgedafl.errors import UnsupportedModelError, UsageError
 from edgedafl.graph.cost import count_macs
 from edgedafl.graph.facts import ImageInput, facts_of
 from edgedafl.graph.head import find_head
-from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.load import load_onnx
 from edgedafl.graph.needed import needed_part
 from edgedafl.graph.runtime import open_session
@@ -76,8 +75,7 @@ def load_runtime_teacher(path: str | Path, options: TeacherOptions) -> RuntimeTe
     """
     file = load_onnx(path)
     model, chosen = needed_part(tamed(file.model), output=options.output_name, image=options.input_name)
-    image = find_image_input(model, name=options.input_name, image_shape=options.input_shape, layout=options.layout)
-    image = replace(image, blue_first=options.blue_first)
+    image = options.image_input(model)
     session = open_session(file.path if model is file.model else model, threads=options.threads)
     output = _choose_output(session, chosen)
     head = find_head(model, output)

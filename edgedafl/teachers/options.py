@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import onnx
+
 from edgedafl.errors import UsageError
+from edgedafl.graph.facts import ImageInput
+from edgedafl.graph.image_input import find_image_input
 from edgedafl.preprocess import Preprocess
 
 __all__ = ["TeacherOptions"]
@@ -58,6 +62,16 @@ class TeacherOptions:
     def blue_first(self) -> bool:
         """Whether the model takes blue, green, red."""
         return self.convention == "caffe"
+
+    def image_input(self, model: onnx.ModelProto) -> ImageInput:
+        """The graph input that holds the image, and how it wants it.
+
+        Raises:
+            UsageError: If a choice is missing (`--input-name`, `--input-shape`).
+            UnsupportedModelError: If no input holds an image.
+        """
+        found = find_image_input(model, name=self.input_name, image_shape=self.input_shape, layout=self.layout)
+        return replace(found, blue_first=self.blue_first)
 
     def preprocess(self, channels: int, dtype: str = "FLOAT") -> Preprocess:
         """The declared map, or [0,255] for integer inputs and [0,1] for the rest.
