@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedafl.distill import Batch, Recipe, Synthesizer
-from edgedafl.evaluate import LabelledData
+from edgedafl.files.labelled_arrays import LabelledData
 from edgedafl.teachers import Teacher
 
 __all__ = ["NoiseSynthesizer", "RealSynthesizer"]

@@ -19,7 +19,8 @@ import torch
 from benchmarks.common import EXAMPLE, print_rows, write_result
 from benchmarks.data import DATASETS
 from benchmarks.distill import changed, percent
-from edgedafl.distill import BlackBoxSettings, BlackBoxSynthesizer, Budget, Distiller, Progress
+from edgedafl.distill import BlackBoxSettings, BlackBoxSynthesizer, Budget, Distiller
+from edgedafl.runs import Progress
 from edgedafl.students import build_student
 from edgedafl.teachers import Teacher, TeacherOptions, load_teacher
 

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.common import EXAMPLE
 from benchmarks.data import DATASETS
 from benchmarks.suites import TRAINED
-from edgedafl.evaluate import LabelledData
+from edgedafl.files.labelled_arrays import LabelledData
 from edgedafl.teachers import Teacher, TeacherOptions, load_teacher
 
 __all__ = ["CLASSIFIERS", "Classifier", "foreign_photographs", "photographs"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedafl.evaluate import LabelledData
+from edgedafl.files.labelled_arrays import LabelledData
 
 __all__ = ["DATASETS", "Reader", "read_idx", "read_mosaics", "resized"]
 

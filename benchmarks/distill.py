@@ -23,8 +23,10 @@ import torch
 from benchmarks.baselines import NoiseSynthesizer, RealSynthesizer
 from benchmarks.common import print_rows, student_for, write_result
 from benchmarks.suites import SUITES, Suite
-from edgedafl.distill import METHODS, Budget, Distiller, Progress, Synthesizer, World, settings_of
-from edgedafl.evaluate import LabelledData, accuracy
+from edgedafl.distill import METHODS, Budget, Distiller, Synthesizer, World, settings_of
+from edgedafl.evaluate import accuracy
+from edgedafl.files.labelled_arrays import LabelledData
+from edgedafl.runs import Progress
 from edgedafl.teachers import Teacher
 
 BASELINES = ("noise", "real")

@@ -29,15 +29,15 @@ from torch import Tensor
 
 from benchmarks.classifiers import CLASSIFIERS, Classifier, foreign_photographs
 from benchmarks.common import print_rows, write_result
-from edgedafl.evaluate import LabelledData
 from edgedafl.export import student_to_onnx
 from edgedafl.fidelity import Predictor
 from edgedafl.fidelity.prediction import Row, row_from_dict
+from edgedafl.files.labelled_arrays import LabelledData
+from edgedafl.files.pictures import Pictures
 from edgedafl.graph.edit import fix_batch
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.graph.trainable import TrainableGraph
 from edgedafl.latency import estimate_latency
-from edgedafl.pictures import Pictures
 from edgedafl.quantize import ROUNDING_IMAGES, integer_model, observe_activations, quantize_graph
 from edgedafl.stages import Study, pruner_of, study_teacher
 from edgedafl.stages.graphs import for_target
@@ -289,7 +289,7 @@ def refit(args: argparse.Namespace) -> dict[str, Any]:
 
 def pictures_of(models: Path, shape: tuple[int, int, int]) -> Pictures:
     """The 500 foreign photographs as `--images` reads them."""
-    from edgedafl.pictures import read_pictures
+    from edgedafl.files.pictures import read_pictures
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "photographs.npz"

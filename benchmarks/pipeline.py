@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from edgedafl import pipeline
 from edgedafl.config import CompressConfig
 from edgedafl.evaluate import accuracy
 from edgedafl.graph.runtime import open_session, run_batched
-from edgedafl.rundir import RunDirectory
+from edgedafl.runs import RunDirectory
 from edgedafl.stages.quantize import load_models
 from edgedafl.targets import find_target
 
@@ -80,21 +81,18 @@ def main() -> None:
         result["stage_seconds"] = stages
         result["outside_distillation_seconds"] = sum(s for n, s in stages.items() if n != "distill")
         # The distillation stage also writes the student, its calibration images and the picture.
-        own = run.stage("distill").result["seconds"]  # type: ignore[union-attr]
-        result["outside_distillation_seconds"] += stages["distill"] - own
-        manifest = run.read_manifest()
-        profile = manifest["stages"]["profile"]["result"]
-        result["int8_speed_up_x86"] = profile["measured"]["speed_up"]["int8"]
-        result["measured"] = profile["measured"]
+        record = run.record()
+        assert record.distilled and record.profiled and record.profiled.measured
+        result["outside_distillation_seconds"] += stages["distill"] - record.distilled.seconds
+        result["int8_speed_up_x86"] = record.profiled.measured.speed_up["int8"]
+        result["measured"] = asdict(record.profiled.measured)
         rows = []
         for name in TARGETS:
             target = find_target(name)
             quantized = pipeline.quantize(run, target=target, precision="int8")
             exported = pipeline.export(run, target=target, precision="int8")
             models = load_models(run, target)
-            from edgedafl.preprocess import Preprocess
-
-            preprocess = Preprocess.from_dict(manifest["teacher"]["preprocess"])
+            preprocess = record.teacher.preprocess
             scores = {}
             for precision, model in models.items():
                 session = open_session(model)
@@ -102,11 +100,11 @@ def main() -> None:
             rows.append(
                 {
                     "target": target.name,
-                    "calibration": quantized["method"],
+                    "calibration": quantized.method,
                     "accuracy": scores,
                     "drop": scores["fp32"] - scores["int8"],
-                    "fp32_size": exported["float_size"],
-                    "int8_size": exported["sizes"]["int8"],
+                    "fp32_size": exported.float_size,
+                    "int8_size": exported.sizes["int8"],
                 }
             )
         result["targets"] = rows

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.common import EXAMPLE
 from benchmarks.data import DATASETS
-from edgedafl.evaluate import LabelledData
+from edgedafl.files.labelled_arrays import LabelledData
 from edgedafl.teachers import Teacher, TeacherOptions, load_teacher
 
 __all__ = ["SUITES", "Suite"]

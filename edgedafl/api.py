@@ -10,16 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgedafl import pipeline
 from edgedafl.config import AS_IT_IS, CompressConfig, GateConfig, default_output, validated
-from edgedafl.gate import GateReport
-from edgedafl.report import is_estimated
-from edgedafl.rundir import RunDirectory
-
-if TYPE_CHECKING:
-    from edgedafl.distill import Progress
+from edgedafl.runs import GateReport, ProfileResult, Progress
 
 __all__ = ["Compressed", "compress", "quantize"]
 
@@ -126,29 +121,27 @@ def quantize(source: str | Path, **settings: Any) -> Compressed:
 
 
 def _result(done: pipeline.Compression) -> Compressed:
-    run: RunDirectory = done.run
-    with run.reading() as manifest:
-        exported = manifest["stages"]["export"]["result"]
-        profiled = manifest["stages"].get("profile", {}).get("result", {})
-        accuracy = manifest["stages"]["verify"]["result"].get("accuracy", {})
-    bundle = run.path / exported["directory"]
-    band = done.verdict.band
-    estimated = is_estimated(profiled, exported["precision"])
-    latency = profiled["estimate"]["median"] / 1e9 if estimated else pipeline.measured_of(run).latency
+    record = done.run.record()
+    exported, profiled = record.exported, record.profiled or ProfileResult()
+    assert exported is not None and record.verified is not None  # `compress` ends with both
+    precision, band = exported.precision, done.verdict.band
+    bundle = done.run.path / exported.directory
+    estimated = profiled.is_estimated(precision)
+    estimate = profiled.estimate.median / 1e9 if profiled.estimate else None
     return Compressed(
-        run=run.path,
-        artifact=bundle / exported["primary"],
+        run=done.run.path,
+        artifact=bundle / exported.primary,
         bundle=bundle,
-        report=run.path / "report.html",
+        report=done.run.path / "report.html",
         verdict=done.verdict.sentence,
         holds=done.verdict.holds,
-        precision=exported["precision"],
-        size=exported["sizes"][exported["precision"]],
+        precision=precision,
+        size=exported.sizes[precision],
         fidelity=None if band is None else band.fidelity,
         fidelity_low=None if band is None else band.low,
         fidelity_kind="" if band is None else band.kind,
-        accuracy={name: float(value) for name, value in accuracy.items()},
-        latency=latency,
+        accuracy=record.verified.accuracy,
+        latency=estimate if estimated else pipeline.measured_of(done.run).latency,
         latency_is_estimate=estimated,
         gate=done.gate,
     )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from edgedafl.errors import UsageError
-from edgedafl.toml_text import read_toml
+from edgedafl.files.toml import read_toml
 from edgedafl.units import parse_bytes, parse_duration, parse_share
 
 __all__ = [

@@ -11,26 +11,35 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx
 
-from edgedafl.config import CompressConfig, GateConfig
+from edgedafl.config import GateConfig
 from edgedafl.distill import World, join_world
-from edgedafl.distill.preflight import Preflight, check_teacher
+from edgedafl.distill.preflight import check_teacher
 from edgedafl.errors import UsageError
 from edgedafl.fidelity import measured_band
-from edgedafl.gate import GateReport, gate_model, gate_run, measured_of
+from edgedafl.files.labelled import LabelledSource
+from edgedafl.gate import gate_model, gate_run, measured_of
 from edgedafl.graph.cost import layer_costs
 from edgedafl.graph.facts import GraphFacts, facts_of
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.load import load_onnx
-from edgedafl.labelled_files import LabelledSource
 from edgedafl.latency import BenchOptions, DeviceModel, estimate_latency
 from edgedafl.report import RunSummary, summarize_run, write_report
-from edgedafl.rundir import RunDirectory
-from edgedafl.stages import (
+from edgedafl.runs import (
+    DistillResult,
+    ExportResult,
     FidelityVerdict,
+    GateReport,
+    Preflight,
+    ProfileResult,
+    QuantizeResult,
+    RunDirectory,
+    VerifyResult,
+)
+from edgedafl.stages import (
     Plan,
     allowed_drop,
     assist,
@@ -51,7 +60,6 @@ from edgedafl.stages import (
     verdict_stage,
     verify_stage,
 )
-from edgedafl.students import StudentSpec
 from edgedafl.targets import Target, find_target
 from edgedafl.teachers import (
     OnnxTeacher,
@@ -64,7 +72,7 @@ from edgedafl.teachers import (
 )
 
 if TYPE_CHECKING:
-    from edgedafl.distill import Progress
+    from edgedafl.runs import Progress
 
 _LITTLE_TIME = 30.0
 """Seconds of training below which a larger candidate is taken as it was refitted."""
@@ -230,22 +238,15 @@ def _faithful_student(
         current, first = plan.at(rest.pop(0).name, left), False
 
 
-def _spec_of(run: RunDirectory) -> StudentSpec:
-    """The student that a run came to."""
-    with run.reading() as manifest:
-        data = dict(manifest["student"])
-        return StudentSpec(**{**data, "input_shape": tuple(data["input_shape"])})
-
-
-def _verdict(plan: Plan, run: RunDirectory, verified: dict[str, Any]) -> FidelityVerdict:
+def _verdict(plan: Plan, run: RunDirectory, verified: VerifyResult) -> FidelityVerdict:
     assert plan.study is not None
-    known = verified.get("fidelity", {}).get(plan.precision)
-    labelled = None if known is None else measured_band(known["same"], known["images"], "measured on labelled images")
+    known = verified.fidelity.get(plan.precision)
+    labelled = None if known is None else measured_band(known.same, known.images, "measured on labelled images")
     looked = () if plan.ladder is None else plan.ladder.candidates
     return verdict_stage(
         run,
         plan.study,
-        _spec_of(run),
+        run.record().student,
         lambda: load_models(run, plan.target)[plan.precision],
         plan.config.min_fidelity,
         labelled=labelled,
@@ -253,7 +254,9 @@ def _verdict(plan: Plan, run: RunDirectory, verified: dict[str, Any]) -> Fidelit
     )
 
 
-def distill(plan: Plan, *, resume: bool = False, force: bool = False, observe: Observe = _silent) -> dict[str, Any]:
+def distill(
+    plan: Plan, *, resume: bool = False, force: bool = False, observe: Observe = _silent
+) -> DistillResult | None:
     """Only the student: `student.onnx`, `calibration.npz`, samples.
 
     Under `torchrun` all processes train together; the first one writes, the others return nothing.
@@ -262,7 +265,7 @@ def distill(plan: Plan, *, resume: bool = False, force: bool = False, observe: O
     if not world.is_first:
         place = int(world.agreed(0.0)[0])  # how fast a process is may have led it to another candidate
         assist(plan.at_place(place), run, world)
-        return {}
+        return None
     with run.locked():
         record(plan, run, force=force, resume=resume)
         plan = plan.begun(run)
@@ -271,24 +274,24 @@ def distill(plan: Plan, *, resume: bool = False, force: bool = False, observe: O
         return distill_stage(plan, run, world=world, resume=resume, observe=observe)
 
 
-def quantize(run: RunDirectory, *, target: Target, precision: str, max_drop: float | None = None) -> dict[str, Any]:
+def quantize(run: RunDirectory, *, target: Target, precision: str, max_drop: float | None = None) -> QuantizeResult:
     """The run's student for a target; int8 may lose `max_drop` of agreement against fp32."""
     with run.locked():
-        run.read_manifest()
+        run.record()
         return quantize_stage(run, target, precision, max_drop)
 
 
-def export(run: RunDirectory, *, target: Target, precision: str, exporter: str | None = None) -> dict[str, Any]:
+def export(run: RunDirectory, *, target: Target, precision: str, exporter: str | None = None) -> ExportResult:
     """A bundle for a target; quantizes first where that was not done."""
     with run.locked():
-        run.read_manifest()
+        run.record()
         quantize_stage(run, target, precision)
         return export_stage(run, target, precision, exporter)
 
 
 def verify(
     run: RunDirectory, *, target: Target, labelled: LabelledSource | None = None, trust: bool = False
-) -> dict[str, Any]:
+) -> VerifyResult:
     """Compare teacher, student and bundle of a run.
 
     Args:
@@ -297,7 +300,7 @@ def verify(
         labelled: The user's labelled pictures, for reporting; the run's teacher is opened for it.
         trust: Whether that teacher may run code or be asked over the network.
     """
-    run.read_manifest()
+    run.record()
     with run.locked():
         teacher = None if labelled is None else _teacher_again(run, trust)
         return verify_stage(run, target, teacher=teacher, labelled=labelled)
@@ -305,9 +308,8 @@ def verify(
 
 def _teacher_again(run: RunDirectory, trust: bool) -> Teacher:
     """The teacher that a run names: runs are passed on, so what it says of trust does not count."""
-    with run.reading() as manifest:
-        config = CompressConfig(**manifest["config"]).model_copy(update={"trust": trust})
-        source = str(manifest["teacher"]["source"])
+    record = run.record()
+    config, source = record.config.model_copy(update={"trust": trust}), record.teacher.source
     if not trust and not is_plain_file(source):
         raise UsageError(
             f"The run's teacher {source!r} is code of its own or lies on a server.",
@@ -324,7 +326,7 @@ def profile(
     device: str,
     options: BenchOptions | None = None,
     notice: Notice = _silent,
-) -> dict[str, Any]:
+) -> ProfileResult:
     """Measure and estimate a run's latency."""
     with run.locked():
         drop = allowed_drop(run)
@@ -340,17 +342,14 @@ def calibrate(device: str, *, target: str | None = None, threads: int = 1, notic
 
 def run_target(run: RunDirectory) -> Target:
     """The target a run was made for."""
-    with run.reading() as manifest:
-        return find_target(str(manifest["target"]["name"]))
+    return find_target(run.record().target.name)
 
 
 def estimated_latency(run: RunDirectory) -> float:
     """Seconds per image that the estimator gives for the run's own target and precision."""
-    with run.reading() as manifest:
-        precision = manifest["stages"].get("export", {}).get("result", {}).get("precision", manifest["precision"])
-        device = str(manifest["config"].get("device", "local"))
-    student = load_onnx(run.path / "student.onnx").model
+    record = run.record()
+    student = load_onnx(run.student).model
     layers = layer_costs(student, find_image_input(student))
     target = run_target(run)
-    model = calibration_of(device, target)
-    return estimate_latency(layers, target, precision, model).median / 1e9
+    model = calibration_of(record.config.device, target)
+    return estimate_latency(layers, target, record.shipped, model).median / 1e9

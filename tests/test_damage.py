@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from edgedafl import pipeline
-from edgedafl.arrays import read_arrays
 from edgedafl.errors import EdgeDaflError, UsageError
-from edgedafl.evaluate import read_labelled
 from edgedafl.export import opened_bundle
+from edgedafl.files.arrays import read_arrays
+from edgedafl.files.labelled_arrays import read_labelled
 from edgedafl.latency import BenchOptions
 from edgedafl.quantize import CalibrationSet
 from edgedafl.report import compare_runs, write_report
-from edgedafl.rundir import RunDirectory
+from edgedafl.runs import RunDirectory
 from edgedafl.stages import check_answers, profile_bundle
 from edgedafl.targets import find_target
 from edgedafl.teachers import TeacherOptions, load_teacher

@@ -13,8 +13,9 @@ import torch
 
 from edgedafl.config import CompressConfig, validated
 from edgedafl.errors import EdgeDaflError, EnvironmentMissingError, ExitCode, UsageError, exit_code_for
+from edgedafl.files import write_atomic
 from edgedafl.preprocess import Preprocess
-from edgedafl.rundir import RunDirectory, write_atomic
+from edgedafl.runs import AgreementReport, Progress, QuantizeResult, RunDirectory
 from edgedafl.units import format_bytes, format_duration, parse_bytes, parse_duration, parse_share
 
 
@@ -122,13 +123,14 @@ def test_stages_are_current_only_while_inputs_and_files_are(tmp_path: Path) -> N
     run = RunDirectory(tmp_path / "run")
     file = run.path / "out.bin"
     write_atomic(file, b"1")
-    run.finish("stage", "inputs-1", [file], {"x": 1})
-    assert run.is_current("stage", "inputs-1")
-    assert not run.is_current("stage", "inputs-2")
-    assert not run.is_current("other", "inputs-1")
-    assert run.stage("stage").result == {"x": 1}
+    found = QuantizeResult("int8", agreements={"int8": 0.99})
+    run.finish("quantize", "inputs-1", [file], found)
+    assert run.current("quantize", "inputs-1", QuantizeResult) == found
+    assert run.current("quantize", "inputs-2", QuantizeResult) is None
+    assert run.current("other", "inputs-1", QuantizeResult) is None
     file.write_bytes(b"2")
-    assert not run.is_current("stage", "inputs-1")
+    assert run.current("quantize", "inputs-1", QuantizeResult) is None
+    assert run.result("quantize", QuantizeResult) == found
 
 
 def test_a_run_directory_is_held_by_one_process(tmp_path: Path) -> None:
@@ -141,16 +143,17 @@ def test_a_run_directory_is_held_by_one_process(tmp_path: Path) -> None:
 
 def test_metrics_cut_short_by_a_kill_are_skipped(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
-    run.append_metrics({"step": 1})
+    first = Progress(1, 0.5, 2.0, {"distillation": 0.1}, AgreementReport({"priors": 0.9}, 0.9, 0.9), 10.0, 100)
+    run.append_metrics(first.to_dict())
     with run.metrics_path.open("a") as stream:
         stream.write('{"step": 2, "los')
-    assert run.read_metrics() == [{"step": 1}]
+    assert run.read_metrics() == [first]
 
 
 def test_freed_memory_is_kept_where_glibc_is_at_hand() -> None:
     """Two large blocks in turn: the system is asked for pages once."""
     code = (
-        "import resource, sys; from edgedafl.memory import keep_freed_memory\n"
+        "import resource, sys; from edgedafl.cli.memory import keep_freed_memory\n"
         "kept = keep_freed_memory() if sys.argv[1] == 'keep' else True\n"
         "for _ in range(40): bytearray(40_000_000)\n"
         "print(int(kept), resource.getrusage(resource.RUSAGE_SELF).ru_minflt)"

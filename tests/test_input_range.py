@@ -13,8 +13,8 @@ from onnx import numpy_helper
 
 from edgedafl.distill.preflight import check_teacher
 from edgedafl.errors import UsageError
-from edgedafl.labelled_files import LabelledSource
-from edgedafl.pictures import Pictures
+from edgedafl.files.labelled import LabelledSource
+from edgedafl.files.pictures import Pictures
 from edgedafl.preprocess import CONVENTIONS, Preprocess
 from edgedafl.stages.check_input import check_input, look_at_pictures
 from edgedafl.teachers import TeacherOptions, load_onnx_teacher

@@ -16,7 +16,8 @@ from edgedafl.distill.losses import (
 )
 from edgedafl.distill.worth import ImageWorth
 from edgedafl.errors import UsageError
-from edgedafl.evaluate import LabelledData, accuracy, read_labelled
+from edgedafl.evaluate import accuracy
+from edgedafl.files.labelled_arrays import LabelledData, read_labelled
 from edgedafl.preprocess import Preprocess
 from edgedafl.tasks import agreement, predictions, states
 

@@ -52,7 +52,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        from edgedafl.memory import keep_freed_memory
+        from edgedafl.cli.memory import keep_freed_memory
 
         keep_freed_memory()
         module = importlib.import_module(f"edgedafl.cli.{cmd_name}")

@@ -56,7 +56,7 @@ def run_compress(
             limits_file=project.path,
         )
     if as_json:
-        print_json(done.summary.raw)
+        print_json(done.run.manifest())
     else:
         print_summary(done.summary, str(done.run.path), detail=is_verbose())
         if done.gate:

@@ -23,22 +23,23 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
         print_configuration(teacher, config)
         return 0
     from edgedafl import pipeline
+    from edgedafl.runs import result_to_dict
 
     with run_display(quiet) as display:
         plan = load_plan(teacher, config, display, quiet=quiet)
         display.stage("distill")
         result = pipeline.distill(plan, resume=resume, force=force, observe=display.progress)
-    if not result:
+    if result is None:
         return 0  # another process of this world reports
     if as_json:
-        print_json(result)
+        print_json(result_to_dict(result))
         return 0
     student = plan.student.spec
     click.echo(
         f"{student.name}: {student.parameters} parameters, "
-        f"synthetic agreement {100 * result['agreement']['generated']:.2f} % (not accuracy)"
+        f"synthetic agreement {100 * result.agreement.generated:.2f} % (not accuracy)"
     )
-    rate, share = result["images_per_second"], result["share_of_bare_step"]
+    rate, share = result.images_per_second, result.share_of_bare_step
     click.echo(f"{rate:,.0f} student images per second, {share:.0%} of the student's bare training step here")
     click.echo(f"Student: {config.output}/student.onnx")
     return 0

@@ -22,6 +22,7 @@ def command(run: Path, target: str | None, precision: str, exporter: str | None,
     """Write a bundle of RUN's student for a target."""
     directory = run_directory(run)
     from edgedafl import pipeline
+    from edgedafl.runs import result_to_dict
     from edgedafl.targets import find_target
     from edgedafl.units import format_bytes
 
@@ -29,9 +30,9 @@ def command(run: Path, target: str | None, precision: str, exporter: str | None,
     kind = chosen.precision if precision == "auto" else precision
     result = pipeline.export(directory, target=chosen, precision=kind, exporter=exporter)
     if as_json:
-        print_json(result)
+        print_json(result_to_dict(result))
         return 0
-    sizes = ", ".join(f"{name} {format_bytes(size)}" for name, size in result["sizes"].items())
-    click.echo(f"Bundle: {run / result['directory']} ({sizes})")
-    click.echo(f"Archive: {run / result['archive']}")
+    sizes = ", ".join(f"{name} {format_bytes(size)}" for name, size in result.sizes.items())
+    click.echo(f"Bundle: {run / result.directory} ({sizes})")
+    click.echo(f"Archive: {run / result.archive}")
     return 0

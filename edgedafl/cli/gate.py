@@ -76,7 +76,7 @@ def command(
 
 def _gate(path: Path, limits: Any, source: Path | None, form: str) -> int:
     from edgedafl.gate import gate_model, gate_run, render
-    from edgedafl.rundir import RunDirectory
+    from edgedafl.runs import RunDirectory
 
     report = gate_run(RunDirectory(path), limits, source) if path.is_dir() else gate_model(path, limits, source)
     click.echo(render(report, form))

@@ -37,7 +37,7 @@ max_size = "1MB"
 @common
 def command(target: str, force: bool, as_json: bool, quiet: bool) -> int:
     """Write an edgedafl.toml to start from."""
-    from edgedafl.rundir import write_atomic
+    from edgedafl.files import write_atomic
     from edgedafl.targets import find_target
 
     find_target(target)

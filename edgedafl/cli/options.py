@@ -5,11 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgedafl.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgedafl.config import CompressConfig
+    from edgedafl.runs import RunDirectory
 
 __all__ = [
     "common",
@@ -140,7 +144,7 @@ def numbers(text: str, flag: str) -> tuple[float, ...]:
         ) from error
 
 
-def merged_config(source: str, flags: dict[str, Any]) -> Any:
+def merged_config(source: str, flags: dict[str, Any]) -> CompressConfig:
     """Flags over the project file over defaults, validated.
 
     Raises:
@@ -165,14 +169,14 @@ def merged_config(source: str, flags: dict[str, Any]) -> Any:
     return validated(CompressConfig, merged, where)
 
 
-def run_directory(path: Path) -> Any:
+def run_directory(path: Path) -> RunDirectory:
     """A run directory that exists.
 
     Raises:
         UsageError: If it is no run.
     """
-    from edgedafl.rundir import RunDirectory
+    from edgedafl.runs import RunDirectory
 
     run = RunDirectory(path)
-    run.read_manifest()
+    run.record()
     return run

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgedafl.cli.options import common, run_directory
 from edgedafl.cli.render import notices, print_json, print_measurement, refuse_invalid
 from edgedafl.errors import MeasurementError
+
+if TYPE_CHECKING:
+    from edgedafl.latency import BenchOptions
+    from edgedafl.runs import ProfileResult
 
 __all__ = ["command"]
 
@@ -43,35 +48,38 @@ def command(
 ) -> int:
     """Measure the latency of a run or of a bundle directory."""
     from edgedafl.latency import BenchOptions
+    from edgedafl.runs import result_to_dict
     from edgedafl.units import parse_duration
 
     options = BenchOptions(**{**flags, "timeout": parse_duration(flags["timeout"])})
     notice = notices(quiet)
     if (path / "manifest.json").is_file():
-        result = _bundle(path, device, options, notice, trust=trust)
+        result = _bundle(path, device, options, notice, trust)
     else:
         run = run_directory(path)
         from edgedafl import pipeline
         from edgedafl.targets import find_target
 
         chosen = find_target(target) if target else pipeline.run_target(run)
-        with run.reading() as manifest:
-            precision = str(manifest["precision"])
+        precision = run.record().precision
         result = pipeline.profile(
             run, target=chosen, precision=precision, device=device, options=options, notice=notice
         )
     if as_json:
-        print_json(result)
+        print_json(result_to_dict(result))
     else:
         print_measurement(result)
-    if "failed" in result:
-        raise MeasurementError(str(result["failed"]), str(result.get("hint", "")))
-    refuse_invalid(result["measured"]["invalid"], allow_contended)
+    if result.failed:
+        raise MeasurementError(result.failed, result.hint)
+    refuse_invalid(result.measured.invalid if result.measured else (), allow_contended)
     return 0
 
 
-def _bundle(path: Path, device: str, options: Any, notice: Any, *, trust: bool) -> dict[str, Any]:
+def _bundle(
+    path: Path, device: str, options: BenchOptions, notice: Callable[[str], None], trust: bool
+) -> ProfileResult:
+    from edgedafl.runs import ProfileResult
     from edgedafl.stages import profile_bundle
 
-    result = path.with_name(f"{path.name}.latency.json")
-    return {"measured": profile_bundle(path, device, result, options, notice, trust=trust).to_dict()}
+    file = path.with_name(f"{path.name}.latency.json")
+    return ProfileResult(measured=profile_bundle(path, device, file, options, notice, trust=trust))

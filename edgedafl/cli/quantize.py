@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from edgedafl.cli.options import common, run_directory, training
 from edgedafl.cli.render import print_json, print_table
 from edgedafl.config import AS_IT_IS
 from edgedafl.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgedafl.runs import QuantizeResult
 
 __all__ = ["command"]
 
@@ -43,6 +46,7 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
 def _of_run(path: Path, *, target: str | None, precision: str | None, max_drop: str | None, as_json: bool) -> int:
     directory = run_directory(path)
     from edgedafl import pipeline
+    from edgedafl.runs import result_to_dict
     from edgedafl.targets import find_target
     from edgedafl.units import parse_share
 
@@ -50,24 +54,26 @@ def _of_run(path: Path, *, target: str | None, precision: str | None, max_drop: 
     allowed = None if max_drop is None else parse_share(max_drop)
     result = pipeline.quantize(directory, target=chosen, precision=precision or "int8", max_drop=allowed)
     if as_json:
-        print_json(result)
-    elif "method" in result:
+        print_json(result_to_dict(result))
+    elif result.method:
         _show(chosen.name, result)
     else:
         click.echo(f"{chosen.name}: {precision} written")
     return 0
 
 
-def _show(target: str, result: dict[str, Any]) -> None:
+def _show(target: str, result: QuantizeResult) -> None:
     click.echo(
-        f"{target}: int8 by {result['method']} calibration, agreement with the teacher "
-        f"{100 * result['agreement']:.2f} % (float {100 * result['float_agreement']:.2f} %), "
-        f"{100 * result['coverage']:.1f} % of the MACs run in integers"
+        f"{target}: int8 by {result.method} calibration, agreement with the teacher "
+        f"{100 * (result.agreement or 0):.2f} % (float {100 * (result.float_agreement or 0):.2f} %), "
+        f"{100 * (result.coverage or 0):.1f} % of the MACs run in integers"
     )
-    print_table(["tried", "agreement"], [[name, f"{100 * value:.2f} %"] for name, value in result["tried"].items()])
-    for row in result["kept_float"]:
-        click.echo(f"stays float: {row['layer']} (scores move by {row['sensitivity']:.3g} when it alone is int8)")
-    if not result["holds"]:
-        click.echo(f"The allowed drop of {100 * result['max_drop']:.2f} points does not hold in integers.", err=True)
-    for text in result["advice"]:
+    print_table(["tried", "agreement"], [[name, f"{100 * value:.2f} %"] for name, value in result.tried.items()])
+    for row in result.kept_float:
+        click.echo(f"stays float: {row.layer} (scores move by {row.sensitivity:.3g} when it alone is int8)")
+    if not result.holds:
+        click.echo(
+            f"The allowed drop of {100 * (result.max_drop or 0):.2f} points does not hold in integers.", err=True
+        )
+    for text in result.advice:
         click.echo(f"Note: {text}")

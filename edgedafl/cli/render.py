@@ -14,8 +14,8 @@ from edgedafl.errors import ExitCode, MeasurementError
 
 if TYPE_CHECKING:
     from edgedafl.devices import Finding
-    from edgedafl.distill import Progress
     from edgedafl.report import RunSummary
+    from edgedafl.runs import MeasuredLatency, ProfileResult, Progress
 
 __all__ = [
     "RunDisplay",
@@ -134,44 +134,44 @@ def refuse_invalid(reasons: Sequence[str], allowed: bool) -> None:
         )
 
 
-def print_measurement(result: dict[str, Any]) -> None:
+def print_measurement(result: ProfileResult) -> None:
     """What a profile found: measured, estimated, doubts."""
+    from edgedafl.units import format_duration
+
+    if result.measured is not None:
+        _print_measured(result.measured)
+    if result.recommendation is not None:
+        click.echo(result.recommendation.text)
+    for warning in result.measured.warnings if result.measured else ():
+        click.echo(f"Warning: {warning}", err=True)
+    if result.estimate is not None:
+        e = result.estimate
+        low, mid, high = (format_duration(ns / 1e9) for ns in (e.low, e.median, e.high))
+        click.echo(f"{e.device}: estimate, not measured: {mid} ({low} to {high}, tier {e.tier})")
+
+
+def _print_measured(measured: MeasuredLatency) -> None:
     from edgedafl.units import format_duration
 
     def time(value: float | None, count: int) -> str:
         return format_duration(value / 1e9) if value is not None else f"n/a (n={count})"
 
-    measured = result.get("measured", {})
     rows = [
-        [name, *(time(s[k], s["count"]) for k in ("minimum", "median", "p90", "p99")), str(s["count"])]
-        for name, s in measured.get("summaries", {}).items()
+        [name, *(time(ns, s.count) for ns in (s.minimum, s.median, s.p90, s.p99)), str(s.count)]
+        for name, s in measured.summaries.items()
     ]
-    if rows:
-        print_table([measured["kind"], "min", "median", "p90", "p99", "samples"], rows)
-    for precision, gain in measured.get("speed_up", {}).items():
+    print_table([measured.kind, "min", "median", "p90", "p99", "samples"], rows)
+    for precision, gain in measured.speed_up.items():
         if gain is not None:
             click.echo(f"{precision} is {gain:.2f} times as fast as fp32 (medians, measured in turn)")
-    for precision, bound in measured.get("mlperf_p90", {}).items():
+    for precision, bound in measured.mlperf_p90.items():
         click.echo(f"MLPerf single-stream, {precision}: 90th percentile {format_duration(bound / 1e9)}")
-    for precision, layers in measured.get("layers", {}).items():
+    for precision, layers in measured.layers.items():
         rows = [
-            [
-                str(r.get("layer", r["node"])),
-                r["operator"],
-                format_duration(r["ns"] / 1e9),
-                f"{100 * r.get('share', 0):.1f} %",
-            ]
+            [r.layer or r.node, r.operator, format_duration(r.ns / 1e9), f"{100 * r.share:.1f} %"]
             for r in layers[:_LAYERS_SHOWN]
         ]
         print_table([f"{precision}, slowest layers", "operator", "median", "share"], rows)
-    if result.get("recommendation"):
-        click.echo(result["recommendation"]["text"])
-    for warning in measured.get("warnings", []):
-        click.echo(f"Warning: {warning}", err=True)
-    if "estimate" in result:
-        e = result["estimate"]
-        low, mid, high = (format_duration(e[k] / 1e9) for k in ("low", "median", "high"))
-        click.echo(f"{e['device']}: estimate, not measured: {mid} ({low} to {high}, tier {e['tier']})")
 
 
 class RunDisplay:

@@ -29,7 +29,7 @@ def command(run: Path, formats: str, as_json: bool, quiet: bool) -> int:
     write_report(directory, chosen)
     summary = summarize_run(directory)
     if as_json:
-        print_json(summary.raw)
+        print_json(directory.manifest())
     else:
         print_summary(summary, str(run), detail=True)
     return 0

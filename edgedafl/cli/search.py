@@ -48,8 +48,8 @@ def command(
     if dry_run:
         print_json({"teacher": teacher, "space": asdict(space), "trials": trials or len(space.points())})
         return 0
+    from edgedafl.files import write_atomic
     from edgedafl.report import front_plot
-    from edgedafl.rundir import write_atomic
     from edgedafl.search import front_rows, search
 
     def notice(text: str) -> None:
@@ -57,7 +57,7 @@ def command(
             click.echo(text, err=True)
 
     sweep = search(teacher, config, space, workers=workers, trials=trials, notice=notice)
-    write_atomic(config.output / "front.svg", front_plot([asdict(t) for t in sweep.trials]))
+    write_atomic(config.output / "front.svg", front_plot(sweep.trials))
     if as_json:
         print_json(asdict(sweep))
     else:

@@ -14,7 +14,7 @@ from edgedafl.errors import CheckFailedError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from edgedafl.labelled_files import LabelledSource
+    from edgedafl.files.labelled import LabelledSource
 
 __all__ = ["command"]
 
@@ -51,7 +51,7 @@ def command(
 ) -> int:
     """Compare the ONNX models A and B, or what a run directory A holds."""
     if b is None:
-        from edgedafl.labelled_files import LabelledSource
+        from edgedafl.files.labelled import LabelledSource
 
         source = None if labelled is None else LabelledSource(labelled, classes_file)
         return _verify_run(a, target, source, trust, as_json)
@@ -100,19 +100,18 @@ def _images(calibration: Path | None, shape: tuple[int, int, int]) -> tuple[np.n
 def _verify_run(path: Path, target: str | None, labelled: LabelledSource | None, trust: bool, as_json: bool) -> int:
     directory = run_directory(path)
     from edgedafl import pipeline
+    from edgedafl.runs import result_to_dict
     from edgedafl.targets import find_target
 
     chosen = find_target(target) if target else pipeline.run_target(directory)
     result = pipeline.verify(directory, target=chosen, labelled=labelled, trust=trust)
     if as_json:
-        print_json(result)
+        print_json(result_to_dict(result))
         return 0
-    for name, share in result["agreement"].items():
+    for name, share in result.agreement.items():
         click.echo(f"{name}: synthetic agreement with the teacher {100 * share:.2f} %")
-    for name, share in result["accuracy"].items():
+    for name, share in result.accuracy.items():
         click.echo(f"{name}: accuracy {100 * share:.2f} %")
-    for name, parity in result["parity"].items():
-        click.echo(
-            f"{name}: relative error {parity['relative_error']:.2g}, same class {100 * parity['same_class']:.1f} %"
-        )
+    for name, parity in result.parity.items():
+        click.echo(f"{name}: relative error {parity.relative_error:.2g}, same class {100 * parity.same_class:.1f} %")
     return 0

@@ -16,8 +16,8 @@ from edgedafl.devices.base import Device
 from edgedafl.devices.local import LocalDevice
 from edgedafl.devices.ssh import SshDevice
 from edgedafl.errors import UsageError
-from edgedafl.rundir import write_atomic
-from edgedafl.toml_text import read_toml
+from edgedafl.files import write_atomic
+from edgedafl.files.toml import read_toml
 
 __all__ = [
     "FOLDER_VARIABLE",

@@ -3,8 +3,7 @@
 from edgedafl.distill.budget import Budget
 from edgedafl.distill.engine import Distillation, Distiller
 from edgedafl.distill.methods import METHODS, as_asked, make_synthesizer, settings_of
-from edgedafl.distill.preflight import Preflight, check_teacher
-from edgedafl.distill.reporter import Progress
+from edgedafl.distill.preflight import check_teacher
 from edgedafl.distill.samples import class_sheet
 from edgedafl.distill.synthesizers import (
     AdversarialSettings,
@@ -34,8 +33,6 @@ __all__ = [
     "DaflSynthesizer",
     "Distillation",
     "Distiller",
-    "Preflight",
-    "Progress",
     "Recipe",
     "Synthesizer",
     "World",

@@ -17,8 +17,8 @@ from edgedafl.distill.compute import Compute
 from edgedafl.distill.health import KINDS, HealthMonitor, Symptom
 from edgedafl.distill.learner import Learner
 from edgedafl.distill.pool import Pool
-from edgedafl.distill.probes import Agreement, ProbePlan, ProbeSets
-from edgedafl.distill.reporter import Progress, Reporter, RunState
+from edgedafl.distill.probes import ProbePlan, ProbeSets
+from edgedafl.distill.reporter import Reporter, RunState
 from edgedafl.distill.synthesizers.base import Batch, Synthesizer, evaluating
 from edgedafl.distill.world import World
 from edgedafl.errors import (
@@ -28,6 +28,7 @@ from edgedafl.errors import (
     UnsupportedModelError,
     UsageError,
 )
+from edgedafl.runs import AgreementReport, Progress
 from edgedafl.students.base import Student
 from edgedafl.teachers.base import QueryBudgetError, Teacher
 
@@ -62,7 +63,7 @@ class Distillation:
     """
 
     student: nn.Module
-    agreement: Agreement
+    agreement: AgreementReport
     pool: Pool
     probes: ProbeSets
     steps: int
@@ -231,7 +232,7 @@ class Distiller:
             bare_images_per_second=self.learner.bare_rate() * self.world.size,
         )
 
-    def agreement(self) -> Agreement:
+    def agreement(self) -> AgreementReport:
         """Synthetic agreement of the student to keep."""
         with torch.no_grad(), evaluating(self.best) as module, self.compute.autocast():
             return self.probes.agreement(module)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from edgedafl.distill.budget import affordable
 from edgedafl.distill.losses import entropy_share
 from edgedafl.distill.priors import noise_fields
 from edgedafl.errors import UsageError
+from edgedafl.runs import Preflight
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher
 
-__all__ = ["Preflight", "check_teacher"]
+__all__ = ["check_teacher"]
 
 _ROWS = (24, 400)
 _EFFORT = 8e9  # multiply-accumulates: a second or two on a few cores
@@ -22,25 +21,6 @@ _CHUNK = 24
 _SHARE = 100
 # One class for more than this share of such varied images: suspicious.
 _SUSPICIOUS = 0.97
-
-
-@dataclass(frozen=True)
-class Preflight:
-    """What a teacher answers to procedural images.
-
-    Attributes:
-        classes_seen: Classes that are the arg-max of at least one image.
-        most_common: Share of the most common class, in [0, 1].
-        entropy: Entropy of the arg-max classes over its maximum, in [0, 1].
-        confidence: Mean of the largest probability, in [0, 1].
-        warning: What the user should check; empty if nothing.
-    """
-
-    classes_seen: int
-    most_common: float
-    entropy: float
-    confidence: float
-    warning: str
 
 
 def check_teacher(teacher: Teacher) -> Preflight:

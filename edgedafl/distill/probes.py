@@ -7,7 +7,6 @@ accuracy: nobody can say from it how the student does on real images.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,10 +16,11 @@ from edgedafl.distill.budget import affordable
 from edgedafl.distill.priors import noise_fields
 from edgedafl.distill.synthesizers.base import Synthesizer
 from edgedafl.preprocess import Preprocess
+from edgedafl.runs import AgreementReport
 from edgedafl.tasks import SINGLE_LABEL, states
 from edgedafl.teachers.base import Teacher
 
-__all__ = ["Agreement", "ProbePlan", "ProbeSets"]
+__all__ = ["ProbePlan", "ProbeSets"]
 
 # Larger ones leave a processor's caches: 128 images of CIFAR's size run twice as fast as 512 there.
 _CHUNK, _CHUNK_GPU = 128, 512
@@ -34,21 +34,6 @@ _MOMENTS = (0.28, 0.53, 0.78, 0.905)
 # black-box synthesizers leave to them.
 _SHARE = 150
 _SEED = 20190402
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Share of equal top-1 answers, in [0, 1].
-
-    Attributes:
-        sets: By probe set.
-        generated: Mean over the generated sets; the priors where there are none yet.
-        lowest: The worst set.
-    """
-
-    sets: dict[str, float]
-    generated: float
-    lowest: float
 
 
 class ProbeSets:
@@ -84,7 +69,7 @@ class ProbeSets:
         """The teacher's classes for one set: (N,), or (N, K) of 0 and 1."""
         return self._classes[name]
 
-    def agreement(self, scores_of: Callable[[Tensor], Tensor]) -> Agreement:
+    def agreement(self, scores_of: Callable[[Tensor], Tensor]) -> AgreementReport:
         """Agreement of a model, given as a function from images to scores (N, K)."""
         shares = {}
         for name in self.names:
@@ -93,7 +78,7 @@ class ProbeSets:
             shares[name] = float(same.float().mean())
         generated = [v for name, v in shares.items() if name.startswith("generated")]
         values = generated or list(shares.values()) or [0.0]
-        return Agreement(shares, sum(values) / len(values), min(shares.values(), default=0.0))
+        return AgreementReport(shares, sum(values) / len(values), min(shares.values(), default=0.0))
 
     def _decided(self, images: Tensor, scores_of: Callable[[Tensor], Tensor]) -> Tensor:
         parts = torch.split(images, _CHUNK_GPU if images.is_cuda else _CHUNK)

@@ -4,49 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from edgedafl.distill.budget import Clock
-from edgedafl.distill.probes import Agreement
+from edgedafl.runs import AgreementReport, Progress
 
-__all__ = ["Progress", "Reporter", "RunState"]
+__all__ = ["Reporter", "RunState"]
 
 _REPORT_SECONDS = 1.0
 _PROBE_SECONDS = 6.0
 # Asking the probes and writing checkpoints take no more than these shares of the time.
 _PROBE_SHARE, _SAVE_SHARE = 0.02, 0.03
 _SAVE_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A line of `metrics.jsonl`.
-
-    Attributes:
-        step: Synthesizer steps so far.
-        fraction: Share of the budget used, in [0, 1].
-        seconds: Time spent, over all parts of the run.
-        losses: The synthesizer's terms and `distillation`.
-        agreement: Synthetic agreement of the averaged student; None between probes.
-        images_per_second: Student images per second since the last report.
-        queries: Rows the teacher has answered.
-    """
-
-    step: int
-    fraction: float
-    seconds: float
-    losses: dict[str, float]
-    agreement: Agreement | None
-    images_per_second: float
-    queries: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON form."""
-        data = dict(vars(self))
-        data["agreement"] = None if self.agreement is None else vars(self.agreement)
-        return data
 
 
 @dataclass(frozen=True)
@@ -69,7 +39,9 @@ class RunState:
 class Reporter:
     """Decides when to read losses (which waits for the device), ask the probes, and save."""
 
-    def __init__(self, clock: Clock, observe: Callable[[Progress], None], agreement: Callable[[], Agreement]) -> None:
+    def __init__(
+        self, clock: Clock, observe: Callable[[Progress], None], agreement: Callable[[], AgreementReport]
+    ) -> None:
         self._clock = clock
         self._observe = observe
         self._agreement = agreement
@@ -100,7 +72,7 @@ class Reporter:
         self._observe(Progress(state.step, state.fraction, now, terms, agreement, rate, state.queries))
         self._reported, self._images = now, 0
 
-    def _asked(self) -> Agreement:
+    def _asked(self) -> AgreementReport:
         """What the probes say; the same is asked again after the last step, which takes as long."""
         started = self._clock.elapsed
         agreement = self._agreement()

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 
-from edgedafl.rundir import write_atomic
+from edgedafl.files import write_atomic
 from edgedafl.targets import Target
 
 __all__ = ["SCHEMA", "Artifacts", "Bundle", "Exporter", "write_bundle"]

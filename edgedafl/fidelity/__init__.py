@@ -3,7 +3,7 @@
 *Fidelity* is the share of real inputs on which a model gives the teacher's class.
 """
 
-from edgedafl.fidelity.prediction import Band, Predictor, measured_band
+from edgedafl.fidelity.prediction import Predictor, measured_band
 from edgedafl.fidelity.signals import Comparison, Signals, compare_answers
 
-__all__ = ["Band", "Comparison", "Predictor", "Signals", "compare_answers", "measured_band"]
+__all__ = ["Comparison", "Predictor", "Signals", "compare_answers", "measured_band"]

@@ -12,16 +12,17 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 import numpy as np
 
 from edgedafl.fidelity.signals import KINDS, Signals
+from edgedafl.runs import Band
 
-__all__ = ["Band", "Predictor", "Row", "measured_band", "row_from_dict"]
+__all__ = ["Predictor", "Row", "measured_band", "row_from_dict"]
 
 _SMALLEST = 2e-3  # one wrong answer of the test sets' 500
 _RESOLUTION = 1 / 300
@@ -35,41 +36,6 @@ _CAUTIOUS = 0.15
 # Teachers of more classes than this many times those of all rows are another world.
 _MORE_CLASSES = 30
 _Z = 1.645  # 90 % of a normal distribution, both sides
-
-
-@dataclass(frozen=True)
-class Band:
-    """A fidelity with its 90 % band, all in [0, 1].
-
-    Attributes:
-        fidelity: The figure.
-        low: Lower end.
-        high: Upper end.
-        cautious: Reached in 85 % of the cases: by it candidates are chosen.
-        kind: `predicted`, `measured on your pictures`, or `measured on labelled images`.
-        images: On how many images it was measured; 0 for predictions.
-    """
-
-    fidelity: float
-    low: float
-    high: float
-    cautious: float
-    kind: str = "predicted"
-    images: int = 0
-
-    def mapped(self, change: Callable[[float], float]) -> Band:
-        """With the figure and all ends changed alike."""
-        return replace(
-            self,
-            fidelity=change(self.fidelity),
-            low=change(self.low),
-            high=change(self.high),
-            cautious=change(self.cautious),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON form."""
-        return dict(vars(self))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Budgets that CI holds a model to."""
 
-from edgedafl.gate.limits import GateReport, Measured, Verdict, check_limits
+from edgedafl.gate.limits import Measured, check_limits
 from edgedafl.gate.measured import BASELINE, accept, gate_model, gate_run, measured_of
 from edgedafl.gate.relative import RELATIVE_LIMITS, Baseline, check_growth, has_relative_limits
 from edgedafl.gate.render import FORMATS, render
@@ -10,9 +10,7 @@ __all__ = [
     "FORMATS",
     "RELATIVE_LIMITS",
     "Baseline",
-    "GateReport",
     "Measured",
-    "Verdict",
     "accept",
     "check_growth",
     "check_limits",

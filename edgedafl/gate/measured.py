@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from edgedafl.config import GateConfig
 from edgedafl.errors import EnvironmentMissingError, UsageError, reason_of
-from edgedafl.gate.limits import GateReport, Measured, check_limits
+from edgedafl.files import write_atomic
+from edgedafl.gate.limits import Measured, check_limits
 from edgedafl.gate.relative import Baseline, check_growth, has_relative_limits
 from edgedafl.graph.weigh import weigh
-from edgedafl.rundir import RunDirectory, write_atomic
+from edgedafl.runs import GateReport, ProfileResult, RunDirectory, RunRecord
 
 __all__ = ["BASELINE", "accept", "baseline_of", "gate_model", "gate_run", "measured_model", "measured_of"]
 
@@ -23,7 +22,6 @@ BASELINE = "edgedafl-baseline.json"
 """Name of the file that keeps an accepted run's values."""
 
 _GIT = "git:"
-_EMULATED = "emulated"  # times that say nothing about a device
 
 
 def gate_run(run: RunDirectory, limits: GateConfig, source: Path | None) -> GateReport:
@@ -60,8 +58,7 @@ def _gated(measured: Measured, limits: GateConfig, source: Path | None, subject:
 
 def measured_of(run: RunDirectory) -> Measured:
     """Values of a run's artifact."""
-    with run.reading() as manifest:
-        return _of_manifest(manifest)
+    return _of_record(run.record())
 
 
 def measured_model(path: Path, limits: GateConfig) -> Measured:
@@ -164,39 +161,25 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def _of_manifest(manifest: Mapping[str, Any]) -> Measured:
-    results = {name: stage["result"] for name, stage in manifest.get("stages", {}).items()}
-    precision = results.get("export", {}).get("precision", manifest["precision"])
-    verified, profiled = results.get("verify", {}), results.get("profile", {})
-    accuracies = verified.get("accuracy", {})
+def _of_record(record: RunRecord) -> Measured:
+    precision, verified, profiled = record.shipped, record.verified, record.profiled or ProfileResult()
+    accuracies = verified.accuracy if verified else {}
     accuracy, teacher = accuracies.get(precision), accuracies.get("teacher")
-    band = manifest.get("verdict", {}).get("band")
-    timed = profiled.get("measured", {})
-    summary = timed.get("summaries", {}).get(precision) if timed.get("kind") != _EMULATED else None
+    band = record.verdict.band if record.verdict else None
+    timed = profiled.timed(precision)
+    summary = timed.summaries[precision] if timed else None
     return Measured(
-        size=results.get("export", {}).get("sizes", {}).get(precision),
-        parameters=manifest["student"]["parameters"],
-        macs=manifest["student"]["macs"],
-        agreement=verified.get("agreement", {}).get(precision),
+        size=record.exported.sizes.get(precision) if record.exported else None,
+        parameters=record.student.parameters,
+        macs=record.student.macs,
+        agreement=verified.agreement.get(precision) if verified else None,
         accuracy=accuracy,
         accuracy_drop=None if accuracy is None or teacher is None else teacher - accuracy,
-        fidelity=None if band is None else float(band["fidelity"]),
-        fidelity_kind="" if band is None else str(band["kind"]),
-        latency=summary["median"] / 1e9 if summary else None,
-        latency_low=_seconds(summary, "median_low"),
-        latency_high=_seconds(summary, "median_high"),
-        latency_place=_place(timed, precision) if summary else "",
-        latency_is_estimate=summary is None and "estimate" in profiled,
+        fidelity=None if band is None else band.fidelity,
+        fidelity_kind="" if band is None else band.kind,
+        latency=summary.median / 1e9 if summary else None,
+        latency_low=summary.median_low / 1e9 if summary else None,
+        latency_high=summary.median_high / 1e9 if summary else None,
+        latency_place=f"{timed.place}, {precision}" if timed else "",
+        latency_is_estimate=timed is None and profiled.estimate is not None,
     )
-
-
-def _seconds(summary: Mapping[str, Any] | None, key: str) -> float | None:
-    return None if not summary or summary.get(key) is None else float(summary[key]) / 1e9
-
-
-def _place(timed: Mapping[str, Any], precision: str) -> str:
-    """Device, processor, runtime and threads: only times of the same place are compared."""
-    environment = timed.get("environment", {})
-    processor = environment.get("cpu") or environment.get("board") or "unknown processor"
-    parts = [timed.get("device"), processor, environment.get("runtime"), f"{environment.get('threads')} threads"]
-    return ", ".join([*(str(part) for part in parts if part), precision])

@@ -8,7 +8,8 @@ from typing import Any
 
 from edgedafl.config import GateConfig
 from edgedafl.errors import UsageError
-from edgedafl.gate.limits import GateReport, Measured, Verdict
+from edgedafl.gate.limits import Measured
+from edgedafl.runs import GateReport, Verdict
 from edgedafl.units import format_bytes, format_duration
 
 __all__ = ["RELATIVE_LIMITS", "Baseline", "check_growth", "has_relative_limits"]

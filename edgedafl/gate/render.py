@@ -6,7 +6,7 @@ import hashlib
 import json
 from xml.etree import ElementTree
 
-from edgedafl.gate.limits import GateReport, Verdict
+from edgedafl.runs import GateReport, Verdict
 
 __all__ = ["FORMATS", "render"]
 

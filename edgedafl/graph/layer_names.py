@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import replace
 
 import onnx
+
+from edgedafl.runs import LayerTime
 
 __all__ = ["layer_names", "name_layers"]
 
@@ -29,16 +31,15 @@ def layer_names(model: onnx.ModelProto) -> dict[str, str]:
     return {node: layer for node, layer in names.items() if layer}
 
 
-def name_layers(rows: Iterable[dict[str, Any]], names: dict[str, str]) -> list[dict[str, Any]]:
-    """Rows of a profiler (`node`, `operator`, `ns`) with their `layer` and `share`, slowest first.
+def name_layers(rows: Iterable[LayerTime], names: dict[str, str]) -> tuple[LayerTime, ...]:
+    """A profiler's rows with their layers and shares, slowest first.
 
     Runtimes fuse nodes and give them names of their own; what cannot be traced back keeps the
     runtime's name.
     """
-    listed = list(rows)
-    total = sum(row["ns"] for row in listed) or 1
-    found = [{**row, "layer": _trace(row["node"], names), "share": row["ns"] / total} for row in listed]
-    return sorted(found, key=lambda row: -row["ns"])
+    listed = sorted(rows, key=lambda row: -row.ns)
+    total = sum(row.ns for row in listed) or 1
+    return tuple(replace(row, layer=_trace(row.node, names), share=row.ns / total) for row in listed)
 
 
 def _trace(node: str, names: dict[str, str]) -> str:

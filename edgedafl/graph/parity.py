@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from edgedafl.errors import CheckFailedError
+from edgedafl.runs import Parity
 
-__all__ = ["Parity", "compare", "require_parity"]
+__all__ = ["compare", "require_parity"]
 
 FP32_TOLERANCE = 1e-4
 FP16_TOLERANCE = 2e-3
 # Two correct integer runtimes differ by up to one output quantum, 0.5-2.3 % of the largest score.
 QUANTIZED_TOLERANCE = 3e-2
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far two sets of scores are apart.
-
-    Attributes:
-        relative_error: Largest difference over the largest magnitude of the reference.
-        same_class: Share of rows with the same arg-max, in [0, 1].
-        rows: How many rows were compared.
-    """
-
-    relative_error: float
-    same_class: float
-    rows: int
 
 
 def compare(reference: np.ndarray, other: np.ndarray, *, least: float = 1e-30) -> Parity:

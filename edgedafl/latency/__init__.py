@@ -2,20 +2,15 @@
 
 from edgedafl.latency.estimate import estimate_latency
 from edgedafl.latency.estimator import DeviceFit, DeviceModel, Measured, fit_model
-from edgedafl.latency.figure import EMULATED, Estimate, LatencyFigure, Measurement, read_measurement
+from edgedafl.latency.figure import read_measurement
 from edgedafl.latency.protocol import BenchOptions
-from edgedafl.latency.statistics import LatencySummary, early_stopping_bound, ratio_of_medians, summarize
+from edgedafl.latency.statistics import early_stopping_bound, ratio_of_medians, summarize
 
 __all__ = [
-    "EMULATED",
     "BenchOptions",
     "DeviceFit",
     "DeviceModel",
-    "Estimate",
-    "LatencyFigure",
-    "LatencySummary",
     "Measured",
-    "Measurement",
     "early_stopping_bound",
     "estimate_latency",
     "fit_model",

@@ -22,7 +22,7 @@ from edgedafl.latency.estimator import (
     packaged_rows,
     work_of,
 )
-from edgedafl.latency.figure import Estimate
+from edgedafl.runs import Estimate
 from edgedafl.targets import Target
 
 __all__ = ["estimate_latency"]

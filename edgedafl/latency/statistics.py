@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["LatencySummary", "early_stopping_bound", "medians_of_parts", "ratio_of_medians", "summarize"]
+from edgedafl.runs import LatencySummary
+
+__all__ = ["early_stopping_bound", "medians_of_parts", "ratio_of_medians", "summarize"]
 
 # Samples below which a percentile is noise: MLPerf's early-stopping floors for one stream.
 P90_FLOOR = 64
 P99_FLOOR = 662
 _RESAMPLES = 200
 _RESAMPLED = 5000
-
-
-@dataclass(frozen=True)
-class LatencySummary:
-    """All times in nanoseconds.
-
-    Attributes:
-        count: How many samples.
-        minimum: The fastest.
-        median: p50, the headline.
-        p90: None below 64 samples.
-        p99: None below 662 samples.
-        mean: Arithmetic mean.
-        variation: Standard deviation over mean.
-        median_low: Lower end of the 95 % bootstrap interval of the median.
-        median_high: Upper end.
-        drift: Median of the last third over that of the first, minus 1.
-    """
-
-    count: int
-    minimum: float
-    median: float
-    p90: float | None
-    p99: float | None
-    mean: float
-    variation: float
-    median_low: float
-    median_high: float
-    drift: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON form."""
-        return dict(vars(self))
 
 
 def summarize(samples: list[int]) -> LatencySummary:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from edgedafl.latency.statistics import LatencySummary, medians_of_parts
+from edgedafl.latency.statistics import medians_of_parts
+from edgedafl.runs import LatencySummary
 
 __all__ = ["CONTENDED", "THROTTLED", "doubts_of"]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedafl.arrays import read_arrays
 from edgedafl.errors import UsageError
+from edgedafl.files import write_atomic
+from edgedafl.files.arrays import read_arrays
 from edgedafl.preprocess import Preprocess
-from edgedafl.rundir import write_atomic
 from edgedafl.tasks import SINGLE_LABEL
 
 __all__ = ["CalibrationSet"]

@@ -1,7 +1,6 @@
 """Reports of a run."""
 
 from edgedafl.report.compare import Difference, compare_runs
-from edgedafl.report.headline import is_estimated
 from edgedafl.report.plots import front_plot
 from edgedafl.report.summary import RunSummary, summarize_run
 from edgedafl.report.write import FORMATS, write_report
@@ -12,7 +11,6 @@ __all__ = [
     "RunSummary",
     "compare_runs",
     "front_plot",
-    "is_estimated",
     "summarize_run",
     "write_report",
 ]

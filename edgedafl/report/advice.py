@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
+
+from edgedafl.runs import DistillResult, ProfileResult, QuantizeResult, RunRecord
 
 __all__ = ["advice_of"]
 
@@ -11,51 +12,57 @@ _HARDLY = 0.1
 """Share of the arithmetic in integers below which a file should not be called int8."""
 
 
-def advice_of(results: Mapping[str, Any]) -> list[str]:
-    """Of a run's stages, by name."""
-    advice = list(results.get("distill", {}).get("recoveries", []))
-    advice += results.get("distill", {}).get("warnings", [])
-    advice += _training_advice(results.get("distill", {}))
-    profile = results.get("profile", {})
-    advice += profile.get("measured", {}).get("warnings", [])
-    if profile.get("recommendation"):
-        advice.append(profile["recommendation"]["text"])
-    if profile.get("failed"):
-        advice.append(f"The latency was not measured: {profile['failed']}")
-    return [*advice, *_integer_advice(results.get("quantize", {}))]
+def advice_of(record: RunRecord) -> tuple[str, ...]:
+    """Of all of a run's stages."""
+    return (
+        *(_of_training(record.distilled) if record.distilled else ()),
+        *(_of_profile(record.profiled) if record.profiled else ()),
+        *(_of_integers(record.quantized) if record.quantized else ()),
+    )
 
 
-def _training_advice(distill: Mapping[str, Any]) -> list[str]:
+def _of_training(found: DistillResult) -> Iterator[str]:
     """What became of training, where it is not what one expects."""
-    if distill.get("trained") is not False:
-        return []
-    if not distill["steps"]:
-        return ["Nothing was trained: the student is the teacher itself, or the time allowed next to no step."]
-    return [f"{distill['steps']} steps of training did not help: the refitted weights were kept."]
+    yield from found.recoveries
+    yield from found.warnings
+    if found.trained:
+        return
+    if not found.steps:
+        yield "Nothing was trained: the student is the teacher itself, or the time allowed next to no step."
+    else:
+        yield f"{found.steps} steps of training did not help: the refitted weights were kept."
 
 
-def _integer_advice(quantize: Mapping[str, Any]) -> list[str]:
+def _of_profile(found: ProfileResult) -> Iterator[str]:
+    if found.measured is not None:
+        yield from found.measured.warnings
+    if found.recommendation is not None:
+        yield found.recommendation.text
+    if found.failed:
+        yield f"The latency was not measured: {found.failed}"
+
+
+def _of_integers(found: QuantizeResult) -> Iterator[str]:
     """What accuracy control did, and what it could not."""
-    advice = list(quantize.get("advice", []))
-    if quantize.get("trained"):
-        advice.append(
-            "The int8 weights were trained under rounding on generated images: calibration alone lost too much."
+    yield from found.advice
+    if not found.method:
+        return
+    drop, share = 100 * (found.max_drop or 0), found.coverage if found.coverage is not None else 1.0
+    if found.trained:
+        yield "The int8 weights were trained under rounding on generated images: calibration alone lost too much."
+    if found.kept_float:
+        names = ", ".join(row.layer for row in found.kept_float)
+        yield (
+            f"{len(found.kept_float)} layers stay float so that int8 loses at most {drop:.2f} points "
+            f"of agreement: {names}; {100 * share:.1f} % of the MACs run in integers."
         )
-    kept = quantize.get("kept_float", [])
-    if kept:
-        names = ", ".join(row["layer"] for row in kept)
-        advice.append(
-            f"{len(kept)} layers stay float so that int8 loses at most {100 * quantize['max_drop']:.2f} points "
-            f"of agreement: {names}; {100 * quantize['coverage']:.1f} % of the MACs run in integers."
-        )
-    if quantize.get("coverage", 1.0) < _HARDLY:
-        advice.append(
-            f"Only {100 * quantize['coverage']:.0f} % of the MACs run in integers: the file called int8 is "
+    if share < _HARDLY:
+        yield (
+            f"Only {100 * share:.0f} % of the MACs run in integers: the file called int8 is "
             "a float model in all but its name. Take fp32 or fp16."
         )
-    if quantize.get("holds") is False:
-        advice.append(
-            f"int8 loses more than the allowed {100 * quantize['max_drop']:.2f} points of agreement on synthetic "
+    if not found.holds:
+        yield (
+            f"int8 loses more than the allowed {drop:.2f} points of agreement on synthetic "
             "images. Real images are clearer; the verdict says what is expected of them."
         )
-    return advice

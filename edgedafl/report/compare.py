@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgedafl.rundir import RunDirectory
+from edgedafl.runs import RunDirectory
 from edgedafl.units import format_bytes, format_count, format_duration
 
 __all__ = ["Difference", "compare_runs"]
@@ -58,16 +58,14 @@ def _change(x: float | None, y: float | None, is_share: bool) -> str:
 
 
 def _values(run: RunDirectory) -> dict[str, float | None]:
-    with run.reading() as manifest:
-        results = {name: stage["result"] for name, stage in manifest.get("stages", {}).items()}
-        precision = results.get("export", {}).get("precision", manifest["precision"])
-        summary = results.get("profile", {}).get("measured", {}).get("summaries", {}).get(precision)
-        found = {
-            "file size": results.get("export", {}).get("sizes", {}).get(precision),
-            "parameters": manifest["student"]["parameters"],
-            "MACs": manifest["student"]["macs"],
-            "latency (median)": summary["median"] / 1e9 if summary else None,
-            "synthetic agreement": results.get("verify", {}).get("agreement", {}).get(precision),
-            "accuracy": results.get("verify", {}).get("accuracy", {}).get(precision),
-        }
-        return {name: None if value is None else float(value) for name, value in found.items()}
+    record = run.record()
+    precision, verified = record.shipped, record.verified
+    measured = record.profiled.timed(precision) if record.profiled else None
+    return {
+        "file size": record.exported.sizes.get(precision) if record.exported else None,
+        "parameters": record.student.parameters,
+        "MACs": record.student.macs,
+        "latency (median)": measured.summaries[precision].median / 1e9 if measured else None,
+        "synthetic agreement": verified.agreement.get(precision) if verified else None,
+        "accuracy": verified.accuracy.get(precision) if verified else None,
+    }

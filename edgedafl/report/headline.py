@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from edgedafl.runs import FidelityVerdict, ProfileResult, RunRecord
 from edgedafl.units import format_bytes, format_duration
 
-__all__ = ["Figure", "headline", "is_estimated"]
-
-_LOCAL = "local"
-_EMULATED = "emulated"  # times that say nothing about a device
+__all__ = ["Figure", "headline"]
 
 
 @dataclass(frozen=True)
@@ -31,62 +27,38 @@ class Figure:
     basis: str
 
 
-def headline(manifest: Mapping[str, Any], results: Mapping[str, Any]) -> tuple[Figure, ...]:
-    """Size, latency and fidelity of a run's artifact.
-
-    Args:
-        manifest: Of the run.
-        results: Of its stages by name.
-    """
-    precision = results.get("export", {}).get("precision", manifest["precision"])
-    return (
-        _size(manifest, results.get("export", {}), precision),
-        _latency(manifest["target"], results.get("profile", {}), precision),
-        _fidelity(manifest.get("verdict") or {}),
-    )
+def headline(record: RunRecord) -> tuple[Figure, ...]:
+    """Size, latency and fidelity of a run's artifact."""
+    return _size(record), _latency(record), _fidelity(record.verdict)
 
 
-def is_estimated(profile: Mapping[str, Any], precision: str) -> bool:
-    """Whether the target's latency is an estimate: where none was measured, or only on this machine and not on it.
-
-    Args:
-        profile: Result of the profile stage.
-        precision: Of the artifact.
-    """
-    measured = profile.get("measured")
-    if not measured or measured["kind"] == _EMULATED or precision not in measured["summaries"]:
-        return "estimate" in profile
-    return measured["device"] == _LOCAL and "estimate" in profile
-
-
-def _size(manifest: Mapping[str, Any], export: Mapping[str, Any], precision: str) -> Figure:
-    size, whole = export.get("sizes", {}).get(precision), manifest["teacher"]["size"]
+def _size(record: RunRecord) -> Figure:
+    precision, whole = record.shipped, record.teacher.size
+    size = record.exported.sizes.get(precision) if record.exported else None
     if size is None:
         return Figure("Size", "", "", "nothing was exported")
     change = f"{whole / size:.1f} times smaller than the teacher's {format_bytes(whole)}" if whole else ""
     return Figure("Size", format_bytes(size), change, f"the {precision} file")
 
 
-def _latency(target: Mapping[str, Any], profile: Mapping[str, Any], precision: str) -> Figure:
+def _latency(record: RunRecord) -> Figure:
     """Of the target where it is known; what another machine takes is not the target's latency."""
-    if is_estimated(profile, precision):
-        estimate = profile["estimate"]
-        low, middle, high = (format_duration(estimate[key] / 1e9) for key in ("low", "median", "high"))
-        basis = f"estimated for {target['title']}, not measured: {low} to {high}, tier {estimate['tier']}"
+    precision, found = record.shipped, record.profiled or ProfileResult()
+    if found.estimate is not None and found.is_estimated(precision):
+        known = found.estimate
+        low, middle, high = (format_duration(ns / 1e9) for ns in (known.low, known.median, known.high))
+        basis = f"estimated for {record.target.title}, not measured: {low} to {high}, tier {known.tier}"
         return Figure("Latency", middle, "", basis)
-    measured = profile.get("measured")
-    if measured and measured["kind"] != _EMULATED and precision in measured["summaries"]:
-        where = "this machine" if measured["device"] == _LOCAL else measured["device"]
-        environment = measured.get("environment", {})
-        processor = environment.get("cpu") or environment.get("board")
-        basis = f"measured on {where}{f' ({processor})' if processor else ''}, one call, median"
-        median = format_duration(measured["summaries"][precision]["median"] / 1e9)
-        return Figure("Latency", median, _gain(measured, precision), basis)
-    return Figure("Latency", "", "", str(profile.get("failed") or f"not measured on {target['title']}"))
+    measured = found.timed(precision)
+    if measured is None:
+        return Figure("Latency", "", "", found.failed or f"not measured on {record.target.title}")
+    where, processor = "this machine" if found.here else measured.device, measured.environment.processor
+    basis = f"measured on {where}{f' ({processor})' if processor else ''}, one call, median"
+    median = format_duration(measured.summaries[precision].median / 1e9)
+    return Figure("Latency", median, _gain(measured.speed_up.get(precision)), basis)
 
 
-def _gain(measured: Mapping[str, Any], precision: str) -> str:
-    gain = measured.get("speed_up", {}).get(precision)
+def _gain(gain: float | None) -> str:
     if gain is None:
         return ""
     if gain >= 1:
@@ -94,16 +66,15 @@ def _gain(measured: Mapping[str, Any], precision: str) -> str:
     return f"{1 / gain:.2f} times as slow as the student in float32"
 
 
-def _fidelity(verdict: Mapping[str, Any]) -> Figure:
-    band = verdict.get("band")
-    if band is None:
+def _fidelity(verdict: FidelityVerdict | None) -> Figure:
+    if verdict is None or verdict.band is None:
         return Figure("Fidelity", "", "", "not known: give pictures (--images) or labelled images (--eval)")
-    answers = f", {band['images']:,} images" if band["images"] else ""
-    change = f"at least {100 * verdict['floor']:.4g} % asked for" if verdict.get("floor") else "no floor asked for"
-    low, high = 100 * band["low"], 100 * band["high"]
+    band = verdict.band
+    answers = f", {band.images:,} images" if band.images else ""
+    change = f"at least {100 * verdict.floor:.4g} % asked for" if verdict.floor else "no floor asked for"
     return Figure(
         "Fidelity",
-        f"{100 * band['fidelity']:.1f} %",
+        f"{100 * band.fidelity:.1f} %",
         change,
-        f"{band['kind']}{answers}: {low:.1f} to {high:.1f} % in 90 of 100 cases",
+        f"{band.kind}{answers}: {100 * band.low:.1f} to {100 * band.high:.1f} % in 90 of 100 cases",
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from edgedafl.runs import Candidate, Progress
 
 __all__ = ["agreement_plot", "bar_plot", "front_plot", "ladder_plot", "latency_plot"]
 
@@ -37,9 +39,9 @@ def _svg(figure: Any) -> str:
     return re.sub(r'width="[^"]+" height="[^"]+"', 'width="100%"', text, count=1)
 
 
-def agreement_plot(metrics: list[dict[str, Any]], *, over: str = "seconds") -> str:
-    """Synthetic agreement over `seconds` or teacher `queries`; empty where no probe was taken."""
-    rows = [(m[over], m["agreement"]["sets"]) for m in metrics if m.get("agreement")]
+def agreement_plot(metrics: Sequence[Progress], *, over_queries: bool = False) -> str:
+    """Synthetic agreement over seconds or over teacher queries; empty where no probe was taken."""
+    rows = [(m.queries if over_queries else m.seconds, m.agreement.sets) for m in metrics if m.agreement is not None]
     if not rows:
         return ""
     figure, axes = _figure(5.2, 2.6)
@@ -48,26 +50,26 @@ def agreement_plot(metrics: list[dict[str, Any]], *, over: str = "seconds") -> s
         points = [(t, 100 * sets[name]) for t, sets in rows if name in sets]
         colour = _SOFT if name == "priors" else _ACCENT
         axes.plot(*zip(*points, strict=True), color=colour, alpha=1 - 0.15 * index, label=name, lw=1.4)
-    axes.set_xlabel("seconds of distillation" if over == "seconds" else "images the teacher was asked about")
+    axes.set_xlabel("images the teacher was asked about" if over_queries else "seconds of distillation")
     axes.set_ylabel("synthetic agreement, %")
     axes.legend(fontsize=7, frameon=False)
     return _svg(figure)
 
 
-def ladder_plot(ladder: list[dict[str, Any]], taken: str) -> str:
+def ladder_plot(ladder: Sequence[Candidate], taken: str) -> str:
     """Predicted fidelity over size of all candidates that were looked at; empty where there were fewer than two."""
-    known = [c for c in ladder if c.get("expected")]
+    known = [(c.name, c.size / 1e3, c.expected) for c in ladder if c.expected is not None]
     if len(known) < 2:
         return ""
     figure, axes = _figure(5.2, 2.6)
-    sizes = [c["size"] / 1e3 for c in known]
-    middle = [100 * c["expected"]["fidelity"] for c in known]
-    below = [m - 100 * c["expected"]["low"] for m, c in zip(middle, known, strict=True)]
-    above = [100 * c["expected"]["high"] - m for m, c in zip(middle, known, strict=True)]
+    sizes = [size for _, size, _ in known]
+    middle = [100 * band.fidelity for _, _, band in known]
+    below = [100 * (band.fidelity - band.low) for _, _, band in known]
+    above = [100 * (band.high - band.fidelity) for _, _, band in known]
     axes.errorbar(sizes, middle, yerr=[below, above], color=_SOFT, fmt="o", ms=4, capsize=2, lw=1)
-    for size, share, candidate in zip(sizes, middle, known, strict=True):
-        if candidate["name"] == taken:
-            axes.plot([size], [share], "o", color=_ACCENT, ms=6)
+    for name, size, band in known:
+        if name == taken:
+            axes.plot([size], [100 * band.fidelity], "o", color=_ACCENT, ms=6)
     axes.set_xlabel("size of the artifact, kB")
     axes.set_ylabel("fidelity, predicted, %")
     return _svg(figure)
@@ -102,39 +104,59 @@ def bar_plot(title: str, unit: str, values: dict[str, float], show: Callable[[fl
     return _svg(figure)
 
 
-def front_plot(trials: list[dict[str, Any]]) -> str:
+class FrontTrial(Protocol):
+    """A finished trial of a sweep, as its plot needs it."""
+
+    @property
+    def student(self) -> str:
+        """Its student's name."""
+
+    @property
+    def target(self) -> str:
+        """Its target's name."""
+
+    @property
+    def agreement(self) -> float:
+        """Synthetic agreement, in [0, 1]."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def latency(self) -> float:
+        """Seconds per image."""
+
+    @property
+    def front(self) -> bool:
+        """Whether nothing beats it."""
+
+
+def front_plot(trials: Sequence[FrontTrial]) -> str:
     """Agreement against size and against latency; the front joined, one colour per target."""
     figure = _blank(8, 3.2)
     sides = figure.subplots(1, 2, sharey=True)
-    colours = dict(zip(dict.fromkeys(t["target"] for t in trials), (_ACCENT, _INK, "#b45309", "#15803d"), strict=False))
-    for axes, key, unit, label in ((sides[0], "size", 1e3, "size, kB"), (sides[1], "latency", 1e-3, "latency, ms")):
+    targets = list(dict.fromkeys(t.target for t in trials))
+    colours = dict(zip(targets, (_ACCENT, _INK, "#b45309", "#15803d"), strict=False))
+    places: tuple[tuple[str, Callable[[FrontTrial], float]], ...] = (
+        ("size, kB", lambda t: t.size / 1e3),
+        ("latency, ms", lambda t: t.latency * 1e3),
+    )
+    for axes, (label, place) in zip(sides, places, strict=True):
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xscale("log")
         axes.set_xlabel(label)
-        for target in dict.fromkeys(t["target"] for t in trials):
-            mine = sorted((t for t in trials if t["target"] == target), key=lambda t: t[key])
-            colour = colours.get(target, _SOFT)
-            axes.scatter(
-                [t[key] / unit for t in mine], [100 * t["agreement"] for t in mine], s=12, color=colour, alpha=0.4
-            )
-            front = [t for t in mine if t["front"]]
-            axes.plot(
-                [t[key] / unit for t in front],
-                [100 * t["agreement"] for t in front],
-                "o-",
-                ms=4,
-                lw=1,
-                color=colour,
-                label=target,
-            )
-            for t in front:
-                axes.annotate(
-                    t["student"].rpartition("/")[2],
-                    (t[key] / unit, 100 * t["agreement"]),
-                    fontsize=6,
-                    xytext=(3, 3),
-                    textcoords="offset points",
-                )
+        for target in targets:
+            mine = sorted((t for t in trials if t.target == target), key=place)
+            _front(axes, [(place(t), 100 * t.agreement, t) for t in mine], colours.get(target, _SOFT), target)
     sides[0].set_ylabel("synthetic agreement, %")
     sides[0].legend(fontsize=7, frameon=False)
     return _svg(figure)
+
+
+def _front(axes: Any, points: list[tuple[float, float, FrontTrial]], colour: str, target: str) -> None:
+    axes.scatter([x for x, _, _ in points], [y for _, y, _ in points], s=12, color=colour, alpha=0.4)
+    front = [(x, y, t.student.rpartition("/")[2]) for x, y, t in points if t.front]
+    axes.plot([x for x, _, _ in front], [y for _, y, _ in front], "o-", ms=4, lw=1, color=colour, label=target)
+    for x, y, name in front:
+        axes.annotate(name, (x, y), fontsize=6, xytext=(3, 3), textcoords="offset points")

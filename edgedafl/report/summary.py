@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from edgedafl.report.advice import advice_of
 from edgedafl.report.facts import facts_of, query_facts
 from edgedafl.report.headline import Figure, headline
-from edgedafl.rundir import RunDirectory
+from edgedafl.runs import (
+    Band,
+    Candidate,
+    GateReport,
+    LatencySummary,
+    MeasuredLatency,
+    RunDirectory,
+    RunRecord,
+    VerifyResult,
+)
 from edgedafl.units import format_bytes, format_count, format_duration
 
-__all__ = ["Column", "Confusion", "GateRow", "LostRow", "RunSummary", "Rung", "summarize_run"]
+__all__ = ["Column", "Confusion", "GateRow", "LostRow", "RunSummary", "Rung", "summarize_run", "title_of"]
 
 _CHECKSUMMED = (".onnx", ".ort", ".pte", ".engine", ".tar.gz", ".cpp")
 
@@ -97,7 +106,7 @@ class RunSummary:
         lost: Of the artifact, the classes that lose most on labelled images.
         confused: Of the artifact, the pairs of classes that are confused most often.
         files: Names and sha256 of what is to be deployed.
-        raw: The manifest.
+        device: Whose latency the comparison shows; empty where none was measured.
     """
 
     title: str
@@ -115,142 +124,124 @@ class RunSummary:
     lost: tuple[LostRow, ...]
     confused: tuple[Confusion, ...]
     files: tuple[tuple[str, str], ...]
-    raw: dict[str, Any]
+    device: str
 
 
 def summarize_run(run: RunDirectory) -> RunSummary:
     """Collect the summary of a finished run.
 
     Raises:
-        UsageError: If the directory is no run.
+        UsageError: If the directory is not a run.
     """
-    with run.reading() as manifest:
-        results = {name: stage["result"] for name, stage in manifest.get("stages", {}).items()}
-        teacher = manifest["teacher"]
-        return RunSummary(
-            title=f"{teacher['name']} on {manifest['target']['title']}",
-            command=manifest["command"],
-            columns=tuple(_columns(manifest, results)),
-            facts=(*facts_of(manifest, results), *query_facts(manifest, run)),
-            advice=tuple(advice_of(results)),
-            checks=tuple(_checks(results.get("verify", {}))),
-            verdict=str((manifest.get("verdict") or {}).get("sentence", "")),
-            ladder=tuple(_ladder(manifest)),
-            holds=bool((manifest.get("verdict") or {}).get("holds", True)),
-            headline=headline(manifest, results),
-            student=_student(manifest),
-            gate=tuple(_gate(manifest)),
-            lost=tuple(_lost(results)),
-            confused=tuple(_confused(results)),
-            files=tuple(_files(manifest)),
-            raw=manifest,
-        )
+    record = run.record()
+    verdict, measured = record.verdict, record.profiled.measured if record.profiled else None
+    return RunSummary(
+        title=f"{record.teacher.name} on {record.target.title}",
+        command=record.command,
+        columns=tuple(_columns(record, measured)),
+        facts=(*facts_of(record), *query_facts(record, run)),
+        advice=advice_of(record),
+        checks=tuple(_checks(record.verified)),
+        verdict="" if verdict is None else verdict.sentence,
+        ladder=tuple(_rung(c, record.student.name) for c in record.ladder or ()),
+        holds=verdict is None or verdict.holds,
+        headline=headline(record),
+        student=_student(record),
+        gate=tuple(_gate(record.gate)),
+        lost=tuple(_lost(record)),
+        confused=tuple(_confused(record)),
+        files=tuple(_files(record)),
+        device="" if measured is None else measured.device,
+    )
 
 
-def _ladder(manifest: dict[str, Any]) -> list[Rung]:
-    return [
-        Rung(
-            name=c["name"],
-            size=format_bytes(c["size"]),
-            macs=format_count(c["macs"]),
-            latency="" if c["latency"] is None else format_duration(c["latency"]),
-            untrained=_band(c["untrained"]),
-            expected=_band(c["expected"]),
-            taken=c["name"] == manifest["student"]["name"],
-        )
-        for c in manifest.get("ladder") or []
-    ]
+def _rung(candidate: Candidate, taken: str) -> Rung:
+    return Rung(
+        name=candidate.name,
+        size=format_bytes(candidate.size),
+        macs=format_count(candidate.macs),
+        latency="" if candidate.latency is None else format_duration(candidate.latency),
+        untrained=_band(candidate.untrained),
+        expected=_band(candidate.expected),
+        taken=candidate.name == taken,
+    )
 
 
-def _lost(results: dict[str, Any]) -> list[LostRow]:
-    by_precision = results.get("verify", {}).get("lost", {})
-    precision = results.get("quantize", {}).get("precision", "fp32")
-    rows = by_precision.get(precision, [])
-    return [
-        LostRow(r["name"], str(r["images"]), _percent(r["teacher"]), _percent(r["artifact"]), r["taken_for"])
-        for r in rows
-    ]
+def _lost(record: RunRecord) -> Iterator[LostRow]:
+    for row in record.verified.lost.get(record.shipped, ()) if record.verified else ():
+        yield LostRow(row.name, str(row.images), _percent(row.teacher), _percent(row.artifact), row.taken_for)
 
 
-def _student(manifest: dict[str, Any]) -> str:
-    student, whole = manifest["student"], manifest["teacher"]["parameters"]
-    share = f", {100 * student['parameters'] / whole:.0f} % of the teacher's" if whole else ""
-    return f"{student['name']}: {format_count(student['parameters'])} weights{share}"
+def _confused(record: RunRecord) -> Iterator[Confusion]:
+    for row in record.verified.confusions.get(record.shipped, ()) if record.verified else ():
+        yield Confusion(row.name, row.answered, str(row.teacher), str(row.artifact))
 
 
-def _confused(results: dict[str, Any]) -> list[Confusion]:
-    precision = results.get("quantize", {}).get("precision", "fp32")
-    rows = results.get("verify", {}).get("confusions", {}).get(precision, [])
-    return [Confusion(r["name"], r["answered"], str(r["teacher"]), str(r["artifact"])) for r in rows]
+def _student(record: RunRecord) -> str:
+    student, whole = record.student, record.teacher.parameters
+    share = f", {100 * student.parameters / whole:.0f} % of the teacher's" if whole else ""
+    return f"{student.name}: {format_count(student.parameters)} weights{share}"
 
 
-def _gate(manifest: dict[str, Any]) -> list[GateRow]:
-    verdicts = (manifest.get("gate") or {}).get("verdicts", [])
-    return [
-        GateRow(v["title"], v["value"], v["limit"], "holds" if v["passed"] else _excess(v["excess"]), bool(v["passed"]))
-        for v in verdicts
-    ]
+def _gate(report: GateReport | None) -> Iterator[GateRow]:
+    for v in report.verdicts if report else ():
+        yield GateRow(v.title, v.value, v.limit, "holds" if v.passed else _excess(v.excess), v.passed)
 
 
 def _excess(text: str) -> str:
     return "fails" if text == "unknown" else f"fails by {text}"
 
 
-def _files(manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    outputs = manifest.get("stages", {}).get("export", {}).get("outputs", {})
-    return [(name, digest) for name, digest in outputs.items() if name.endswith(_CHECKSUMMED)]
+def _files(record: RunRecord) -> list[tuple[str, str]]:
+    stage = record.stages.get("export")
+    return [] if stage is None else [(n, digest) for n, digest in stage.outputs.items() if n.endswith(_CHECKSUMMED)]
 
 
-def _band(band: dict[str, Any] | None) -> str:
+def _band(band: Band | None) -> str:
     if band is None:
         return ""
-    return f"{100 * band['fidelity']:.1f} % ({100 * band['low']:.0f} to {100 * band['high']:.0f})"
+    return f"{100 * band.fidelity:.1f} % ({100 * band.low:.0f} to {100 * band.high:.0f})"
 
 
-def _columns(manifest: dict[str, Any], results: dict[str, Any]) -> list[Column]:
-    teacher, student = manifest["teacher"], manifest["student"]
-    verify, export = results.get("verify", {}), results.get("export", {})
-    accuracies = verify.get("accuracy", {})
-    summaries = results.get("profile", {}).get("measured", {}).get("summaries", {})
-    columns = [
-        Column(
-            "teacher",
-            format_bytes(teacher["size"]) if teacher["size"] else "",
-            format_count(teacher["parameters"]) if teacher["parameters"] else "",
-            format_count(teacher["macs"]) if teacher["macs"] else "",
-            _latency(summaries.get("teacher")),
-            "",
-            _percent(accuracies.get("teacher")),
+def _columns(record: RunRecord, measured: MeasuredLatency | None) -> Iterator[Column]:
+    teacher, student = record.teacher, record.student
+    accuracies = record.verified.accuracy if record.verified else {}
+    agreements = record.verified.agreement if record.verified else {}
+    times = measured.summaries if measured else {}
+    yield Column(
+        "teacher",
+        format_bytes(teacher.size) if teacher.size else "",
+        format_count(teacher.parameters) if teacher.parameters else "",
+        format_count(teacher.macs) if teacher.macs else "",
+        _latency(times.get("teacher")),
+        "",
+        _percent(accuracies.get("teacher")),
+    )
+    for precision, size in record.exported.sizes.items() if record.exported else ():
+        yield Column(
+            title_of(precision),
+            format_bytes(size),
+            format_count(student.parameters),
+            format_count(student.macs),
+            _latency(times.get(precision)),
+            _percent(agreements.get(precision)),
+            _percent(accuracies.get(precision)),
         )
-    ]
-    for precision, size in export.get("sizes", {}).items():
-        name = "student" if precision == "fp32" else "artifact"
-        columns.append(
-            Column(
-                f"{name} {precision}",
-                format_bytes(size),
-                format_count(student["parameters"]),
-                format_count(student["macs"]),
-                _latency(summaries.get(precision)),
-                _percent(verify.get("agreement", {}).get(precision)),
-                _percent(accuracies.get(precision)),
-            )
-        )
-    return columns
 
 
-def _latency(summary: dict[str, Any] | None) -> str:
-    if not summary:
-        return ""
-    return format_duration(summary["median"] / 1e9)
+def title_of(precision: str) -> str:
+    """What a precision's file is called in tables and plots."""
+    return f"{'student' if precision == 'fp32' else 'artifact'} {precision}"
+
+
+def _latency(summary: LatencySummary | None) -> str:
+    return "" if summary is None else format_duration(summary.median / 1e9)
 
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f} %"
 
 
-def _checks(verify: dict[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (name, f"relative error {c['relative_error']:.2g}, same class {100 * c['same_class']:.1f} % of {c['rows']}")
-        for name, c in verify.get("parity", {}).items()
-    ]
+def _checks(found: VerifyResult | None) -> Iterator[tuple[str, str]]:
+    for name, c in found.parity.items() if found else ():
+        yield name, f"relative error {c.relative_error:.2g}, same class {100 * c.same_class:.1f} % of {c.rows}"

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from edgedafl.errors import UsageError, reason_of
+from edgedafl.files import write_atomic
 from edgedafl.report.plots import agreement_plot, bar_plot, ladder_plot, latency_plot
-from edgedafl.report.summary import RunSummary, summarize_run
-from edgedafl.rundir import RunDirectory, write_atomic
+from edgedafl.report.summary import RunSummary, summarize_run, title_of
+from edgedafl.runs import RunDirectory
 from edgedafl.units import format_bytes, format_duration
 
 __all__ = ["FORMATS", "Plot", "write_report"]
@@ -47,22 +48,21 @@ def write_report(run: RunDirectory, formats: tuple[str, ...] = FORMATS) -> list[
 
 def _render(run: RunDirectory, summary: RunSummary, form: str) -> str:
     if form == "json":
-        return json.dumps(summary.raw, indent=2, default=str) + "\n"
+        return json.dumps(run.manifest(), indent=2) + "\n"
     values: dict[str, Any] = {
         "summary": summary,
         "rows": _rows(summary),
         "has_accuracy": any(column.accuracy for column in summary.columns),
     }
     if form == "html":
-        values |= {"plots": _plots(run, summary), "samples": _picture(run)}
+        values |= {"plots": _plots(run), "samples": _picture(run)}
     page: str = _environment(form).get_template(f"report.{form}").render(values)
     return page
 
 
 def _rows(summary: RunSummary) -> list[tuple[str, str]]:
     """Titles of the comparison's rows, and the column's field of each."""
-    device = summary.raw.get("stages", {}).get("profile", {}).get("result", {}).get("measured", {}).get("device")
-    place = "" if device is None else " on this machine" if device == "local" else f" on {device}"
+    place = "" if not summary.device else " on this machine" if summary.device == "local" else f" on {summary.device}"
     return [
         ("File size", "size"),
         ("Parameters", "parameters"),
@@ -92,7 +92,7 @@ def _picture(run: RunDirectory) -> str:
     """The sheet of generated images as a data address; of large images a smaller copy."""
     from PIL import Image
 
-    path = run.path / "samples" / "classes.png"
+    path = run.samples
     if not path.is_file():
         return ""
     with Image.open(path) as sheet:
@@ -119,33 +119,28 @@ def _samples(profile: Path) -> dict[str, list[int]]:
         ) from error
 
 
-def _plots(run: RunDirectory, summary: RunSummary) -> list[Plot]:
-    stages = summary.raw.get("stages", {})
-    known = summary.raw["teacher"]["size"]
-    sizes = {"teacher": known / 1e3} if known else {}
-    for precision, size in stages.get("export", {}).get("result", {}).get("sizes", {}).items():
-        sizes[f"{'student' if precision == 'fp32' else 'artifact'} {precision}"] = size / 1e3
-    metrics = run.read_metrics()
-    ladder = summary.raw.get("ladder") or []
+def _plots(run: RunDirectory) -> list[Plot]:
+    record, metrics = run.record(), run.read_metrics()
+    whole = record.teacher.size
+    sizes = {"teacher": whole / 1e3} if whole else {}
+    if record.exported:
+        sizes |= {title_of(precision): size / 1e3 for precision, size in record.exported.sizes.items()}
     plots = [
-        Plot("Predicted fidelity of the candidates by size", ladder_plot(ladder, summary.raw["student"]["name"])),
+        Plot("Predicted fidelity of the candidates by size", ladder_plot(record.ladder or (), record.student.name)),
         Plot("File sizes", bar_plot("file size", "kB", sizes, lambda value: format_bytes(value * 1e3))),
         Plot("Synthetic agreement while training", agreement_plot(metrics)),
     ]
-    if summary.raw["teacher"]["access"] != "gradient":
-        plots.append(Plot("Synthetic agreement by queries", agreement_plot(metrics, over="queries")))
+    if record.teacher.access != "gradient":
+        plots.append(Plot("Synthetic agreement by queries", agreement_plot(metrics, over_queries=True)))
     return [plot for plot in [*plots, *_latency_plots(run)] if plot.svg]
 
 
 def _latency_plots(run: RunDirectory) -> list[Plot]:
-    profile = run.path / "profile" / "local.json"
+    profile = run.profile("local")
     if not profile.is_file():
         return []
     samples = _samples(profile)
-    medians = {
-        f"{'student' if name == 'fp32' else 'artifact'} {name}": statistics.median(values) / 1e3
-        for name, values in samples.items()
-    }
+    medians = {title_of(name): statistics.median(values) / 1e3 for name, values in samples.items()}
     return [
         Plot(
             "Median latency on this machine",

@@ -18,7 +18,7 @@ from typing import Any
 import filelock
 
 from edgedafl.errors import EnvironmentMissingError
-from edgedafl.rundir import digest_of
+from edgedafl.files import digest_of
 
 __all__ = ["Space", "Study", "has_study"]
 

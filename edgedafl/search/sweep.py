@@ -14,7 +14,8 @@ from typing import Any
 
 from edgedafl.config import CompressConfig
 from edgedafl.errors import DistillationError, EdgeDaflError, UsageError
-from edgedafl.rundir import RunDirectory, write_atomic
+from edgedafl.files import write_atomic
+from edgedafl.runs import RunDirectory
 from edgedafl.search.front import Trial, pareto_front
 from edgedafl.search.study import Space, Study, has_study
 from edgedafl.targets import find_target

@@ -4,18 +4,16 @@ from edgedafl.stages.calibrate import calibrate_device
 from edgedafl.stages.calibrations import calibration_of, keep_calibration
 from edgedafl.stages.distill import assist, distill_stage
 from edgedafl.stages.export import export_stage
-from edgedafl.stages.ladder import Candidate, Ladder, build_ladder
+from edgedafl.stages.ladder import Ladder, build_ladder
 from edgedafl.stages.prepare import Plan, labelled_of, options_of, prepare, record
 from edgedafl.stages.profile import profile_bundle, profile_stage, require_device
 from edgedafl.stages.quantize import allowed_drop, load_models, quantize_stage
 from edgedafl.stages.students import StudentBuilder, builder, choose_student, pruner_of
 from edgedafl.stages.study import Study, study_teacher
-from edgedafl.stages.verdict import FidelityVerdict, band_of, verdict_stage
+from edgedafl.stages.verdict import band_of, verdict_stage
 from edgedafl.stages.verify import check_answers, compare_models, trials, verify_stage
 
 __all__ = [
-    "Candidate",
-    "FidelityVerdict",
     "Ladder",
     "Plan",
     "StudentBuilder",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from edgedafl.devices import devices_file, file_stem
 from edgedafl.errors import UsageError
+from edgedafl.files import write_atomic
 from edgedafl.latency import DeviceModel
-from edgedafl.rundir import write_atomic
 from edgedafl.targets import Target, find_target
 
 __all__ = ["calibration_of", "keep_calibration"]

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from edgedafl.errors import UsageError
-from edgedafl.evaluate import LabelledData
-from edgedafl.labelled_files import LabelledSource
-from edgedafl.pictures import Pictures
+from edgedafl.files.labelled import LabelledSource
+from edgedafl.files.labelled_arrays import LabelledData
+from edgedafl.files.pictures import Pictures
 from edgedafl.preprocess import CONVENTIONS, Preprocess
 from edgedafl.tasks import SINGLE_LABEL
 from edgedafl.teachers import Teacher

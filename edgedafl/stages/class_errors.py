@@ -4,58 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
-__all__ = ["Confused", "LostClass", "confusions", "lost_classes"]
+from edgedafl.runs import Confused, LostClass
+
+__all__ = ["confusions", "lost_classes"]
 
 _MOST = 10
-
-
-@dataclass(frozen=True)
-class LostClass:
-    """A class of which an artifact knows fewer pictures than the teacher.
-
-    Attributes:
-        name: Of the class, or its number.
-        images: Labelled pictures of it.
-        teacher: Share that the teacher answers right, in [0, 1].
-        artifact: Share that the artifact answers right.
-        taken_for: The class that the artifact answers most often instead.
-    """
-
-    name: str
-    images: int
-    teacher: float
-    artifact: float
-    taken_for: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON form."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Confused:
-    """One class answered for another.
-
-    Attributes:
-        name: Of the labelled class.
-        answered: The class that is answered instead.
-        teacher: Pictures of which the teacher does so.
-        artifact: Pictures of which the artifact does so.
-    """
-
-    name: str
-    answered: str
-    teacher: int
-    artifact: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON form."""
-        return asdict(self)
 
 
 def lost_classes(

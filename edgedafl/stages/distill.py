@@ -11,23 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgedafl.distill import Distillation, Distiller, Progress, World, as_asked, class_sheet, make_synthesizer
+from edgedafl.distill import Distillation, Distiller, World, as_asked, class_sheet, make_synthesizer
 from edgedafl.distill.budget import Budget
-from edgedafl.distill.probes import Agreement
 from edgedafl.errors import DistillationError, EnvironmentMissingError
 from edgedafl.export import student_to_onnx
+from edgedafl.files import write_atomic
 from edgedafl.graph.edit import model_bytes
 from edgedafl.quantize import CalibrationSet
-from edgedafl.rundir import RunDirectory, write_atomic
+from edgedafl.runs import AgreementReport, DistillResult, Progress, RunDirectory
 from edgedafl.stages.prepare import Plan
 from edgedafl.stages.study import resized
 from edgedafl.tasks import agreement, predictions
 from edgedafl.teachers import TeacherSpec
 
-__all__ = ["CALIBRATION", "STUDENT", "assist", "calibration_set", "distill_stage"]
+__all__ = ["assist", "calibration_set", "distill_stage"]
 
-STUDENT = "student.onnx"
-CALIBRATION = "calibration.npz"
 _PROBES_KEPT = 2000
 _NOTHING_TO_DO = -1.0
 # Every process has random numbers of its own.
@@ -41,8 +39,8 @@ def distill_stage(
     world: World,
     resume: bool = False,
     observe: Callable[[Progress], None] = lambda progress: None,
-) -> dict[str, Any]:
-    """Distill unless this very student is there already; returns the stage's result.
+) -> DistillResult:
+    """Distill unless this very student is there already.
 
     Args:
         plan: Made by `prepare`.
@@ -56,11 +54,9 @@ def distill_stage(
         InterruptedRunError: On Ctrl-C; the checkpoint is written.
         EnvironmentMissingError: If the device has too little memory.
     """
-    if run.is_current("distill", plan.identity):
-        record = run.stage("distill")
-        assert record is not None
+    if known := run.current("distill", plan.identity, DistillResult):
         world.agreed(_NOTHING_TO_DO)
-        return record.result
+        return known
 
     if not plan.trains and not (resume and run.checkpoint_path.exists()):
         world.agreed(_NOTHING_TO_DO)
@@ -86,20 +82,24 @@ def distill_stage(
         return _untrained(plan, run, failed=error.message)
     kept = _better_weights(plan, outcome.student, begun)
     files = _write(outcome, plan, run)
-    result = {
-        "method": method,
-        "trained": kept,
-        "steps": outcome.steps,
-        "seconds": outcome.seconds,
-        "queries": outcome.queries,
-        "agreement": vars(outcome.agreement),
-        "recoveries": list(outcome.recoveries),
-        "images_per_second": outcome.images_per_second,
-        "share_of_bare_step": outcome.images_per_second / max(outcome.bare_images_per_second, 1e-9),
-        "warnings": [plan.preflight.warning] if plan.preflight.warning else [],
-    }
+    result = DistillResult(
+        method=method,
+        trained=kept,
+        steps=outcome.steps,
+        seconds=outcome.seconds,
+        queries=outcome.queries,
+        agreement=outcome.agreement,
+        recoveries=tuple(outcome.recoveries),
+        images_per_second=outcome.images_per_second,
+        share_of_bare_step=outcome.images_per_second / max(outcome.bare_images_per_second, 1e-9),
+        warnings=_warnings(plan),
+    )
     run.finish("distill", plan.identity, files, result)
     return result
+
+
+def _warnings(plan: Plan) -> tuple[str, ...]:
+    return (plan.preflight.warning,) if plan.preflight.warning else ()
 
 
 def assist(plan: Plan, run: RunDirectory, world: World) -> None:
@@ -153,7 +153,7 @@ def _scores_of(student: nn.Module) -> Callable[[Tensor], Tensor]:
     return student
 
 
-def _untrained(plan: Plan, run: RunDirectory, failed: str = "") -> dict[str, Any]:
+def _untrained(plan: Plan, run: RunDirectory, failed: str = "") -> DistillResult:
     """Write the refitted student as it is, with calibration images from the study.
 
     Args:
@@ -166,10 +166,9 @@ def _untrained(plan: Plan, run: RunDirectory, failed: str = "") -> dict[str, Any
     module = plan.student.module.eval()
     sides = (spec.input_shape[1], spec.input_shape[2])
     calibration = study.calibration(plan.fitting, sides, plan.config.seed)
-    files = [run.path / STUDENT, run.path / CALIBRATION]
-    write_atomic(files[0], model_bytes(student_to_onnx(module, spec.input_shape)))
-    calibration.save(files[1])
-    judged = [own for kind, own in study.judged.items()]
+    write_atomic(run.student, model_bytes(student_to_onnx(module, spec.input_shape)))
+    calibration.save(run.calibration)
+    judged = list(study.judged.values())
     with torch.no_grad():
         answers = [torch.cat([module(resized(part, sides)) for part in own.images.split(32)]) for own in judged]
     task = plan.teacher.spec.task
@@ -179,19 +178,17 @@ def _untrained(plan: Plan, run: RunDirectory, failed: str = "") -> dict[str, Any
     }
     pixels = torch.from_numpy(calibration.training_pixels)
     sheet = _sheet(pixels, torch.from_numpy(calibration.training_logits), task, run)
-    result = {
-        "method": "none: refitted without training" if spec.width < 1 else "none: the teacher's own weights",
-        "trained": False,
-        "steps": 0,
-        "seconds": 0.0,
-        "queries": plan.teacher.queries,
-        "agreement": vars(Agreement(shares, sum(shares.values()) / len(shares), min(shares.values()))),
-        "recoveries": [f"{failed} The refitted student is kept."] if failed else [],
-        "images_per_second": 0.0,
-        "share_of_bare_step": 0.0,
-        "warnings": [plan.preflight.warning] if plan.preflight.warning else [],
-    }
-    run.finish("distill", plan.identity, [*files, sheet], result)
+    result = DistillResult(
+        method="none: refitted without training" if spec.width < 1 else "none: the teacher's own weights",
+        trained=False,
+        steps=0,
+        seconds=0.0,
+        queries=plan.teacher.queries,
+        agreement=AgreementReport(shares, sum(shares.values()) / len(shares), min(shares.values())),
+        recoveries=(f"{failed} The refitted student is kept.",) if failed else (),
+        warnings=_warnings(plan),
+    )
+    run.finish("distill", plan.identity, [run.student, run.calibration, sheet], result)
     return result
 
 
@@ -212,19 +209,18 @@ def _trained(distiller: Distiller, plan: Plan, resume: bool) -> Distillation:
 def _write(outcome: Distillation, plan: Plan, run: RunDirectory) -> list[Path]:
     spec = plan.teacher.spec
     model = student_to_onnx(outcome.student, spec.input_shape)
-    student, calibration = run.path / STUDENT, run.path / CALIBRATION
-    write_atomic(student, model_bytes(model))
-    calibration_set(outcome, spec, seed=plan.config.seed).save(calibration)
+    write_atomic(run.student, model_bytes(model))
+    calibration_set(outcome, spec, seed=plan.config.seed).save(run.calibration)
     pixels, logits = outcome.pool.pixels().cpu(), outcome.pool.logits().cpu()
     newest = slice(-min(len(pixels), 8000), None)
-    return [student, calibration, _sheet(pixels[newest], logits[newest], spec.task, run)]
+    return [run.student, run.calibration, _sheet(pixels[newest], logits[newest], spec.task, run)]
 
 
 def _sheet(pixels: Tensor, logits: Tensor, task: str, run: RunDirectory) -> Path:
-    picture, image = run.path / "samples" / "classes.png", io.BytesIO()
+    image = io.BytesIO()
     class_sheet(pixels, logits, task).save(image, "png")
-    write_atomic(picture, image.getvalue())
-    return picture
+    write_atomic(run.samples, image.getvalue())
+    return run.samples
 
 
 def calibration_set(outcome: Distillation, spec: TeacherSpec, *, seed: int) -> CalibrationSet:

@@ -9,15 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from edgedafl.config import CompressConfig
 from edgedafl.errors import UsageError
 from edgedafl.export import student_to_onnx
-from edgedafl.fidelity import Band
 from edgedafl.graph.edit import fix_batch, model_bytes
 from edgedafl.latency import estimate_latency
 from edgedafl.quantize import ROUNDING_IMAGES, integer_model, with_remainder
+from edgedafl.runs import Band, Candidate
 from edgedafl.stages.calibrations import calibration_of
 from edgedafl.stages.graphs import for_target
 from edgedafl.stages.students import BYTES_PER_WEIGHT, StudentBuilder
@@ -26,7 +25,7 @@ from edgedafl.students import KEPT, modest_share, module_layers
 from edgedafl.targets import Target
 from edgedafl.units import format_bytes, format_duration
 
-__all__ = ["Candidate", "Ladder", "build_ladder", "student_steps"]
+__all__ = ["Ladder", "build_ladder", "student_steps"]
 
 _SHARES = (0.25, 0.35, 0.45, 0.6, 0.75, 0.85, 0.95, 1.0)
 _SIDES = (0.86, 0.72, 0.58)  # 192, 160 and 128 of 224
@@ -40,43 +39,6 @@ _PASSES = 4.0
 _MANY_STEPS = 1500
 # Share of the wrong answers that many steps of training mend.
 _MENDED = 0.4
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One rung.
-
-    Attributes:
-        name: Of the student, as `--student` takes it.
-        share: Of the teacher's weights.
-        input_shape: What it takes, (C, H, W).
-        parameters: Count of weights.
-        macs: Multiply-accumulates per image.
-        size: Bytes of the artifact, estimated.
-        latency: Seconds per image on the target, estimated; None where nobody asked.
-        untrained: Fidelity of the artifact before any training; None where it was not looked at.
-        expected: The same after what training the time allows.
-    """
-
-    name: str
-    share: float
-    input_shape: tuple[int, int, int]
-    parameters: int
-    macs: int
-    size: int
-    latency: float | None
-    untrained: Band | None = None
-    expected: Band | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON form."""
-        bands = {"untrained": self.untrained, "expected": self.expected}
-        plain = {k: v for k, v in vars(self).items() if k not in bands}
-        return {
-            **plain,
-            "input_shape": list(self.input_shape),
-            **{k: None if band is None else band.to_dict() for k, band in bands.items()},
-        }
 
 
 @dataclass(frozen=True)

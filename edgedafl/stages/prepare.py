@@ -7,7 +7,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from torch import Tensor
 from edgedafl import __version__
 from edgedafl.config import CompressConfig
 from edgedafl.distill import as_asked, settings_of
-from edgedafl.distill.preflight import Preflight, check_teacher
+from edgedafl.distill.preflight import check_teacher
 from edgedafl.errors import UsageError
-from edgedafl.labelled_files import LabelledSource
-from edgedafl.pictures import read_pictures
-from edgedafl.rundir import RunDirectory, digest_of, write_atomic
+from edgedafl.files import digest_of, write_atomic
+from edgedafl.files.labelled import LabelledSource
+from edgedafl.files.pictures import read_pictures
+from edgedafl.runs import PictureRecord, Preflight, RunDirectory
 from edgedafl.stages.check_input import check_input, look_at_pictures
 from edgedafl.stages.ladder import Ladder, build_ladder, student_steps
 from edgedafl.stages.students import StudentBuilder, builder, choose_student, hinted
@@ -105,8 +106,7 @@ class Plan:
         """The plan for the candidate that an earlier start of this run came to, or for the chosen one."""
         if self.ladder is None:
             return self
-        with run.reading() as manifest:
-            name = manifest.get("candidate")
+        name = run.record().candidate
         names = [candidate.name for candidate in self.ladder.candidates]
         return self.at(name if name in names else names[self.ladder.chosen], self.config.seconds)
 
@@ -231,9 +231,9 @@ def record(plan: Plan, run: RunDirectory, *, force: bool, resume: bool) -> None:
             nor `force` is given.
     """
     if run.manifest_path.exists():
-        manifest = run.read_manifest()
-        same = manifest.get("identity") == plan.identity
-        unfinished = run.checkpoint_path.exists() and "distill" not in manifest.get("stages", {})
+        known = run.record()
+        same = known.identity == plan.identity
+        unfinished = run.checkpoint_path.exists() and known.distilled is None
         if not same and not force:
             raise UsageError(
                 f"{str(run.path)!r} holds a run with another configuration.",
@@ -262,8 +262,8 @@ def record(plan: Plan, run: RunDirectory, *, force: bool, resume: bool) -> None:
         precision=plan.precision,
         teacher={**plan.teacher.spec.to_dict(), "name": Path(plan.source).name},
         student=plan.student.spec.to_dict(),
-        preflight=vars(plan.preflight),
-        ladder=None if plan.ladder is None else [c.to_dict() for c in plan.ladder.candidates],
+        preflight=asdict(plan.preflight),
+        ladder=None if plan.ladder is None else [asdict(c) for c in plan.ladder.candidates],
         pictures=_pictures(plan),
         versions=_versions(),
         machine={"system": platform.platform(), "python": platform.python_version()},
@@ -275,13 +275,8 @@ def _pictures(plan: Plan) -> dict[str, Any] | None:
     pictures = None if plan.study is None else plan.study.pictures
     if pictures is None:
         return None
-    return {
-        "source": pictures.source,
-        "found": pictures.found,
-        "used": len(pictures.images),
-        "unreadable": len(pictures.unreadable),
-        "examples": list(pictures.unreadable[:3]),
-    }
+    unreadable, examples = len(pictures.unreadable), tuple(pictures.unreadable[:3])
+    return asdict(PictureRecord(pictures.source, pictures.found, len(pictures.images), unreadable, examples))
 
 
 def _clear(run: RunDirectory) -> None:

@@ -9,24 +9,23 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from edgedafl.devices import file_stem, find_device, look_up, run_bundle
 from edgedafl.errors import MeasurementError, UsageError
 from edgedafl.export import Bundle, find_exporter, read_bundle
+from edgedafl.files import digest_of
 from edgedafl.graph.cost import layer_costs
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.layer_names import layer_names, name_layers
 from edgedafl.graph.load import load_onnx, sha256_of
-from edgedafl.latency import EMULATED, BenchOptions, Measurement, estimate_latency, read_measurement
+from edgedafl.latency import BenchOptions, estimate_latency, read_measurement
 from edgedafl.quantize import within_drop
-from edgedafl.rundir import RunDirectory, digest_of
-from edgedafl.stages.distill import STUDENT
-from edgedafl.stages.export import artifacts_of, bundle_dir, export_stage
-from edgedafl.stages.quantize import quantize_stage, stage_name
+from edgedafl.runs import EMULATED, MeasuredLatency, ProfileResult, QuantizeResult, Recommendation, RunDirectory
+from edgedafl.stages.export import artifacts_of, export_stage
+from edgedafl.stages.quantize import quantize_stage
 from edgedafl.targets import Target, find_target
 
-__all__ = ["host_target", "profile_bundle", "profile_path", "profile_stage", "require_device"]
+__all__ = ["host_target", "profile_bundle", "profile_stage", "require_device"]
 
 # int8 has to win by this much before it is called the faster one.
 _WORTH_IT = 1.05
@@ -39,11 +38,6 @@ Notice = Callable[[str], None]
 def host_target() -> Target:
     """The CPU target whose artifacts run on this machine."""
     return find_target("rpi5" if platform.machine() in ("aarch64", "arm64") else "x86-64-vnni")
-
-
-def profile_path(run: RunDirectory, device: str) -> Path:
-    """Where a device's samples lie."""
-    return run.path / "profile" / f"{file_stem(device)}.json"
 
 
 def require_device(device: str) -> None:
@@ -65,7 +59,7 @@ def profile_bundle(
     notice: Notice = lambda _: None,
     *,
     trust: bool = False,
-) -> Measurement:
+) -> MeasuredLatency:
     """Run a bundle's `bench` on a device and read what it measured.
 
     Args:
@@ -114,8 +108,8 @@ def profile_stage(
     options: BenchOptions | None = None,
     max_drop: float | None = None,
     notice: Notice = lambda _: None,
-) -> dict[str, Any]:
-    """Measure where asked, estimate the target where it is not attached. Returns the stage's result.
+) -> ProfileResult:
+    """Measure where asked, estimate the target where it is not attached.
 
     A failed measurement costs the run nothing else: it is recorded as such.
 
@@ -129,32 +123,31 @@ def profile_stage(
         max_drop: Loss of agreement that a recommended precision may have.
         notice: Called with what happens on the device.
     """
-    result: dict[str, Any] = {}
     host = host_target()
-    student = load_onnx(run.path / STUDENT).model
-    if device == "none" or (device == "local" and target.name != host.name):
-        layers = layer_costs(student, find_image_input(student))
-        result["estimate"] = estimate_latency(layers, target, precision).to_dict()
+    student = load_onnx(run.student).model
+    result = ProfileResult()
     if device == "local":
-        result |= _measure_here(run, host, precision, options, notice)
+        result = _measure_here(run, host, precision, options, notice)
     elif device != "none":
         look_up(device)
         export_stage(run, target, precision)
-        result |= _measure(run, bundle_dir(run, target), device, options, notice)
-    if "measured" in result:
+        result = _measure(run, run.bundle(target.name), device, options, notice)
+    if device == "none" or (device == "local" and target.name != host.name):
+        layers = layer_costs(student, find_image_input(student))
+        result = replace(result, estimate=estimate_latency(layers, target, precision))
+    if (found := result.measured) is not None:
         names = layer_names(student)
-        rows = result["measured"]["layers"]
-        result["measured"]["layers"] = {kind: name_layers(found, names) for kind, found in rows.items()}
-        result["recommendation"] = _recommend(run, target if device != "local" else host, result["measured"], max_drop)
-    name = stage_name("profile", run, target)
-    files = [path for path in [profile_path(run, device)] if path.is_file()]
-    run.finish(name, digest_of(sha256_of(run.path / STUDENT)), files, result)
+        found = replace(found, layers={kind: name_layers(rows, names) for kind, rows in found.layers.items()})
+        best = _recommend(run, target if device != "local" else host, found, max_drop)
+        result = replace(result, measured=found, recommendation=best)
+    name = run.stage_name("profile", target.name)
+    run.finish(name, digest_of(sha256_of(run.student)), [run.profile(file_stem(device))], result)
     return result
 
 
 def _measure_here(
     run: RunDirectory, host: Target, precision: str, options: BenchOptions | None, notice: Notice
-) -> dict[str, Any]:
+) -> ProfileResult:
     # On CPUs float16 is emulated: the CPU artifact beside an fp16 target is fp32 against int8.
     kind = "fp32" if precision == "fp32" else "int8"
     quantize_stage(run, host, kind)
@@ -169,30 +162,30 @@ def _measure_here(
 
 def _measure(
     run: RunDirectory, bundle: Path, device: str, options: BenchOptions | None, notice: Notice
-) -> dict[str, Any]:
+) -> ProfileResult:
     try:
-        found = profile_bundle(bundle, device, profile_path(run, device), options, notice)
+        found = profile_bundle(bundle, device, run.profile(file_stem(device)), options, notice)
     except MeasurementError as error:
-        return {"failed": error.message, "hint": error.hint}
-    return {"measured": found.to_dict()}
+        return ProfileResult(failed=error.message, hint=error.hint)
+    return ProfileResult(measured=found)
 
 
 def _recommend(
-    run: RunDirectory, target: Target, measured: dict[str, Any], max_drop: float | None
-) -> dict[str, str | float]:
+    run: RunDirectory, target: Target, measured: MeasuredLatency, max_drop: float | None
+) -> Recommendation | None:
     """The fastest precision that keeps the agreement, by what was measured."""
-    if measured["kind"] == EMULATED:
-        return {}
-    medians = {kind: summary["median"] for kind, summary in measured["summaries"].items()}
-    stage = run.stage(stage_name("quantize", run, target))
-    agreement = stage.result.get("agreements", {}) if stage else {}
-    kept = {kind: ns for kind, ns in medians.items() if within_drop(agreement, kind, max_drop)}
+    if measured.kind == EMULATED:
+        return None
+    medians = {kind: summary.median for kind, summary in measured.summaries.items()}
+    quantized = run.result(run.stage_name("quantize", target.name), QuantizeResult)
+    agreements = {} if quantized is None else quantized.agreements
+    kept = {kind: ns for kind, ns in medians.items() if within_drop(agreements, kind, max_drop)}
     if not kept:
-        return {}
+        return None
     widest = next(kind for kind in ("fp32", "fp16", "int8") if kind in kept)
     fastest = min(kept, key=lambda kind: kept[kind])
     gain = kept[widest] / kept[fastest]
-    where = "this host" if measured["device"] == "local" else measured["device"]
+    where = "this host" if measured.device == "local" else measured.device
     dropped = ", ".join(sorted(set(medians) - set(kept)))
     beside = f" {dropped} loses more agreement than allowed." if dropped else ""
     if fastest == widest or gain < _WORTH_IT:
@@ -200,6 +193,6 @@ def _recommend(
         text = (
             f"On {where} {widest} is the better artifact ({rest} as fast, measured in turn) unless size matters more."
         )
-        return {"precision": widest, "text": text + beside if rest else f"On {where}: {widest}.{beside}"}
+        return Recommendation(widest, text + beside if rest else f"On {where}: {widest}.{beside}")
     text = f"On {where} the {fastest} artifact is {gain:.2f} times as fast as {widest} (medians, measured in turn)."
-    return {"precision": fastest, "gain": gain, "text": text + beside}
+    return Recommendation(fastest, text + beside, gain)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import onnx
 
-from edgedafl.config import DEFAULT_DROP
 from edgedafl.errors import UsageError
+from edgedafl.files import digest_of, write_atomic
 from edgedafl.graph.cost import layer_costs
 from edgedafl.graph.coverage import integer_coverage
 from edgedafl.graph.edit import fix_batch, model_bytes
@@ -18,30 +17,16 @@ from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.layer_names import layer_names
 from edgedafl.graph.load import load_onnx, sha256_of
 from edgedafl.quantize import CalibrationSet, Judge, Quantized, quantize_model
-from edgedafl.rundir import RunDirectory, digest_of, write_atomic
-from edgedafl.stages.distill import CALIBRATION, STUDENT
+from edgedafl.runs import DistillResult, KeptFloat, QuantizeResult, RunDirectory
 from edgedafl.stages.graphs import for_target
 from edgedafl.targets import Target
 
-__all__ = ["allowed_drop", "load_models", "models_dir", "quantize_stage", "stage_name"]
-
-
-def stage_name(stage: str, run: RunDirectory, target: Target) -> str:
-    """Stages of the run's own target keep their plain name; others carry the target's."""
-    with run.reading() as manifest:
-        own = manifest.get("target", {}).get("name")
-    return stage if own == target.name else f"{stage}:{target.name}"
+__all__ = ["allowed_drop", "load_models", "quantize_stage"]
 
 
 def allowed_drop(run: RunDirectory) -> float:
     """Agreement that int8 may lose against fp32, as the run was told."""
-    with run.reading() as manifest:
-        return float(manifest["config"].get("max_drop", DEFAULT_DROP))
-
-
-def models_dir(run: RunDirectory, target: Target) -> Path:
-    """Where the precisions of one target lie."""
-    return run.path / "models" / target.name
+    return run.record().config.max_drop
 
 
 def quantize_stage(
@@ -50,8 +35,8 @@ def quantize_stage(
     precision: str,
     max_drop: float | None = None,
     enough: Callable[[onnx.ModelProto], bool] | None = None,
-) -> dict[str, Any]:
-    """Write `models/<target>/<precision>.onnx`; returns the stage's result.
+) -> QuantizeResult:
+    """Write `models/<target>/<precision>.onnx`.
 
     Args:
         run: A run with a distilled student.
@@ -60,34 +45,27 @@ def quantize_stage(
         max_drop: Agreement that int8 may lose against fp32; None takes the run's own.
         enough: Whether an int8 model is faithful enough though it loses more than that.
     """
-    source, calibration_file = run.path / STUDENT, run.path / CALIBRATION
-    if not source.is_file():
+    if not run.student.is_file():
         raise UsageError(f"{str(run.path)!r} holds no distilled student.", "Run `edgedafl distill` first.")
     allowed = allowed_drop(run) if max_drop is None else max_drop
-    name = stage_name("quantize", run, target)
-    inputs = digest_of([sha256_of(source), sha256_of(calibration_file), target.to_dict(), precision, allowed])
-    if run.is_current(name, inputs):
-        record = run.stage(name)
-        assert record is not None
-        return record.result
-    model, calibration = for_target(load_onnx(source).model, target), CalibrationSet.load(calibration_file)
+    name = run.stage_name("quantize", target.name)
+    inputs = digest_of([sha256_of(run.student), sha256_of(run.calibration), target.to_dict(), precision, allowed])
+    if known := run.current(name, inputs, QuantizeResult):
+        return known
+    model, calibration = for_target(load_onnx(run.student).model, target), CalibrationSet.load(run.calibration)
     models: dict[str, onnx.ModelProto] = {"fp32": fix_batch(model, 1)}
     models["fp16"] = to_half(models["fp32"])
     judge = Judge(models["fp32"], calibration)
-    result: dict[str, Any] = {
-        "precision": precision,
-        "agreements": {"fp32": judge.reference, "fp16": judge.of(models["fp16"]).agreement},
-    }
+    result = QuantizeResult(precision, agreements={"fp32": judge.reference, "fp16": judge.of(models["fp16"]).agreement})
     if precision == "int8":
         found = quantize_model(
             model, target.scheme, calibration, max_drop=allowed, enough=enough, trained=_was_trained(run)
         )
         models["int8"] = found.model
-        result |= _integer_result(found, target, models, allowed)
-        result["agreements"]["int8"] = found.agreement
+        result = _with_integers(result, found, target, models["fp32"], allowed)
     files = []
     for kind, graph in models.items():
-        path = models_dir(run, target) / f"{kind}.onnx"
+        path = run.models(target.name) / f"{kind}.onnx"
         write_atomic(path, model_bytes(graph))
         files.append(path)
     run.finish(name, inputs, files, result)
@@ -95,35 +73,34 @@ def quantize_stage(
 
 
 def _was_trained(run: RunDirectory) -> bool:
-    record = run.stage("distill")
-    return record is None or bool(record.result.get("steps"))
+    found = run.result("distill", DistillResult)
+    return found is None or found.steps > 0
 
 
-def _integer_result(
-    found: Quantized, target: Target, models: dict[str, onnx.ModelProto], max_drop: float
-) -> dict[str, Any]:
-    names = layer_names(models["fp32"])
+def _with_integers(
+    result: QuantizeResult, found: Quantized, target: Target, model: onnx.ModelProto, max_drop: float
+) -> QuantizeResult:
+    names = layer_names(model)
     coverage = integer_coverage(found.model, runtime=target.runtime, architecture=target.architecture)
-    return {
-        "method": found.method,
-        "tried": found.tried,
-        "agreement": found.agreement,
-        "float_agreement": found.float_agreement,
-        "max_drop": max_drop,
-        "holds": found.holds,
-        "trained": found.trained,
-        "kept_float": [
-            {"layer": names.get(k.node, k.node), "sensitivity": k.sensitivity, "agreement": k.agreement}
-            for k in found.kept
-        ],
-        "coverage": coverage.share,
-        "float_layers": [names.get(node, node) for node in coverage.floating],
-        "calibration": found.calibration,
-        "advice": _advice(target, models["fp32"]),
-    }
+    return replace(
+        result,
+        agreements={**result.agreements, "int8": found.agreement},
+        method=found.method,
+        tried=found.tried,
+        agreement=found.agreement,
+        float_agreement=found.float_agreement,
+        max_drop=max_drop,
+        holds=found.holds,
+        trained=found.trained,
+        kept_float=tuple(KeptFloat(names.get(k.node, k.node), k.sensitivity, k.agreement) for k in found.kept),
+        coverage=coverage.share,
+        float_layers=tuple(names.get(node, node) for node in coverage.floating),
+        calibration=found.calibration,
+        advice=_advice(target, model),
+    )
 
 
-def _advice(target: Target, model: onnx.ModelProto) -> list[str]:
+def _advice(target: Target, model: onnx.ModelProto) -> tuple[str, ...]:
     """What in this student's shape costs integers their gain on this target."""
     layers = layer_costs(model, find_image_input(model))
     advice = []
@@ -139,11 +116,11 @@ def _advice(target: Target, model: onnx.ModelProto) -> list[str]:
             f"{len(odd)} convolutions have a channel count that is not a multiple of {target.channel_multiple}: "
             f"{target.title} pads them."
         )
-    return advice
+    return tuple(advice)
 
 
 def load_models(run: RunDirectory, target: Target) -> dict[str, onnx.ModelProto]:
     """The precisions written for a target, fp32 first."""
-    folder = models_dir(run, target)
+    folder = run.models(target.name)
     found = {p: folder / f"{p}.onnx" for p in ("fp32", "fp16", "int8")}
     return {p: load_onnx(path).model for p, path in found.items() if path.is_file()}

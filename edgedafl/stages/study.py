@@ -21,10 +21,11 @@ from edgedafl.distill import Companions
 from edgedafl.distill.augment import mixed
 from edgedafl.distill.budget import affordable
 from edgedafl.distill.priors import FAMILIES, NATURAL, dead_leaves, spectra
-from edgedafl.fidelity import Band, Predictor, Signals, compare_answers, measured_band
+from edgedafl.fidelity import Predictor, Signals, compare_answers, measured_band
+from edgedafl.files.pictures import Pictures
 from edgedafl.graph.runtime import open_session, run_batched
-from edgedafl.pictures import Pictures
 from edgedafl.quantize import CalibrationSet
+from edgedafl.runs import Band
 from edgedafl.tasks import predictions
 from edgedafl.teachers import Teacher
 

@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict
 
 import onnx
 
-from edgedafl.fidelity import Band
-from edgedafl.rundir import RunDirectory
-from edgedafl.stages.ladder import Candidate
+from edgedafl.runs import Band, Candidate, FidelityVerdict, RunDirectory
 from edgedafl.stages.study import Study
 from edgedafl.students import StudentSpec
 from edgedafl.units import format_bytes, format_duration
 
-__all__ = ["FidelityVerdict", "band_of", "is_whole", "verdict_stage"]
-
-
-@dataclass(frozen=True)
-class FidelityVerdict:
-    """What a run promises.
-
-    Attributes:
-        band: Fidelity of the artifact; None where it cannot be told.
-        floor: What was asked for.
-        holds: Whether it is reached; True where it cannot be told.
-        sentence: The verdict in words.
-    """
-
-    band: Band | None
-    floor: float
-    holds: bool
-    sentence: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON form."""
-        return {
-            "band": None if self.band is None else self.band.to_dict(),
-            "floor": self.floor,
-            "holds": self.holds,
-            "sentence": self.sentence,
-        }
+__all__ = ["band_of", "is_whole", "verdict_stage"]
 
 
 def band_of(model: onnx.ModelProto, study: Study, spec: StudentSpec) -> Band | None:
@@ -77,10 +48,8 @@ def verdict_stage(
     """
     predicted = band_of(answers_of(), study, spec)
     band = labelled or predicted
-    verdict = FidelityVerdict(band, floor, *_judged(band, floor, ladder))
-    run.update(
-        verdict={**verdict.to_dict(), "predicted": None if predicted is None else predicted.to_dict()},
-    )
+    verdict = FidelityVerdict(band, floor, *_judged(band, floor, ladder), predicted)
+    run.update(verdict=asdict(verdict))
     return verdict
 
 

@@ -10,20 +10,19 @@ import numpy as np
 import onnx
 import torch
 
-from edgedafl.arrays import read_arrays
 from edgedafl.errors import CheckFailedError, UsageError, reason_of
 from edgedafl.evaluate import accuracy
 from edgedafl.export import Bundle, find_exporter, read_bundle
+from edgedafl.files import digest_of
+from edgedafl.files.arrays import read_arrays
+from edgedafl.files.labelled import LabelledSource
 from edgedafl.graph.load import sha256_of
-from edgedafl.graph.parity import Parity, compare, require_parity
+from edgedafl.graph.parity import compare, require_parity
 from edgedafl.graph.runtime import open_session, run_batched
-from edgedafl.labelled_files import LabelledSource
 from edgedafl.quantize import CalibrationSet
-from edgedafl.rundir import RunDirectory, digest_of
+from edgedafl.runs import Confused, LostClass, Parity, RunDirectory, SameAnswers, VerifyResult
 from edgedafl.stages.class_errors import confusions, lost_classes
-from edgedafl.stages.distill import CALIBRATION
-from edgedafl.stages.export import bundle_dir
-from edgedafl.stages.quantize import load_models, models_dir, stage_name
+from edgedafl.stages.quantize import load_models
 from edgedafl.stages.study import resized
 from edgedafl.targets import Target
 from edgedafl.tasks import SINGLE_LABEL, agreement, predictions
@@ -34,7 +33,6 @@ __all__ = ["ModelComparison", "check_answers", "compare_models", "trials", "veri
 _CHUNK = 32
 # Bundles for these runtimes ship the run's own graphs.
 _SAME_GRAPHS = ("onnxruntime", "tensorrt")
-_OF_LABELS = ("accuracy", "fidelity", "lost", "confusions")
 
 
 @dataclass(frozen=True)
@@ -57,10 +55,20 @@ def compare_models(a: onnx.ModelProto, b: onnx.ModelProto, images: np.ndarray, w
     return ModelComparison(compare(reference, other), what)
 
 
+@dataclass(frozen=True)
+class _Labelled:
+    """What labelled images tell, each by precision."""
+
+    accuracy: dict[str, float]
+    fidelity: dict[str, SameAnswers]
+    lost: dict[str, tuple[LostClass, ...]]
+    confusions: dict[str, tuple[Confused, ...]]
+
+
 def verify_stage(
     run: RunDirectory, target: Target, *, teacher: Teacher | None, labelled: LabelledSource | None
-) -> dict[str, Any]:
-    """Compare teacher, float student, integer student and bundle; returns the stage's result.
+) -> VerifyResult:
+    """Compare teacher, float student, integer student and bundle.
 
     Args:
         run: A run with a bundle for `target`.
@@ -71,35 +79,33 @@ def verify_stage(
     Raises:
         CheckFailedError: If the bundle's model does not answer as its `expected_io` says.
     """
-    calibration = CalibrationSet.load(run.path / CALIBRATION)
+    calibration = CalibrationSet.load(run.calibration)
     images, classes = calibration.probe_images(), calibration.probe_classes
     models = load_models(run, target)
     scores = {p: run_batched(open_session(m), images, batch=1) for p, m in models.items()}
-    result: dict[str, Any] = {
-        "agreement": {p: agreement(predictions(s, calibration.task), classes) for p, s in scores.items()},
-        "parity": {},
-        "accuracy": {},
-        "fidelity": {},
-    }
-    for precision, found in scores.items():
-        if precision != "fp32":
-            parity = compare(scores["fp32"], found)
-            result["parity"][f"student fp32 against {precision}"] = vars(parity)
-    bundle = read_bundle(bundle_dir(run, target))
-    result["parity"] |= {f"bundle {f} against expected_io": vars(p) for f, p in check_answers(bundle).items()}
-    result["built"] = trials(bundle)
+    agreements = {p: agreement(predictions(s, calibration.task), classes) for p, s in scores.items()}
+    bundle = read_bundle(run.bundle(target.name))
     if bundle.manifest["runtime"] not in _SAME_GRAPHS:
         # This exporter makes models of its own: what agrees is what is shipped.
-        result["agreement"] |= _shipped_agreement(bundle, calibration)
-    name = stage_name("verify", run, target)
-    inputs = digest_of([sha256_of(models_dir(run, target) / f"{p}.onnx") for p in models])
+        agreements |= _shipped_agreement(bundle, calibration)
+    parity = {f"student fp32 against {p}": compare(scores["fp32"], s) for p, s in scores.items() if p != "fp32"}
+    parity |= {f"bundle {file} against expected_io": found for file, found in check_answers(bundle).items()}
+    name = run.stage_name("verify", target.name)
+    inputs = digest_of([sha256_of(run.models(target.name) / f"{p}.onnx") for p in models])
     if labelled is not None:
-        result |= _on_labelled(models, teacher, labelled, calibration)
-    elif (before := run.stage(name)) is not None and before.inputs == inputs:
-        # Measured before on these very models.
-        result |= {name: before.result[name] for name in _OF_LABELS if name in before.result}
+        known = _on_labelled(models, teacher, labelled, calibration)
+    else:
+        known = _known_before(run, name, inputs)  # measured before on these very models
+    result = VerifyResult(agreements, parity, **vars(known), built=trials(bundle))
     run.finish(name, inputs, [], result)
     return result
+
+
+def _known_before(run: RunDirectory, name: str, inputs: str) -> _Labelled:
+    before, found = run.stage(name), run.result(name, VerifyResult)
+    if before is None or found is None or before.inputs != inputs:
+        return _Labelled({}, {}, {}, {})
+    return _Labelled(found.accuracy, found.fidelity, found.lost, found.confusions)
 
 
 def _shipped_agreement(bundle: Bundle, calibration: CalibrationSet) -> dict[str, float]:
@@ -149,7 +155,7 @@ def check_answers(bundle: Bundle) -> dict[str, Parity]:
 
 def _on_labelled(
     models: dict[str, onnx.ModelProto], teacher: Teacher | None, labelled: LabelledSource, calibration: CalibrationSet
-) -> dict[str, Any]:
+) -> _Labelled:
     """On the user's labelled images: every model's accuracy, answers as its teacher's, and classes that it loses."""
     first = next(iter(models.values())).graph
     own = [side.dim_value for side in first.input[0].type.tensor_type.shape.dim][1:]
@@ -157,44 +163,53 @@ def _on_labelled(
     classes = first.output[0].type.tensor_type.shape.dim[1].dim_value
     task, preprocess = calibration.task, calibration.preprocess
     data = labelled.read(shape, classes, task=task)
-    answers: dict[str, list[np.ndarray]] = {}
+    answering = {} if teacher is None else {"teacher": _scores_of_teacher(teacher)}
+    answering |= {precision: _scores_of_model(model, (own[1], own[2])) for precision, model in models.items()}
+    found, answers = {}, {}
+    for name, scores_of in answering.items():
+        kept = _Kept(scores_of, task)
+        found[name] = accuracy(data, preprocess, kept, task=task)
+        answers[name] = np.concatenate(kept.classes)
+    if teacher is None:
+        return _Labelled(found, {}, {}, {})
+    same = {precision: answers[precision] == answers["teacher"] for precision in models}
+    faithful = {precision: SameAnswers(int(rows.sum()), int(rows.size)) for precision, rows in same.items()}
+    if task != SINGLE_LABEL:
+        return _Labelled(found, faithful, {}, {})
+    names, wanted = labelled.names(classes), answers["teacher"].reshape(-1)
+    mine = {precision: answers[precision].reshape(-1) for precision in models}
+    return _Labelled(
+        found,
+        faithful,
+        {precision: tuple(lost_classes(data.labels, wanted, rows, names)) for precision, rows in mine.items()},
+        {precision: tuple(confusions(data.labels, wanted, rows, names)) for precision, rows in mine.items()},
+    )
 
-    def kept(name: str, scores_of: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-        def scores(images: np.ndarray) -> np.ndarray:
-            found = scores_of(images)
-            answers.setdefault(name, []).append(predictions(found, task))
-            return found
 
+_Scores = Callable[[np.ndarray], np.ndarray]
+
+
+class _Kept:
+    """Scores of a model that remember their classes, so that nothing is asked twice."""
+
+    def __init__(self, scores_of: _Scores, task: str) -> None:
+        self._scores_of, self._task = scores_of, task
+        self.classes: list[np.ndarray] = []
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        scores = self._scores_of(images)
+        self.classes.append(predictions(scores, self._task))
         return scores
 
-    found = {}
-    if teacher is not None:
-        asked = teacher
 
-        def teacher_scores(x: np.ndarray) -> np.ndarray:
-            parts = torch.from_numpy(x).split(_CHUNK)
-            return torch.cat([asked.scores(part) for part in parts]).numpy()
+def _scores_of_teacher(teacher: Teacher) -> _Scores:
+    def scores_of(images: np.ndarray) -> np.ndarray:
+        parts = torch.from_numpy(images).split(_CHUNK)
+        return torch.cat([teacher.scores(part) for part in parts]).numpy()
 
-        found["teacher"] = accuracy(data, preprocess, kept("teacher", teacher_scores), task=task)
-    for precision, model in models.items():
-        session = open_session(model, threads=0)
+    return scores_of
 
-        def scores_of(x: np.ndarray, session: Any = session) -> np.ndarray:
-            return run_batched(session, resized(torch.from_numpy(x), (own[1], own[2])).numpy(), batch=1)
 
-        found[precision] = accuracy(data, preprocess, kept(precision, scores_of), task=task)
-    wanted = None if teacher is None else np.concatenate(answers["teacher"])
-    faithful = {}
-    for precision in models if wanted is not None else ():
-        same = np.concatenate(answers[precision]) == wanted
-        faithful[precision] = {"same": int(same.sum()), "images": int(same.size)}
-    result: dict[str, Any] = {"accuracy": found, "fidelity": faithful}
-    if task == SINGLE_LABEL and teacher is not None:
-        whole = {name: np.concatenate(parts).reshape(-1) for name, parts in answers.items()}
-        names = labelled.names(classes)
-        for title, rows_of in (("lost", lost_classes), ("confusions", confusions)):
-            result[title] = {
-                precision: [row.to_dict() for row in rows_of(data.labels, whole["teacher"], whole[precision], names)]
-                for precision in models
-            }
-    return result
+def _scores_of_model(model: onnx.ModelProto, sides: tuple[int, int]) -> _Scores:
+    session = open_session(model, threads=0)
+    return lambda images: run_batched(session, resized(torch.from_numpy(images), sides).numpy(), batch=1)

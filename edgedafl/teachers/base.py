@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edgedafl.errors import UnsupportedModelError
 from edgedafl.graph.moments import PromisedMoments
-from edgedafl.preprocess import Preprocess
+from edgedafl.runs import TeacherSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -25,55 +25,6 @@ __all__ = [
     "channels_last",
     "device_of",
 ]
-
-
-@dataclass(frozen=True)
-class TeacherSpec:
-    """What is known of a teacher.
-
-    Attributes:
-        source: Where it came from, as the user named it.
-        input_shape: (C, H, W).
-        layout: `NCHW` or `NHWC`, as its own interface takes images.
-        dtype: Element type of its own interface.
-        preprocess: Map from pixels to model space.
-        num_classes: K.
-        task: `single-label`, `binary` (one score) or `multi-label`.
-        output: What its own interface answers: `logits`, `probabilities`, `log-probabilities`,
-            `sigmoid` or `labels`.
-        access: `gradient`, `scores` or `labels`.
-        has_features: Whether penultimate features can be read.
-        batch_norms: How many BatchNorm layers still carry statistics.
-        batch: The fixed batch of its interface, or None.
-        parameters: Count of weights.
-        macs: Multiply-accumulates per image.
-        size: Bytes of its file.
-        sha256: Digest of its file; empty where there is none.
-    """
-
-    source: str
-    input_shape: tuple[int, int, int]
-    layout: str
-    dtype: str
-    preprocess: Preprocess
-    num_classes: int
-    task: str
-    output: str
-    access: str
-    has_features: bool
-    batch_norms: int
-    batch: int | None
-    parameters: int
-    macs: int
-    size: int
-    sha256: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON form."""
-        data = dict(vars(self))
-        data["preprocess"] = self.preprocess.to_dict()
-        data["input_shape"] = list(self.input_shape)
-        return data
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from edgedafl.graph.parity import (
     FP16_TOLERANCE,
     FP32_TOLERANCE,
     QUANTIZED_TOLERANCE,
-    Parity,
     compare,
     require_parity,
 )
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.graph.tame import tamed
+from edgedafl.runs import Parity
 from edgedafl.tasks import SINGLE_LABEL
 from edgedafl.teachers.acceptance import check_classifier, check_gradient, check_rows_alone, is_distribution
 from edgedafl.teachers.base import (

@@ -25,12 +25,13 @@ from edgedafl.distill.health import KINDS, HealthMonitor
 from edgedafl.distill.methods import choose_method
 from edgedafl.distill.pool import Pool
 from edgedafl.distill.priors import FAMILIES
-from edgedafl.distill.probes import Agreement, ProbePlan, ProbeSets
+from edgedafl.distill.probes import ProbePlan, ProbeSets
 from edgedafl.distill.reporter import Reporter, RunState
 from edgedafl.distill.samples import class_sheet
 from edgedafl.distill.world import World
 from edgedafl.errors import DistillationError, InterruptedRunError, UsageError
 from edgedafl.preprocess import Preprocess
+from edgedafl.runs import AgreementReport
 from edgedafl.students import build_student
 from edgedafl.teachers import TeacherOptions, load_onnx_teacher
 
@@ -299,10 +300,10 @@ class StoppedClock(Clock):
 def test_asking_the_probes_takes_a_fiftieth_of_the_time_and_is_left_time_at_the_end() -> None:
     clock, asked = StoppedClock(Budget(seconds=1000.0)), []
 
-    def agreement() -> Agreement:
+    def agreement() -> AgreementReport:
         asked.append(clock.now)
         clock.now += 4
-        return Agreement({}, 0.5, 0.5)
+        return AgreementReport({}, 0.5, 0.5)
 
     reporter = Reporter(clock, lambda progress: None, agreement)
     while not clock.is_over:
@@ -322,7 +323,7 @@ def test_asking_the_probes_takes_a_fiftieth_of_the_time_and_is_left_time_at_the_
 
 def test_writing_checkpoints_takes_a_small_part_of_the_time() -> None:
     clock = StoppedClock(Budget(steps=1))
-    reporter, saved = Reporter(clock, lambda progress: None, lambda: Agreement({}, 0, 0)), []
+    reporter, saved = Reporter(clock, lambda progress: None, lambda: AgreementReport({}, 0, 0)), []
     while clock.now < 1000:
         clock.now += 1
         if reporter.must_save:

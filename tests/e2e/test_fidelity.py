@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgedafl.errors import UsageError
-from edgedafl.labelled_files import LabelledSource
+from edgedafl.files.labelled import LabelledSource
 from edgedafl.stages.check_input import check_input
 from edgedafl.teachers import TeacherOptions, load_teacher
 from tests.conftest import EXAMPLE, assert_clean_failure, edgedafl

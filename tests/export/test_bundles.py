@@ -18,7 +18,7 @@ import torch
 
 from edgedafl.export import Artifacts, find_exporter, opened_bundle, read_bundle, student_to_onnx
 from edgedafl.graph.edit import fix_batch
-from edgedafl.rundir import RunDirectory
+from edgedafl.runs import RunDirectory
 from edgedafl.stages.export import artifacts_of
 from edgedafl.students import build_student
 from edgedafl.targets import find_target

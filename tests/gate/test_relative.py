@@ -17,8 +17,9 @@ from onnx import numpy_helper
 
 from edgedafl.config import GateConfig
 from edgedafl.errors import UnsupportedModelError, UsageError
-from edgedafl.gate import Baseline, GateReport, Measured, check_growth, render
+from edgedafl.gate import Baseline, Measured, check_growth, render
 from edgedafl.graph.weigh import weigh
+from edgedafl.runs import GateReport
 from tests.conftest import LINEAR, assert_clean_failure, edgedafl, tiny_text
 from tests.report.test_report import run_with
 

@@ -61,9 +61,9 @@ def write(path: Path, **changes: object) -> Path:
 
 def test_speed_up_is_a_ratio_of_medians(tmp_path: Path) -> None:
     found = read_measurement(write(tmp_path / "l.json"), "local")
-    assert found.speed_up("int8") == pytest.approx(2, rel=1e-3)
+    assert found.speed_up["int8"] == pytest.approx(2, rel=1e-3)
     assert found.warnings == ()
-    assert found.to_dict()["kind"] == "measured"
+    assert found.kind == "measured"
 
 
 @pytest.mark.parametrize(

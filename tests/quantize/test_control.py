@@ -28,6 +28,7 @@ from edgedafl.quantize import (
     within_drop,
 )  # fmt: skip
 from edgedafl.quantize.ranges import least_error_range, observe_activations
+from edgedafl.runs import LayerTime
 from edgedafl.stages.graphs import for_target
 from edgedafl.students import build_student
 from edgedafl.targets import find_target, list_targets
@@ -234,10 +235,10 @@ def test_profiled_nodes_find_their_layer(model: onnx.ModelProto) -> None:
     assert names[add.name].endswith(" + Add")
     relu = next(node for node in model.graph.node if node.op_type == "Relu")
     rows = [
-        {"node": f"{second}_token_5", "operator": "QLinearConv", "ns": 300.0},
-        {"node": f"{relu.output[0]}_nchwc", "operator": "Conv", "ns": 600.0},
-        {"node": "ReorderOutput", "operator": "ReorderOutput", "ns": 100.0},
+        LayerTime(f"{second}_token_5", "QLinearConv", 300.0),
+        LayerTime(f"{relu.output[0]}_nchwc", "Conv", 600.0),
+        LayerTime("ReorderOutput", "ReorderOutput", 100.0),
     ]
     found = name_layers(rows, names)
-    assert [row["layer"] for row in found] == ["stem.0 + Relu", "blocks.0.conv1", "ReorderOutput"]
-    assert [row["share"] for row in found] == pytest.approx([0.6, 0.3, 0.1])
+    assert [row.layer for row in found] == ["stem.0 + Relu", "blocks.0.conv1", "ReorderOutput"]
+    assert [row.share for row in found] == pytest.approx([0.6, 0.3, 0.1])

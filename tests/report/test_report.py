@@ -13,14 +13,29 @@ import pytest
 from markdown_it import MarkdownIt
 
 from edgedafl.report import summarize_run, write_report
-from edgedafl.rundir import RunDirectory
+from edgedafl.runs import RunDirectory
 
 BAND = {"fidelity": 0.981, "low": 0.97, "high": 0.99, "cautious": 0.975, "kind": "predicted", "images": 0}
 ESTIMATE = {"device": "rpi5", "median": 2e6, "low": 1.5e6, "high": 3e6, "tier": "B", "basis": "", "kind": "estimate"}
+
+
+def summary(median: float) -> dict[str, Any]:
+    """Of 900 times that differ by a hundredth."""
+    ends = {"minimum": 0.99 * median, "median_low": 0.995 * median, "median_high": 1.005 * median}
+    rest = {"p90": 1.01 * median, "p99": 1.02 * median, "mean": median, "variation": 0.01, "drift": 0.0}
+    return {"count": 900, "median": median, **ends, **rest}
+
+
+def limit(title: str, value: str, limit: str, excess: str) -> dict[str, Any]:
+    """One verdict; without an excess the limit holds."""
+    named = {"name": title.replace(" ", "_"), "title": title, "value": value, "limit": limit, "edit": "the flag"}
+    return {**named, "passed": not excess, "excess": excess}
+
+
 HERE = {
     "kind": "measured",
     "device": "local",
-    "summaries": {"fp32": {"median": 4e5, "count": 900}, "int8": {"median": 1e5, "count": 900}},
+    "summaries": {"fp32": summary(4e5), "int8": summary(1e5)},
     "warnings": [],
     "environment": {"cpu": "Some CPU", "runtime": "onnxruntime 1", "threads": 1},
     "warm_up_seconds": 2.0,
@@ -34,6 +49,14 @@ MANIFEST: dict[str, Any] = {
     "precision": "int8",
     "teacher": {
         "name": "my|model_<b>.onnx",
+        "source": "models/my|model_<b>.onnx",
+        "layout": "NCHW",
+        "dtype": "float32",
+        "output": "logits",
+        "has_features": True,
+        "batch_norms": 0,
+        "batch": None,
+        "sha256": "ef" * 32,
         "task": "single-label",
         "num_classes": 3,
         "input_shape": [3, 8, 8],
@@ -43,21 +66,38 @@ MANIFEST: dict[str, Any] = {
         "macs": 1_000_000,
         "access": "gradient",
     },
-    "student": {"name": "kept:1", "parameters": 100_000, "macs": 1_000_000},
+    "student": {
+        "name": "kept:1",
+        "architecture": "pruned",
+        "width": 1.0,
+        "input_shape": [3, 8, 8],
+        "num_classes": 3,
+        "parameters": 100_000,
+        "macs": 1_000_000,
+    },
     "verdict": {"band": BAND, "floor": 0.95, "holds": True, "sentence": "Faithful: 98.1 %."},
     "gate": {
+        "subject": "runs/mine",
         "verdicts": [
-            {"title": "file size", "value": "100 kB", "limit": "90 kB", "passed": False, "excess": "10 kB"},
-            {"title": "accuracy", "value": "not known", "limit": "90 %", "passed": False, "excess": "unknown"},
-            {"title": "MACs", "value": "1 M", "limit": "2 M", "passed": True, "excess": ""},
-        ]
+            limit("file size", "100 kB", "90 kB", "10 kB"),
+            limit("accuracy", "not known", "90 %", "unknown"),
+            limit("MACs", "1 M", "2 M", ""),
+        ],
     },
     "versions": {"edgedafl": "0"},
     "stages": {
         "export": {
             "inputs": "",
             "outputs": {"bundles/rpi5/model.int8.onnx": "ab" * 32, "bundles/rpi5/README.md": "cd" * 32},
-            "result": {"precision": "int8", "sizes": {"fp32": 402_000, "int8": 100_000}},
+            "result": {
+                "exporter": "onnx",
+                "directory": "bundles/rpi5",
+                "archive": "bundles/rpi5.tar.gz",
+                "primary": "model.int8.onnx",
+                "precision": "int8",
+                "sizes": {"fp32": 402_000, "int8": 100_000},
+                "float_size": 402_000,
+            },
         },
         "quantize": {"inputs": "", "outputs": {}, "result": {"precision": "int8", "method": "robust", "coverage": 1.0}},
         "verify": {

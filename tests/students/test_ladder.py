@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from edgedafl.config import CompressConfig
-from edgedafl.fidelity import Band
+from edgedafl.runs import Band, Candidate
 from edgedafl.stages import pruner_of, study_teacher
-from edgedafl.stages.ladder import Candidate, _smallest_that_holds
+from edgedafl.stages.ladder import _smallest_that_holds
 from edgedafl.stages.prepare import _trains
 from edgedafl.teachers import Teacher
 

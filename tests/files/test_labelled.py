@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from edgedafl.errors import UsageError
-from edgedafl.labelled_files import LabelledSource
+from edgedafl.files.labelled import LabelledSource
 from edgedafl.stages.class_errors import confusions, lost_classes
 from tests.conftest import EXAMPLE, edgedafl
 

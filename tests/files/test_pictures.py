@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from edgedafl.errors import UsageError
-from edgedafl.pictures import read_pictures
+from edgedafl.files.pictures import read_pictures
 
 SHAPE = (3, 32, 32)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgedafl.arrays import read_arrays
 from edgedafl.errors import UsageError, reason_of
+from edgedafl.files.arrays import read_arrays
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

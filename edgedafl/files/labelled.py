@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from edgedafl.errors import UsageError, reason_of
-from edgedafl.evaluate import LabelledData, read_labelled
-from edgedafl.pictures import read_all
+from edgedafl.files.labelled_arrays import LabelledData, read_labelled
+from edgedafl.files.pictures import read_all
 from edgedafl.tasks import SINGLE_LABEL
 
 __all__ = ["LabelledSource"]
