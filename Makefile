@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_OUTPUT ?= runs/mnist-jetson
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test lint schema clean
 
 # torch first and exactly pinned: with it installed, nothing else pulls another build.
 $(READY): pyproject.toml constraints.txt
@@ -31,6 +31,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The published JSON Schema of run.json; a test compares it with the code.
+schema: $(READY)
+	$(BIN)/python -c "import json; from edgedafl.runs import json_schema; print(json.dumps(json_schema(), indent=1))" \
+	    > docs/run-schema.json
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

@@ -50,7 +50,7 @@ def run(access: str, queries: int, seed: int, args: argparse.Namespace) -> dict[
             print(f"  {access} seed {seed} {progress.seconds:.0f} s {progress.queries} queries {curve[-1][2]:.2f}")
 
     budget = Budget(args.seconds, args.steps)
-    distiller = Distiller(teacher, student, synthesizer, budget=budget, observe=watch)
+    distiller = Distiller(teacher, student, synthesizer, budget=budget, on_progress=watch)
     start = time.monotonic()
     outcome = distiller.run()
     return {

@@ -67,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Error of a calibrated latency model on unseen students.")
     parser.add_argument("--seconds", type=float, default=1.0, help="per student and precision")
     args = parser.parse_args()
-    model = calibrate_device("local", notice=print)
+    model = calibrate_device("local", on_message=print)
     rows, errors = [], []
     for name, precision, layers, seconds in measured(args.seconds):
         guess = model.predict(layers, precision).seconds

@@ -20,7 +20,7 @@ Reader = Callable[[Path, str, tuple[int, int, int]], LabelledData]
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """One of the gzip-compressed idx files of MNIST and its kin, as uint8."""
+    """One of the gzip-compressed idx files of MNIST and similar shapes, as uint8."""
     blob = gzip.decompress(path.read_bytes())
     rank = blob[3]
     shape = struct.unpack(f">{rank}I", blob[4 : 4 + 4 * rank])

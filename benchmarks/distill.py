@@ -23,7 +23,7 @@ import torch
 from benchmarks.baselines import NoiseSynthesizer, RealSynthesizer
 from benchmarks.common import print_rows, student_for, write_result
 from benchmarks.suites import SUITES, Suite
-from edgedafl.distill import METHODS, Budget, Distiller, Synthesizer, World, settings_of
+from edgedafl.distill import METHODS, Budget, Distiller, DistributedContext, Synthesizer, settings_of
 from edgedafl.evaluate import accuracy
 from edgedafl.files.labelled_arrays import LabelledData
 from edgedafl.runs import Progress
@@ -89,7 +89,12 @@ def run(suite: Suite, method: str, seed: int, args: argparse.Namespace) -> dict[
     seconds = None if args.steps else args.seconds or suite.seconds
     budget = Budget(seconds, args.steps)
     distiller = Distiller(
-        teacher, student, synthesizer, budget=budget, world=World(device=torch.device(args.device)), observe=watch
+        teacher,
+        student,
+        synthesizer,
+        budget=budget,
+        world=DistributedContext(device=torch.device(args.device)),
+        on_progress=watch,
     )
     start = time.monotonic()
     outcome = distiller.run()

@@ -6,7 +6,7 @@
 
 A rows file is a list of measurements, or an object with `measurements` and `models` (layer tables);
 each measurement has `runtime`, `backend`, `device`, `soc`, `threads`, `power_mode`, `precision`,
-`batch`, `arch` and `latency_ms`. For every row the prior is fitted without its chip (sister chips
+`batch`, `arch` and `latency_ms`. For every row the prior is fitted without its chip (related chips
 included) and without its network; the device's own rows of other networks serve as calibration:
 none (tier C), three drawn at random (B), all (A where there are fifteen; for int8 its rows in
 floating point too, which are also tried alone).

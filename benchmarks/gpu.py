@@ -24,13 +24,13 @@ from torch import Tensor, nn
 
 from benchmarks.common import interleaved, print_rows, student_for, write_result
 from benchmarks.suites import SUITES
-from edgedafl.distill import METHODS, Batch, World, settings_of
-from edgedafl.distill.augment import Augmentation
-from edgedafl.distill.compute import Compute
-from edgedafl.distill.learner import Learner
-from edgedafl.distill.losses import distillation_loss
-from edgedafl.distill.recorded import RecordedStep
+from edgedafl.distill import METHODS, Batch, DistributedContext, settings_of
 from edgedafl.distill.synthesizers import FastSettings, FastSynthesizer
+from edgedafl.distill.training.augment import Augmentation
+from edgedafl.distill.training.compute import Compute
+from edgedafl.distill.training.cuda_graph import CudaGraphStep
+from edgedafl.distill.training.losses import distillation_loss
+from edgedafl.distill.training.trainer import StudentTrainer
 from edgedafl.students import build_student
 from edgedafl.teachers import Teacher
 
@@ -79,7 +79,7 @@ def bare(
         loss.backward()
         return (loss.detach(),)
 
-    step = RecordedStep(gradients, student) if compute.recorded else gradients
+    step = CudaGraphStep(gradients, student) if compute.recorded else gradients
 
     def run() -> None:
         for _ in range(steps):
@@ -97,11 +97,13 @@ def engine(teacher: Teacher, name: str, batch: int, steps: int, compute: Compute
     # Set here and not found out: random images need not keep their class, and the step must ask the teacher.
     synthesizer.augmentation = Augmentation(shift=4, mirror=True)
     student = build_student(name, teacher.spec.input_shape, teacher.spec.num_classes)
-    learner = Learner(student, teacher, synthesizer, World(device=torch.device(device)), compute, 1 << 30)
+    trainer = StudentTrainer(
+        student, teacher, synthesizer, DistributedContext(device=torch.device(device)), compute, 1 << 30
+    )
     images = torch.randn(_ROWS, *teacher.spec.input_shape, device=device)
-    learner.pool.add(images, torch.zeros(_ROWS, teacher.spec.num_classes, device=device))
+    trainer.pool.add(images, torch.zeros(_ROWS, teacher.spec.num_classes, device=device))
     batch_of_none = Batch.nothing(teacher.spec, device)
-    return lambda: learner.learn(batch_of_none, 0.5) and None
+    return lambda: trainer.learn(batch_of_none, 0.5) and None
 
 
 def speed(args: argparse.Namespace) -> dict[str, Any]:

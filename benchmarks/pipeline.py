@@ -62,7 +62,7 @@ def compressed(folder: Path, seconds: float, seed: int) -> tuple[RunDirectory, d
     )
     marks: list[tuple[str, float]] = [("teacher", time.perf_counter())]
     plan = pipeline.prepare(str(EXAMPLE / "teacher.onnx"), config)
-    done = pipeline.compress(plan, notice=lambda name: marks.append((name, time.perf_counter())))
+    done = pipeline.compress(plan, on_message=lambda name: marks.append((name, time.perf_counter())))
     ends = [mark for _, mark in marks[1:]] + [time.perf_counter()]
     return done.run, {name: end - start for (name, start), end in zip(marks, ends, strict=True)}
 

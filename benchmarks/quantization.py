@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.common import interleaved, print_rows, student_for, write_result
 from benchmarks.suites import SUITES
-from edgedafl.distill import Budget, Distillation, Distiller, as_asked, make_synthesizer
+from edgedafl.distill import Budget, Distillation, Distiller, make_synthesizer, with_estimated_gradients
 from edgedafl.evaluate import accuracy
 from edgedafl.export import student_to_onnx
 from edgedafl.graph.coverage import integer_coverage
@@ -40,7 +40,7 @@ _REAL_PROBES = 2000
 def distilled(suite: Any, teacher: Any, seconds: float, seed: int) -> Distillation:
     torch.manual_seed(seed)
     student = student_for(suite.student, teacher)
-    teacher = as_asked("auto", teacher)
+    teacher = with_estimated_gradients("auto", teacher)
     _, synthesizer = make_synthesizer("auto", teacher, torch.device("cpu"), inherited=student.spec.inherited)
     return Distiller(teacher, student, synthesizer, budget=Budget(seconds, None)).run()
 

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.common import print_rows, student_for, write_result
 from benchmarks.suites import SUITES
-from edgedafl.distill import Budget, Distiller, join_world, make_synthesizer
+from edgedafl.distill import Budget, Distiller, init_distributed, make_synthesizer
 
 _MARK = "images per second: "
 
@@ -26,7 +26,7 @@ _MARK = "images per second: "
 def work(args: argparse.Namespace) -> None:
     """One process of a run."""
     torch.set_num_threads(args.threads)
-    world = join_world(args.device)
+    world = init_distributed(args.device)
     teacher = SUITES[args.suite].teacher(args.data.parent / "models")
     torch.manual_seed(world.rank)
     student = student_for(args.student or SUITES[args.suite].student, teacher)
@@ -35,7 +35,7 @@ def work(args: argparse.Namespace) -> None:
     outcome = run.run()
     recipe = synthesizer.recipe
     images = outcome.steps * recipe.student_steps * recipe.student_batch * world.size
-    if world.is_first:
+    if world.is_main_process:
         print(f"{_MARK}{images / outcome.seconds}", flush=True)
 
 

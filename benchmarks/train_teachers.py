@@ -25,8 +25,8 @@ from benchmarks.common import print_rows, write_result
 from benchmarks.data import DATASETS
 from benchmarks.suites import TRAINED
 from benchmarks.zoo import export
-from edgedafl.distill.augment import Augmentation
-from edgedafl.distill.recorded import RecordedStep
+from edgedafl.distill.training.augment import Augmentation
+from edgedafl.distill.training.cuda_graph import CudaGraphStep
 from edgedafl.preprocess import Preprocess
 
 __all__ = ["RECIPES", "Recipe", "train"]
@@ -149,7 +149,7 @@ def train(
         loss.backward()
         return (loss.detach(),)
 
-    step = gradients if device == "cpu" else RecordedStep(gradients, net)
+    step = gradients if device == "cpu" else CudaGraphStep(gradients, net)
     started, taken = time.monotonic(), 0
     net.train()
     while (fraction := _fraction(taken / steps, seconds, started)) < 1:

@@ -7,14 +7,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgedafl import pipeline
+from edgedafl.callbacks import OnMessage, OnProgress, silent
 from edgedafl.config import AS_IT_IS, CompressConfig, GateConfig, default_output, validated
-from edgedafl.runs import GateReport, ProfileResult, Progress
+from edgedafl.runs import GateReport, ProfileResult
 
 __all__ = ["Compressed", "compress", "quantize"]
 
@@ -69,8 +69,8 @@ def compress(
     limits: GateConfig | None = None,
     resume: bool = False,
     force: bool = False,
-    observe: Callable[[Progress], None] = lambda progress: None,
-    notice: Callable[[str], None] = lambda stage: None,
+    on_progress: OnProgress = silent,
+    on_message: OnMessage = silent,
     **settings: Any,
 ) -> Compressed:
     """From a teacher to a verified, measured bundle with its report.
@@ -81,8 +81,8 @@ def compress(
         limits: To hold the artifact against.
         resume: Go on from an interrupted run.
         force: Replace another run in the same directory.
-        observe: Called with progress of training.
-        notice: Called with the name of each stage as it begins.
+        on_progress: Called with progress of training.
+        on_message: Called with the name of each stage as it begins.
         settings: Attributes of `CompressConfig`, e.g. `target="jetson"`, `preprocess="imagenet"`, `max_size="1MB"`,
             `images="pictures/"`, `min_fidelity="95%"`, `output="runs/mine"`.
 
@@ -98,8 +98,10 @@ def compress(
     if "output" not in settings:
         settings["output"] = default_output(str(source), settings.get("target"))
     config = validated(CompressConfig, settings, "The call")
-    plan = pipeline.prepare(str(source), config, notice)
-    done = pipeline.compress(plan, resume=resume, force=force, observe=observe, notice=notice, limits=limits)
+    plan = pipeline.prepare(str(source), config, on_message)
+    done = pipeline.compress(
+        plan, resume=resume, force=force, on_progress=on_progress, on_message=on_message, limits=limits
+    )
     return _result(done)
 
 

@@ -189,7 +189,7 @@ class ProjectConfig(_Strict):
 
 
 def default_output(source: str, target: str | None) -> Path:
-    """Where a run goes if nobody says it: a folder named after teacher and target."""
+    """Where a run goes by default: a folder named after teacher and target."""
     stem = Path(source.replace(":", "-")).stem
     return Path("runs") / f"{stem}-{target or CompressConfig.model_fields['target'].default}"
 

@@ -8,16 +8,16 @@ Each function below is one of the commands; `compress` is all of them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 
+from edgedafl.callbacks import OnMessage, OnProgress, silent
 from edgedafl.config import GateConfig
-from edgedafl.distill import World, join_world
-from edgedafl.distill.preflight import check_teacher
+from edgedafl.distill import DistributedContext, init_distributed
+from edgedafl.distill.monitoring.preflight import check_teacher
 from edgedafl.errors import UsageError
 from edgedafl.fidelity import measured_band
 from edgedafl.files.labelled import LabelledSource
@@ -72,7 +72,7 @@ from edgedafl.teachers import (
 )
 
 if TYPE_CHECKING:
-    from edgedafl.runs import Progress
+    pass
 
 _LITTLE_TIME = 30.0
 """Seconds of training below which a larger candidate is taken as it was refitted."""
@@ -96,13 +96,6 @@ __all__ = [
     "run_target",
     "verify",
 ]
-
-Notice = Callable[[str], None]
-Observe = Callable[["Progress"], None]
-
-
-def _silent(_: object) -> None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -153,8 +146,8 @@ def compress(
     *,
     resume: bool = False,
     force: bool = False,
-    observe: Observe = _silent,
-    notice: Notice = _silent,
+    on_progress: OnProgress = silent,
+    on_message: OnMessage = silent,
     limits: GateConfig | None = None,
     limits_file: Path | None = None,
 ) -> Compression:
@@ -164,15 +157,15 @@ def compress(
         plan: Made by `prepare`.
         resume: Go on from an interrupted run.
         force: Replace another run in the same directory.
-        observe: Called with distillation progress.
-        notice: Called with the name of each stage as it begins.
+        on_progress: Called with distillation progress.
+        on_message: Called with the name of each stage as it begins.
         limits: To hold the artifact against.
         limits_file: Where they are written.
 
     Raises:
         EdgeDaflError: One of its children.
     """
-    run, world = RunDirectory(plan.config.output), join_world(plan.config.accelerator)
+    run, world = RunDirectory(plan.config.output), init_distributed(plan.config.accelerator)
     if world.size > 1:
         raise UsageError(
             "`compress` measures on this machine and runs as one process.",
@@ -183,13 +176,13 @@ def compress(
         require_device(plan.config.device)  # before minutes of training
     with run.locked():
         record(plan, run, force=force, resume=resume)
-        _faithful_student(plan, run, world, resume=resume, observe=observe, notice=notice)
-        notice("export")
+        _faithful_student(plan, run, world, resume=resume, on_progress=on_progress, on_message=on_message)
+        on_message("export")
         export_stage(run, target, precision)
-        notice("verify")
+        on_message("verify")
         verified = verify_stage(run, target, teacher=plan.teacher, labelled=labelled_of(plan.config))
         verdict = _verdict(plan, run, verified)
-        notice("profile")
+        on_message("profile")
         profile_stage(
             run,
             target,
@@ -200,13 +193,19 @@ def compress(
         )
         gate = None if limits is None else gate_run(run, limits, limits_file)
         run.update(gate=None if gate is None else gate.to_dict())
-        notice("report")
+        on_message("report")
         write_report(run)
     return Compression(run, summarize_run(run), verdict, gate)
 
 
 def _faithful_student(
-    plan: Plan, run: RunDirectory, world: World, *, resume: bool, observe: Observe, notice: Notice
+    plan: Plan,
+    run: RunDirectory,
+    world: DistributedContext,
+    *,
+    resume: bool,
+    on_progress: OnProgress,
+    on_message: OnMessage,
 ) -> None:
     """Train and quantize the chosen candidate; the next larger one where the artifact is not faithful enough."""
     floor, target, precision, study = plan.config.min_fidelity, plan.target, plan.precision, plan.study
@@ -223,9 +222,9 @@ def _faithful_student(
 
     while True:
         run.update(student=current.student.spec.to_dict(), candidate=current.student.spec.name)
-        notice("distill")
-        distill_stage(current, run, world=world, resume=resume and first, observe=observe)
-        notice("quantize")
+        on_message("distill")
+        distill_stage(current, run, world=world, resume=resume and first, on_progress=on_progress)
+        on_message("quantize")
         quantize_stage(run, target, precision, enough=enough)
         if not rest or not floor or enough(load_models(run, target)[precision]):
             return
@@ -255,23 +254,23 @@ def _verdict(plan: Plan, run: RunDirectory, verified: VerifyResult) -> FidelityV
 
 
 def distill(
-    plan: Plan, *, resume: bool = False, force: bool = False, observe: Observe = _silent
+    plan: Plan, *, resume: bool = False, force: bool = False, on_progress: OnProgress = silent
 ) -> DistillResult | None:
     """Only the student: `student.onnx`, `calibration.npz`, samples.
 
     Under `torchrun` all processes train together; the first one writes, the others return nothing.
     """
-    run, world = RunDirectory(plan.config.output), join_world(plan.config.accelerator)
-    if not world.is_first:
-        place = int(world.agreed(0.0)[0])  # how fast a process is may have led it to another candidate
+    run, world = RunDirectory(plan.config.output), init_distributed(plan.config.accelerator)
+    if not world.is_main_process:
+        place = int(world.broadcast(0.0)[0])  # how fast a process is may have led it to another candidate
         assist(plan.at_place(place), run, world)
         return None
     with run.locked():
         record(plan, run, force=force, resume=resume)
         plan = plan.begun(run)
-        world.agreed(float(plan.place))
+        world.broadcast(float(plan.place))
         run.update(student=plan.student.spec.to_dict(), candidate=plan.student.spec.name)
-        return distill_stage(plan, run, world=world, resume=resume, observe=observe)
+        return distill_stage(plan, run, world=world, resume=resume, on_progress=on_progress)
 
 
 def quantize(run: RunDirectory, *, target: Target, precision: str, max_drop: float | None = None) -> QuantizeResult:
@@ -325,19 +324,23 @@ def profile(
     precision: str,
     device: str,
     options: BenchOptions | None = None,
-    notice: Notice = _silent,
+    on_message: OnMessage = silent,
 ) -> ProfileResult:
     """Measure and estimate a run's latency."""
     with run.locked():
         drop = allowed_drop(run)
-        result = profile_stage(run, target, precision, device=device, options=options, max_drop=drop, notice=notice)
+        result = profile_stage(
+            run, target, precision, device=device, options=options, max_drop=drop, on_message=on_message
+        )
         write_report(run)
         return result
 
 
-def calibrate(device: str, *, target: str | None = None, threads: int = 1, notice: Notice = _silent) -> DeviceModel:
+def calibrate(
+    device: str, *, target: str | None = None, threads: int = 1, on_message: OnMessage = silent
+) -> DeviceModel:
     """A device's own latency model, from small networks that are measured on it."""
-    return calibrate_device(device, target=target, threads=threads, notice=notice)
+    return calibrate_device(device, target=target, threads=threads, on_message=on_message)
 
 
 def run_target(run: RunDirectory) -> Target:

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgedafl.distill.priors import noise_fields
+from edgedafl.distill.synthesizers.priors import noise_fields
 from edgedafl.teachers import TeacherOptions, load_onnx_teacher
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""How pixels go in where nobody says it: what the model tells, what labels tell, and what is said otherwise."""
+"""How pixels go in where it is not declared it: what the model tells, what labels tell, and what is said otherwise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from edgedafl.distill.preflight import check_teacher
+from edgedafl.distill.monitoring.preflight import check_teacher
 from edgedafl.errors import UsageError
 from edgedafl.files.labelled import LabelledSource
 from edgedafl.files.pictures import Pictures

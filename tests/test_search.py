@@ -117,7 +117,7 @@ def test_bad_sweeps_are_refused(tiny_onnx: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("mine")
     common = ("search", tiny_onnx, *FLAGS, "--students", "lenet5-half")
-    assert_clean_failure(edgedafl(*common, "-o", tmp_path / "other"), 2, "no sweep")
+    assert_clean_failure(edgedafl(*common, "-o", tmp_path / "other"), 2, "not a sweep")
     assert_clean_failure(edgedafl(*common, "--seeds", "a", "-o", tmp_path / "x"), 2, "--seeds")
     assert_clean_failure(edgedafl(*common, "--targets", "moon", "-o", tmp_path / "x"), 2, "moon")
     failed = edgedafl("search", tiny_onnx, *FLAGS, "--students", "nonsense", "-o", tmp_path / "y")

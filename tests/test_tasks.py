@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from edgedafl.distill.losses import (
+from edgedafl.distill.training.losses import (
     balanced_classes,
     distillation_loss,
     information_entropy_loss,
     one_hot_loss,
 )
-from edgedafl.distill.worth import ImageWorth
+from edgedafl.distill.training.sampling import SamplingWeights
 from edgedafl.errors import UsageError
 from edgedafl.evaluate import accuracy
 from edgedafl.files.labelled_arrays import LabelledData, read_labelled
@@ -58,13 +58,13 @@ def test_every_label_is_aimed_at_on_and_off() -> None:
 
 def test_rare_and_sure_images_are_worth_more() -> None:
     logits = torch.cat([torch.tensor([[50.0, 0]]).repeat(90, 1), torch.tensor([[0, 50.0]]).repeat(10, 1)])
-    worth = ImageWorth("single-label")
+    worth = SamplingWeights("single-label")
     worth.fit(logits)
     weights = worth.of(logits)
     assert float(weights[95] / weights[0]) == pytest.approx(9, rel=1e-3)
     unsure, sure = worth.of(torch.tensor([[0.0, 0.4], [0.0, 9.0]])).tolist()
     assert sure > 3 * unsure
-    labels = ImageWorth("multi-label").of(torch.randn(7, 4))
+    labels = SamplingWeights("multi-label").of(torch.randn(7, 4))
     assert labels.shape == (7,) and bool((labels > 0).all())
 
 

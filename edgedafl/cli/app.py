@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo("Interrupted. Finished stages are kept: the same command goes on after them.", err=True)
         sys.exit(ExitCode.INTERRUPTED)
     except EdgeDaflError as error:
-        _explain(error, as_json="--json" in arguments)
+        _report_error(error, as_json="--json" in arguments)
         sys.exit(exit_code_for(error))
     except BrokenPipeError:
         sys.stderr.close()
@@ -111,9 +111,9 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         missing = _missing(error)
         if missing is None:
-            _confess(error, verbose="-v" in arguments or "--verbose" in arguments)
+            _report_bug(error, verbose="-v" in arguments or "--verbose" in arguments)
         else:
-            _explain(missing, as_json="--json" in arguments)
+            _report_error(missing, as_json="--json" in arguments)
         sys.exit(exit_code_for(missing or error))
 
 
@@ -125,7 +125,7 @@ def _missing(error: Exception) -> EdgeDaflError | None:
     return EnvironmentMissingError(f"The package {name!r} is not installed.", "Install all: pip install edgedafl.")
 
 
-def _explain(error: EdgeDaflError, *, as_json: bool) -> None:
+def _report_error(error: EdgeDaflError, *, as_json: bool) -> None:
     if as_json:
         import json
 
@@ -136,7 +136,7 @@ def _explain(error: EdgeDaflError, *, as_json: bool) -> None:
         click.echo(f"Hint: {error.hint}", err=True)
 
 
-def _confess(error: Exception, *, verbose: bool) -> None:
+def _report_bug(error: Exception, *, verbose: bool) -> None:
     import traceback
 
     click.echo(f"Internal error: {type(error).__name__}: {error}", err=True)

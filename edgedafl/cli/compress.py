@@ -50,8 +50,8 @@ def run_compress(
             plan,
             resume=resume,
             force=force,
-            observe=display.progress,
-            notice=display.stage,
+            on_progress=display.progress,
+            on_message=display.stage,
             limits=limits,
             limits_file=project.path,
         )

@@ -23,7 +23,7 @@ def command() -> None:
 @click.argument("address")
 @click.option("--target", default="", help="The target whose bundles it runs.")
 @click.option("--python", default="python3", show_default=True, help="Command that starts Python there.")
-@click.option("--emulated", is_flag=True, help="Its times are no device's times.")
+@click.option("--emulated", is_flag=True, help="Its times say nothing about a device.")
 @common
 def add(name: str, address: str, target: str, python: str, emulated: bool, as_json: bool, quiet: bool) -> int:
     """Remember a device as NAME. ADDRESS is ssh://user@host:port, adb or adb:SERIAL."""
@@ -79,10 +79,10 @@ def list_all(as_json: bool, quiet: bool) -> int:
 @common
 def check(name: str, target: str | None, as_json: bool, quiet: bool) -> int:
     """What NAME has and lacks; exit 3 when something needed is missing."""
-    from edgedafl.devices import check_device, find_device, look_up, read_facts
+    from edgedafl.devices import check_device, find_device, get_device_entry, read_facts
     from edgedafl.targets import find_target
 
-    wanted = target or look_up(name).target
+    wanted = target or get_device_entry(name).target
     with closing(find_device(name)) as device:
         facts = read_facts(device)
     findings = check_device(facts, device, find_target(wanted) if wanted else None)
@@ -106,7 +106,7 @@ def calibrate(name: str, target: str | None, threads: int, allow_contended: bool
     """
     from edgedafl import pipeline
 
-    found = pipeline.calibrate(name, target=target, threads=threads, notice=notices(quiet))
+    found = pipeline.calibrate(name, target=target, threads=threads, on_message=notices(quiet))
     refuse_invalid(found.invalid, allow_contended)
     path = pipeline.keep_calibration(found)
     if as_json:

@@ -28,7 +28,7 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
     with run_display(quiet) as display:
         plan = load_plan(teacher, config, display, quiet=quiet)
         display.stage("distill")
-        result = pipeline.distill(plan, resume=resume, force=force, observe=display.progress)
+        result = pipeline.distill(plan, resume=resume, force=force, on_progress=display.progress)
     if result is None:
         return 0  # another process of this world reports
     if as_json:

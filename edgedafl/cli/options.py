@@ -173,7 +173,7 @@ def run_directory(path: Path) -> RunDirectory:
     """A run directory that exists.
 
     Raises:
-        UsageError: If it is no run.
+        UsageError: If it is not a run.
     """
     from edgedafl.runs import RunDirectory
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgedafl.callbacks import OnMessage
 from edgedafl.cli.options import common, run_directory
 from edgedafl.cli.render import notices, print_json, print_measurement, refuse_invalid
 from edgedafl.errors import MeasurementError
@@ -52,9 +52,9 @@ def command(
     from edgedafl.units import parse_duration
 
     options = BenchOptions(**{**flags, "timeout": parse_duration(flags["timeout"])})
-    notice = notices(quiet)
+    on_message = notices(quiet)
     if (path / "manifest.json").is_file():
-        result = _bundle(path, device, options, notice, trust)
+        result = _bundle(path, device, options, on_message, trust)
     else:
         run = run_directory(path)
         from edgedafl import pipeline
@@ -63,7 +63,7 @@ def command(
         chosen = find_target(target) if target else pipeline.run_target(run)
         precision = run.record().precision
         result = pipeline.profile(
-            run, target=chosen, precision=precision, device=device, options=options, notice=notice
+            run, target=chosen, precision=precision, device=device, options=options, on_message=on_message
         )
     if as_json:
         print_json(result_to_dict(result))
@@ -75,11 +75,9 @@ def command(
     return 0
 
 
-def _bundle(
-    path: Path, device: str, options: BenchOptions, notice: Callable[[str], None], trust: bool
-) -> ProfileResult:
+def _bundle(path: Path, device: str, options: BenchOptions, on_message: OnMessage, trust: bool) -> ProfileResult:
     from edgedafl.runs import ProfileResult
     from edgedafl.stages import profile_bundle
 
     file = path.with_name(f"{path.name}.latency.json")
-    return ProfileResult(measured=profile_bundle(path, device, file, options, notice, trust=trust))
+    return ProfileResult(measured=profile_bundle(path, device, file, options, on_message, trust=trust))

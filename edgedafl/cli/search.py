@@ -52,11 +52,11 @@ def command(
     from edgedafl.report import front_plot
     from edgedafl.search import front_rows, search
 
-    def notice(text: str) -> None:
+    def on_message(text: str) -> None:
         if not quiet:
             click.echo(text, err=True)
 
-    sweep = search(teacher, config, space, workers=workers, trials=trials, notice=notice)
+    sweep = search(teacher, config, space, workers=workers, trials=trials, on_message=on_message)
     write_atomic(config.output / "front.svg", front_plot(sweep.trials))
     if as_json:
         print_json(asdict(sweep))

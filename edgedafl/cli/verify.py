@@ -92,7 +92,7 @@ def _images(calibration: Path | None, shape: tuple[int, int, int]) -> tuple[np.n
         return CalibrationSet.load(calibration).probe_images(), "probe images"
     import torch
 
-    from edgedafl.distill.priors import noise_fields
+    from edgedafl.distill.synthesizers.priors import noise_fields
 
     return noise_fields(256, shape, torch.Generator().manual_seed(3)).numpy(), "procedural images"
 

@@ -2,7 +2,6 @@
 
 from edgedafl.devices.adb import AdbDevice, AttachedPhone, list_attached
 from edgedafl.devices.base import Device, DeviceLostError, Outcome
-from edgedafl.devices.carry import Carried, run_bundle
 from edgedafl.devices.check import Finding, check_device
 from edgedafl.devices.facts import DeviceFacts, facts_script, parse_facts, read_facts
 from edgedafl.devices.local import LocalDevice
@@ -12,16 +11,17 @@ from edgedafl.devices.registry import (
     devices_file,
     file_stem,
     find_device,
+    get_device_entry,
     known_devices,
-    look_up,
     remove_device,
 )
+from edgedafl.devices.remote_run import BenchRun, run_bundle
 from edgedafl.devices.ssh import SshDevice
 
 __all__ = [
     "AdbDevice",
     "AttachedPhone",
-    "Carried",
+    "BenchRun",
     "Device",
     "DeviceFacts",
     "DeviceLostError",
@@ -36,9 +36,9 @@ __all__ = [
     "facts_script",
     "file_stem",
     "find_device",
+    "get_device_entry",
     "known_devices",
     "list_attached",
-    "look_up",
     "parse_facts",
     "read_facts",
     "remove_device",

@@ -62,7 +62,7 @@ class AdbDevice:
     Args:
         address: `adb`, where one device is attached, or `adb:SERIAL`.
         python: Command that starts Python there.
-        emulated: Whether its times are no device's times.
+        emulated: Whether its times say nothing about a device.
 
     Raises:
         UsageError: If the address is not of that form.
@@ -76,7 +76,7 @@ class AdbDevice:
         self.name, self.python, self.emulated = address, python, emulated
         scheme, _, serial = address.partition(":")
         if scheme != "adb" or (serial and not _SERIAL.fullmatch(serial)):
-            raise UsageError(f"{address!r} is no ADB address.", "Write adb, or adb:SERIAL as `adb devices` shows it.")
+            raise UsageError(f"{address!r} is not an ADB address.", "Write adb or adb:SERIAL, see `adb devices`.")
         self._adb = find_program("adb", _INSTALL)
         self._serial = _choose(serial)
 

@@ -44,7 +44,7 @@ class Device(Protocol):
         name: As the user calls it.
         python: Command that starts Python there.
         scratch: Folder for temporary files, in the words of its shell.
-        emulated: Whether its times are no device's times.
+        emulated: Whether its times say nothing about a device.
     """
 
     name: str

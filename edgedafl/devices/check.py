@@ -38,7 +38,7 @@ class Finding:
 
 
 def check_device(facts: DeviceFacts, device: Device, target: Target | None = None) -> list[Finding]:
-    """Judge what a device said; with a target, whether its bundles run there."""
+    """ModelComparer what a device said; with a target, whether its bundles run there."""
     found = [_system(facts, target), _processor(facts), _space(facts)]
     if target is None or target.runtime == "onnxruntime":
         found += _python(facts, device)
@@ -51,7 +51,7 @@ def check_device(facts: DeviceFacts, device: Device, target: Target | None = Non
         remedy = "Stop other work before measuring." if busy else ""
         found.append(Finding("load", None if busy else True, f"{facts['load']} on {cores} cores", remedy))
     if facts.emulated or device.emulated:
-        found.append(Finding("emulated", None, facts["emulated"] or "yes", "Its times are no device's times."))
+        found.append(Finding("emulated", None, facts["emulated"] or "yes", "Its times say nothing about a device."))
     return found
 
 

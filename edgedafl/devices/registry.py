@@ -26,8 +26,8 @@ __all__ = [
     "devices_file",
     "file_stem",
     "find_device",
+    "get_device_entry",
     "known_devices",
-    "look_up",
     "remove_device",
 ]
 
@@ -45,7 +45,7 @@ class NamedDevice:
         name: The user's name for it.
         address: `local`, `ssh://...` or `adb[:SERIAL]`.
         python: Command that starts Python there.
-        emulated: Whether its times are no device's times.
+        emulated: Whether its times say nothing about a device.
         target: The target whose bundles it runs; empty where that was not said.
     """
 
@@ -101,10 +101,10 @@ def add_device(device: NamedDevice) -> NamedDevice:
         raise UsageError(f"{device.name!r} cannot be a device's name.", "Use a letter, then letters, digits, . _ or -.")
     if not _is_address(device.address):
         raise UsageError(
-            f"{device.address!r} is no address of a device.", "Write local, ssh://user@host:22, adb or adb:SERIAL."
+            f"{device.address!r} is not an address of a device.", "Write local, ssh://user@host:22, adb or adb:SERIAL."
         )
     if device.address.startswith("ssh:"):
-        SshDevice(device.address).close()  # refuses what is no SSH address
+        SshDevice(device.address).close()  # refuses what is not an SSH address
     shelf = _read()
     shelf.devices[device.name] = device
     shelf.save()
@@ -132,10 +132,10 @@ def find_device(name: str) -> Device:
         EnvironmentMissingError: If the program that reaches it is not installed.
         MeasurementError: If it is not attached.
     """
-    return _open(look_up(name))
+    return _open(get_device_entry(name))
 
 
-def look_up(name: str) -> NamedDevice:
+def get_device_entry(name: str) -> NamedDevice:
     """What is known of a device, by name or address.
 
     Raises:

@@ -49,7 +49,7 @@ class SshDevice:
     Args:
         address: `ssh://[user@]host[:port]`; a host of the user's ssh configuration will do.
         python: Command that starts Python there.
-        emulated: Whether its times are no device's times.
+        emulated: Whether its times say nothing about a device.
 
     Raises:
         UsageError: If the address is not of that form.
@@ -134,7 +134,7 @@ def _parts(address: str) -> tuple[str, str, int | None]:
     plain = split.path in ("", "/") and not split.query and not split.fragment and split.password is None
     if split.scheme != "ssh" or not plain or not _NAME.fullmatch(host) or (user and not _NAME.fullmatch(user)):
         raise UsageError(
-            f"{_without_password(address)!r} is no SSH address.",
+            f"{_without_password(address)!r} is not an SSH address.",
             "Write it like ssh://user@host:22; a host of your ssh configuration will do. Passwords are not taken.",
         )
     return host, user, port

@@ -1,24 +1,24 @@
 """Data-free distillation: synthesizers, one engine, probes."""
 
-from edgedafl.distill.budget import Budget
+from edgedafl.distill.distributed import DistributedContext, init_distributed
 from edgedafl.distill.engine import Distillation, Distiller
-from edgedafl.distill.methods import METHODS, as_asked, make_synthesizer, settings_of
-from edgedafl.distill.preflight import check_teacher
-from edgedafl.distill.samples import class_sheet
+from edgedafl.distill.methods import METHODS, make_synthesizer, settings_of, with_estimated_gradients
+from edgedafl.distill.monitoring.preflight import check_teacher
+from edgedafl.distill.monitoring.samples import class_sheet
 from edgedafl.distill.synthesizers import (
     AdversarialSettings,
     AdversarialSynthesizer,
     Batch,
     BlackBoxSettings,
     BlackBoxSynthesizer,
-    Companions,
     DaflSettings,
     DaflSynthesizer,
+    ProceduralImages,
     Recipe,
     Synthesizer,
 )
-from edgedafl.distill.world import World, join_world
-from edgedafl.distill.zeroth_order import ZerothOrderTeacher
+from edgedafl.distill.synthesizers.zeroth_order import ZerothOrderTeacher
+from edgedafl.distill.training.budget import Budget
 
 __all__ = [
     "METHODS",
@@ -28,19 +28,19 @@ __all__ = [
     "BlackBoxSettings",
     "BlackBoxSynthesizer",
     "Budget",
-    "Companions",
     "DaflSettings",
     "DaflSynthesizer",
     "Distillation",
     "Distiller",
+    "DistributedContext",
+    "ProceduralImages",
     "Recipe",
     "Synthesizer",
-    "World",
     "ZerothOrderTeacher",
-    "as_asked",
     "check_teacher",
     "class_sheet",
-    "join_world",
+    "init_distributed",
     "make_synthesizer",
     "settings_of",
+    "with_estimated_gradients",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgedafl.distill.budget import Budget, Clock
-from edgedafl.distill.checkpoint import load_checkpoint, merged_pools, pool_part, save_checkpoint
-from edgedafl.distill.compute import Compute
-from edgedafl.distill.health import KINDS, HealthMonitor, Symptom
-from edgedafl.distill.learner import Learner
-from edgedafl.distill.pool import Pool
-from edgedafl.distill.probes import ProbePlan, ProbeSets
-from edgedafl.distill.reporter import Reporter, RunState
+from edgedafl.callbacks import OnProgress, silent
+from edgedafl.distill.distributed import DistributedContext
+from edgedafl.distill.monitoring.health import KINDS, HealthMonitor, Symptom
+from edgedafl.distill.monitoring.probes import ProbePlan, ProbeSets
+from edgedafl.distill.monitoring.reporter import Reporter, RunState
 from edgedafl.distill.synthesizers.base import Batch, Synthesizer, evaluating
-from edgedafl.distill.world import World
+from edgedafl.distill.training.budget import Budget, Clock
+from edgedafl.distill.training.checkpoint import load_checkpoint, merged_pools, pool_part, save_checkpoint
+from edgedafl.distill.training.compute import Compute
+from edgedafl.distill.training.pool import Pool
+from edgedafl.distill.training.trainer import StudentTrainer
 from edgedafl.errors import (
     DistillationError,
     InterruptedRunError,
@@ -28,7 +28,7 @@ from edgedafl.errors import (
     UnsupportedModelError,
     UsageError,
 )
-from edgedafl.runs import AgreementReport, Progress
+from edgedafl.runs import AgreementReport
 from edgedafl.students.base import Student
 from edgedafl.teachers.base import QueryBudgetError, Teacher
 
@@ -86,7 +86,7 @@ class Distiller:
         compute: How the device is used; its defaults when None.
         pool_memory: Most bytes of the replay pool.
         checkpoint: File for the state; None keeps none.
-        observe: Called with progress, about once per second, in the first process.
+        on_progress: Called with progress, about once per second, in the first process.
     """
 
     def __init__(
@@ -96,23 +96,23 @@ class Distiller:
         synthesizer: Synthesizer,
         *,
         budget: Budget,
-        world: World | None = None,
+        world: DistributedContext | None = None,
         compute: Compute | None = None,
         pool_memory: int = POOL_MEMORY,
         checkpoint: Path | None = None,
-        observe: Callable[[Progress], None] = lambda progress: None,
+        on_progress: OnProgress = silent,
     ) -> None:
-        self.world = world or World()
+        self.world = world or DistributedContext()
         self.budget = budget
         self.teacher = teacher.to(self.world.device)
         self.synthesizer = synthesizer
         synthesizer.join(self.world)
         self.compute = compute or Compute.of(self.world.device, teacher.spec.macs)
-        self.learner = Learner(student, teacher, synthesizer, self.world, self.compute, pool_memory)
+        self.trainer = StudentTrainer(student, teacher, synthesizer, self.world, self.compute, pool_memory)
         spec = teacher.spec
         self.probes = ProbeSets(spec.preprocess, spec.task)
         self._plan = ProbePlan(self.probes, teacher, synthesizer, self.world.device)
-        self._observe = observe
+        self._on_progress = on_progress
         self._checkpoint = checkpoint
         self._health = HealthMonitor(spec.task, labels_only=spec.access == "labels")
         self._recoveries: list[str] = []
@@ -125,7 +125,7 @@ class Distiller:
     @property
     def best(self) -> nn.Module:
         """The student to keep."""
-        return self.learner.best
+        return self.trainer.best
 
     def run(self, *, resume: bool = False) -> Distillation:
         """Distill until the budget ends.
@@ -141,7 +141,7 @@ class Distiller:
             self._restore(load_checkpoint(self._checkpoint))
         clock = Clock(self.budget, self._elapsed)
         self._plan.begin()
-        reporter = Reporter(clock, self._observe, self.agreement)
+        reporter = Reporter(clock, self._on_progress, self.agreement)
         try:
             self._loop(clock, reporter)
         except KeyboardInterrupt as interrupt:
@@ -160,7 +160,7 @@ class Distiller:
     def _loop(self, clock: Clock, reporter: Reporter) -> None:
         while True:
             overruns = clock.overruns(self._longest)
-            fraction, must_save, late = self.world.agreed(
+            fraction, must_save, late = self.world.broadcast(
                 clock.fraction(self._step), float(reporter.must_save), float(overruns)
             )
             if must_save:
@@ -173,17 +173,17 @@ class Distiller:
             # Where the next images would come too late, the student uses the rest of the time.
             batch = self._nothing if late else self._synthesize(fraction)
             self._longest = max(self._longest, clock.elapsed - started)
-            loss = self.learner.learn(batch, fraction, lambda: self.world.size == 1 and clock.is_over)
+            loss = self.trainer.learn(batch, fraction, lambda: self.world.size == 1 and clock.is_over)
             self._step += 1
-            self._shown += self.learner.shown * self.world.size
+            self._shown += self.trainer.shown * self.world.size
             self._plan.add_due(fraction)
             if self._step % _HEALTH_EVERY == 0:
                 self.check_health(float(loss))
-            if self.world.is_first:
+            if self.world.is_main_process:
                 reporter.report(batch.losses, loss, self._state(fraction))
 
     def _state(self, fraction: float) -> RunState:
-        return RunState(self._step, fraction, self.teacher.queries, self.learner.shown * self.world.size)
+        return RunState(self._step, fraction, self.teacher.queries, self.trainer.shown * self.world.size)
 
     @property
     def _nothing(self) -> Batch:
@@ -191,45 +191,45 @@ class Distiller:
 
     def _synthesize(self, fraction: float) -> Batch:
         """Fresh images into the pool; none once the query budget is used up."""
-        if not self.learner.may_ask:
+        if not self.trainer.may_ask:
             return self._nothing
         try:
             with self.compute.autocast():
                 batch = self._made(fraction)
         except QueryBudgetError:
-            if not len(self.learner.pool):
+            if not len(self.trainer.pool):
                 raise
-            self.learner.may_ask = False
+            self.trainer.may_ask = False
             _log.warning("All %s queries are used; the student goes on with the pool.", self.teacher.max_queries)
             return self._nothing
         if len(batch.images):
-            self.learner.pool.add(batch.images, batch.logits)
+            self.trainer.pool.add(batch.images, batch.logits)
         self._health.watch(batch.logits if batch.generated is None else batch.generated, batch.logits)
         return batch
 
     def _made(self, fraction: float) -> Batch:
         """Images of the synthesizer, or procedural ones alone once its generator was given up."""
         batch = self.synthesizer.procedural(self.teacher) if self._gave_up else None
-        return batch or self.synthesizer.step(self.teacher, self.learner.student, fraction)
+        return batch or self.synthesizer.step(self.teacher, self.trainer.student, fraction)
 
     def _finish(self) -> Distillation:
-        if not self.learner.is_finite:  # since the last look at its health
+        if not self.trainer.is_finite:  # since the last look at its health
             self._note("the student's weights are not finite at the end", "went back to healthy weights")
-            self.learner.go_back()
+            self.trainer.go_back()
         self.save()
         if self._step:
             self._plan.end()
         return Distillation(
             student=self.best.eval(),
             agreement=self.agreement(),
-            pool=self.learner.pool,
+            pool=self.trainer.pool,
             probes=self.probes,
             steps=self._step,
             seconds=self._elapsed,
             queries=self.teacher.queries,
             recoveries=tuple(self._recoveries),
             images_per_second=self._shown / max(self._elapsed, 1e-9),
-            bare_images_per_second=self.learner.bare_rate() * self.world.size,
+            bare_images_per_second=self.trainer.reference_throughput() * self.world.size,
         )
 
     def agreement(self) -> AgreementReport:
@@ -240,9 +240,9 @@ class Distiller:
     def check_health(self, loss: float) -> None:
         """Recover from NaN and collapse, or give up with advice."""
         symptom = self._health.check(loss)
-        place = int(self.world.agreed(float(KINDS.index(symptom.kind) if symptom else -1))[0])
+        place = int(self.world.broadcast(float(KINDS.index(symptom.kind) if symptom else -1))[0])
         if place < 0:
-            self.learner.keep()
+            self.trainer.keep()
             return
         # All processes have to do the same: some of it waits for the others.
         if symptom is None or symptom.kind != KINDS[place]:
@@ -251,7 +251,7 @@ class Distiller:
 
     def _recover(self, symptom: Symptom) -> None:
         if len(self._recoveries) >= _MOST_RECOVERIES:
-            if not symptom.is_grave or self._gave_up:
+            if not symptom.is_fatal or self._gave_up:
                 return  # said often enough; the rest of the pool is still worth learning from
             if symptom.kind == "collapse" and self.synthesizer.procedural(self.teacher) is not None:
                 self._gave_up = True
@@ -264,14 +264,14 @@ class Distiller:
             )
         if symptom.kind == "divergence":
             self._note(symptom.text, "went back to healthy weights")
-            self.learner.go_back()
+            self.trainer.go_back()
             return
         self._note(symptom.text, "restarted the generator")
         self.synthesizer.restart()
         self._health.forget()
         if symptom.kind == "nan":
-            self.learner.go_back()
-            self.learner.pool.clear()
+            self.trainer.go_back()
+            self.trainer.pool.clear()
 
     def _note(self, symptom: str, remedy: str) -> None:
         self._recoveries.append(f"step {self._step}: {symptom}; {remedy}")
@@ -281,8 +281,8 @@ class Distiller:
         """Write the checkpoint, if there is one; all processes take part, the first one writes."""
         if self._checkpoint is None:
             return
-        pools = self.world.gathered(self.learner.pool.state_dict())
-        if self.world.is_first:
+        pools = self.world.gather(self.trainer.pool.state_dict())
+        if self.world.is_main_process:
             save_checkpoint(self._checkpoint, {**self._own_state(), "pool": merged_pools(pools)})
 
     def _save_own(self, clock: Clock) -> None:
@@ -297,7 +297,7 @@ class Distiller:
             "shown": self._shown,
             "elapsed": self._elapsed,
             "processes": self.world.size,
-            "learner": self.learner.state_dict(),
+            "learner": self.trainer.state_dict(),
             "synthesizer": self.synthesizer.state_dict(),
             "probes": self.probes.state_dict(),
             "health": self._health.state_dict(),
@@ -311,8 +311,8 @@ class Distiller:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self._step, self._elapsed, self._shown = int(state["step"]), float(state["elapsed"]), int(state["shown"])
-        self.learner.load_state_dict(state["learner"])
-        self.learner.pool.load_state_dict(pool_part(state["pool"], self.world))
+        self.trainer.load_state_dict(state["learner"])
+        self.trainer.pool.load_state_dict(pool_part(state["pool"], self.world))
         self.synthesizer.load_state_dict(state["synthesizer"])
         self.probes.load_state_dict(state["probes"])
         self._health.load_state_dict(state["health"])

@@ -27,11 +27,11 @@ from edgedafl.distill.synthesizers import (
     dfq,
     zskt,
 )
-from edgedafl.distill.zeroth_order import ZerothOrderTeacher
+from edgedafl.distill.synthesizers.zeroth_order import ZerothOrderTeacher
 from edgedafl.errors import UsageError
 from edgedafl.teachers.base import Teacher, TeacherSpec
 
-__all__ = ["METHODS", "Method", "as_asked", "choose_method", "make_synthesizer", "settings_of"]
+__all__ = ["METHODS", "Method", "choose_method", "make_synthesizer", "settings_of", "with_estimated_gradients"]
 
 
 # Multiply-accumulates per image: a CIFAR ResNet-20 has 41 million.
@@ -165,7 +165,7 @@ def make_synthesizer(
     return name, METHODS[name].build(teacher, settings=settings, device=device)
 
 
-def as_asked(method: str, teacher: Teacher) -> Teacher:
+def with_estimated_gradients(method: str, teacher: Teacher) -> Teacher:
     """The teacher as a method sees it: with estimated gradients for `zeroth-order`.
 
     Raises:

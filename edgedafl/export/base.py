@@ -82,17 +82,17 @@ class Exporter(Protocol):
     def export(self, artifacts: Artifacts, target: Target, directory: Path) -> Bundle:
         """Write the bundle into an empty directory."""
 
-    def programs(self) -> dict[str, bytes]:
+    def executables(self) -> dict[str, bytes]:
         """The files of its bundles that are run, by name: a bundle with others is not run unasked."""
 
-    def trial(self, file: Path) -> dict[str, Any]:
+    def try_build(self, file: Path) -> dict[str, Any]:
         """What making the device's own form of a model file here tells; empty where that cannot be done.
 
         Raises:
             CheckFailedError: If the runtime refuses the model.
         """
 
-    def answer(self, file: Path, images: np.ndarray) -> np.ndarray:
+    def predict(self, file: Path, images: np.ndarray) -> np.ndarray:
         """Scores (N,K) of one of its model files for float32 images (N,C,H,W) in model space.
 
         Raises:

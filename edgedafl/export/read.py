@@ -26,7 +26,7 @@ def read_bundle(directory: Path) -> Bundle:
     """Open a bundle's folder and check every file against its digest.
 
     Raises:
-        UsageError: If it is no bundle, or a file is missing, changed or not listed.
+        UsageError: If it is not a bundle, or a file is missing, changed or not listed.
     """
     return _read(directory, str(directory))
 

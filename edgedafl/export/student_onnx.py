@@ -6,10 +6,10 @@ import onnx
 import torch
 from torch import nn
 
+from edgedafl.graph.canonicalize import IMAGE, LOGITS
 from edgedafl.graph.edit import average_as_pooling, clamp_ir, strip_metadata
 from edgedafl.graph.from_module import module_to_onnx
 from edgedafl.graph.parity import FP32_TOLERANCE, compare, require_parity
-from edgedafl.graph.portable import IMAGE, LOGITS
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.graph.simplify import simplify
 from edgedafl.graph.trainable import TrainableGraph

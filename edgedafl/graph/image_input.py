@@ -120,7 +120,7 @@ def _flattened(
 
 
 def _is_vector(shape: tuple[int | None, ...]) -> bool:
-    """(N, 784, 1) and its kin: behind the batch only one side is longer than 1."""
+    """(N, 784, 1) and similar shapes: behind the batch only one side is longer than 1."""
     return shape[0] in (None, 1) and sorted(side or 0 for side in shape[1:])[:-1] == [1] * (len(shape) - 2)
 
 

@@ -209,7 +209,7 @@ def _check_text(path: Path, model: onnx.ModelProto) -> None:
     broken = [name for name in names if not isinstance(name, str)]
     if broken:
         raise UnsupportedModelError(
-            f"{str(path)!r} is damaged: the name {broken[0]!r} in it is no text.",
+            f"{str(path)!r} is damaged: the name {broken[0]!r} in it is not text.",
             "The file was cut or changed: copy or export it again.",
         )
 

@@ -9,9 +9,9 @@ import onnx
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from edgedafl.graph.canonicalize import IMAGE, LOGITS
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.moments import Movement
-from edgedafl.graph.portable import IMAGE, LOGITS
 
 __all__ = ["TrainableGraph"]
 
@@ -30,7 +30,7 @@ class TrainableGraph(nn.Module):
 
     Args:
         model: As `portable` makes it.
-        watch: Values that are kept while training, see `take_seen`.
+        watch: Values that are kept while training, see `take_features`.
     """
 
     def __init__(self, model: onnx.ModelProto, watch: Iterable[str] = ()) -> None:
@@ -80,8 +80,8 @@ class TrainableGraph(nn.Module):
             for index, name in enumerate(self._moved)
         }
 
-    def take_seen(self) -> dict[str, Tensor]:
-        """The watched values of the last call in training, once."""
+    def take_features(self) -> dict[str, Tensor]:
+        """The extractor values of the last call in training, once."""
         seen, self._seen = self._seen, {}
         return seen
 

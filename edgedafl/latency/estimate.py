@@ -1,7 +1,7 @@
 """Latency of a student on a target that is not attached.
 
 Two sources, the nearer one wins: a device's own model, fitted to small networks that were measured
-on it (`device calibrate`, tier A), else published rows of the target's chip or of its kin. Every
+on it (`device calibrate`, tier A), else published rows of the target's chip or of related ones. Every
 estimate says which, and carries the factor within which the truth lies in nine of ten cases.
 """
 
@@ -15,10 +15,10 @@ from edgedafl.errors import UsageError
 from edgedafl.latency.estimator import (
     CostedLayer,
     DeviceModel,
-    Place,
+    ProcessorSpec,
     Published,
     Row,
-    find_place,
+    find_processor,
     packaged_rows,
     work_of,
 )
@@ -56,7 +56,7 @@ def estimate_latency(
     if precision == "int8":
         in_float = _rows_of_kin(place, runtime, "fp32") or _rows_of_kin(place, runtime, "fp16")
         floats = [row for row in in_float if row.place.name == place.name]
-    prediction = _published().predict(work_of(layers), place, precision, runtime, own=own, kin=known, floats=floats)
+    prediction = _published().predict(work_of(layers), place, precision, runtime, own=own, related=known, floats=floats)
     return _estimate(target.name, prediction.seconds, prediction.band, prediction.tier, prediction.basis)
 
 
@@ -70,7 +70,7 @@ def _published() -> Published:
     return Published(packaged_rows())
 
 
-def _rows_of_kin(place: Place, runtime: str, precision: str) -> list[Row]:
+def _rows_of_kin(place: ProcessorSpec, runtime: str, precision: str) -> list[Row]:
     return [
         row
         for row in packaged_rows()
@@ -79,15 +79,15 @@ def _rows_of_kin(place: Place, runtime: str, precision: str) -> list[Row]:
     ]
 
 
-def _place(target: Target, precision: str) -> Place:
+def _place(target: Target, precision: str) -> ProcessorSpec:
     facts: dict[str, Any] = target.device
     if "chip" in facts:
-        place = find_place(facts["chip"], precision=precision, backend=facts.get("kind", "cpu"))
+        place = find_processor(facts["chip"], precision=precision, backend=facts.get("kind", "cpu"))
         if place is None:
             raise UsageError(f"{target.title} does not run {precision}.", "Choose another precision or target.")
         return place
     factor = {"fp32": 1, "fp16": 1, "int8": 2}[precision]
     peak = facts["clock_ghz"] * 1e9 * facts["lanes"] * factor
-    return Place(
+    return ProcessorSpec(
         target.name, target.name, facts["family"], peak, facts["bandwidth_gb_s"] * 1e9, facts["clock_ghz"], 1, True
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgedafl.errors import MeasurementError, reason_of
 from edgedafl.latency.statistics import early_stopping_bound, medians_of_parts, ratio_of_medians, summarize
-from edgedafl.latency.verdict import CONTENDED, THROTTLED, doubts_of
+from edgedafl.latency.warnings import CONTENDED, THROTTLED, measurement_warnings
 from edgedafl.runs import EMULATED, MeasuredLatency
 from edgedafl.runs.record import read_result
 
@@ -37,7 +37,7 @@ def read_measurement(path: Path, device: str) -> MeasuredLatency:
         summaries = {name: summarize(values) for name, values in samples.items()}
         if raw.get("schema") != 1 or not summaries:
             raise MeasurementError(f"{str(path)!r} holds no samples of the known schema.", "Run the profile again.")
-        doubts = doubts_of(raw, summaries)
+        doubts = measurement_warnings(raw, summaries)
         known = {name: raw[name] for name in _AS_IT_IS if raw.get(name) is not None}
         return read_result(
             {

@@ -44,7 +44,7 @@ class BenchOptions:
         if self.threads < 1 or self.processes < 1:
             raise UsageError("Threads and processes must be 1 or more.")
         if self.cpus and not _CPUS.fullmatch(self.cpus):
-            raise UsageError(f"{self.cpus!r} is no list of cores.", "Write it like 4-7 or 0,2.")
+            raise UsageError(f"{self.cpus!r} is not a list of cores.", "Write it like 4-7 or 0,2.")
 
     def arguments(self) -> list[str]:
         """As the bundle's `bench` takes them."""

@@ -3,7 +3,7 @@
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.choose import Quantized, integer_model, quantize_model
 from edgedafl.quantize.control import Controlled, KeptLayer, keep_worst_layers, layer_sensitivities
-from edgedafl.quantize.fidelity import Fidelity, Judge, within_drop
+from edgedafl.quantize.fidelity import Fidelity, ModelComparer, within_drop
 from edgedafl.quantize.ptq import METHODS, quantize_graph, weighted_nodes, with_remainder
 from edgedafl.quantize.qat import train_quantized
 from edgedafl.quantize.ranges import Activation, observe_activations
@@ -16,8 +16,8 @@ __all__ = [
     "CalibrationSet",
     "Controlled",
     "Fidelity",
-    "Judge",
     "KeptLayer",
+    "ModelComparer",
     "Quantized",
     "integer_model",
     "keep_worst_layers",

@@ -117,7 +117,7 @@ class CalibrationSet:
         """Read what `save` wrote.
 
         Raises:
-            UsageError: If the file is missing or is no calibration set.
+            UsageError: If the file is missing or is not a calibration set.
         """
         try:
             data = read_arrays(path)

@@ -12,7 +12,7 @@ from edgedafl.graph.edit import fix_batch
 from edgedafl.quantize.biases import correct_biases
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.control import KeptLayer, keep_worst_layers
-from edgedafl.quantize.fidelity import Fidelity, Judge
+from edgedafl.quantize.fidelity import Fidelity, ModelComparer
 from edgedafl.quantize.ptq import METHODS, integer_readers, quantize_graph, with_remainder
 from edgedafl.quantize.qat import QAT_SECONDS, train_quantized
 from edgedafl.quantize.ranges import Activation, observe_activations, ranges_of
@@ -23,7 +23,7 @@ __all__ = ["Quantized", "integer_model", "quantize_model"]
 
 _CAUTIOUS = METHODS[0]
 _CLEARLY = 0.01  # some two standard errors of the difference on two thousand probes
-# Training under rounding pays from this many steps on; slow networks do not get so far in its time.
+# Quantization-aware training pays from this many steps on; slow networks do not get so far in its time.
 _LEAST_STEPS = 100
 _PASSES_PER_STEP = 3 * 64  # forward and backward pass of a batch, in images
 
@@ -72,7 +72,7 @@ def quantize_model(
 ) -> Quantized:
     """Quantize by the cautious calibration method, or by another where that one loses too much and another does not.
 
-    Where the best loses more than `max_drop`, its weights are trained under rounding, if the time suffices
+    Where the best loses more than `max_drop`, its weights go through quantization-aware training, if the time suffices
     for that. Where that does not hold either, the worst layers stay float, unless the model is `enough`.
 
     Args:
@@ -81,8 +81,8 @@ def quantize_model(
         calibration: Generated images.
         max_drop: Agreement that may be lost against the float model, in [0, 1]; None for any.
         enough: Whether a model is faithful enough though it loses more than that.
-        trained: Whether the student was trained; one that was not is trained under rounding only where that is needed.
-        seconds: For training under rounding.
+        trained: Whether the student was trained; otherwise quantization-aware training is used only where needed.
+        seconds: For quantization-aware training.
     """
     # Float16 beside integers runs slowly on CPUs, and changes hardly an answer: models are compared without.
     plain = replace(scheme, remainder="float32")
@@ -101,7 +101,7 @@ def _chosen(
     patient: bool,
 ) -> Quantized:
     fixed = fix_batch(model, 1)
-    judge = Judge(fixed, calibration)
+    judge = ModelComparer(fixed, calibration)
     images, rounding = calibration.images(), calibration.rounding_images(ROUNDING_IMAGES)
     activations = observe_activations(fixed, images)
     rounded = _rounded(fixed, scheme, activations, rounding, images)
@@ -116,8 +116,8 @@ def _chosen(
     if not patient and enough is not None and enough(best.model):
         return replace(best, holds=False)
     source, seen = fixed, activations
-    affordable = seconds / max(judge.seconds_per_image * _PASSES_PER_STEP, 1e-9)
-    if len(calibration.training_pixels) and affordable >= _LEAST_STEPS:
+    rows_within_budget = seconds / max(judge.seconds_per_image * _PASSES_PER_STEP, 1e-9)
+    if len(calibration.training_pixels) and rows_within_budget >= _LEAST_STEPS:
         trained = train_quantized(
             fixed, scheme, calibration, activations, best.method, seconds=seconds, least=_LEAST_STEPS
         )
@@ -176,7 +176,7 @@ def _best_method(
     scheme: QuantizationScheme,
     activations: Mapping[str, Activation],
     calibration: CalibrationSet,
-    judge: Judge,
+    judge: ModelComparer,
     holds: Callable[[Fidelity], bool],
 ) -> Quantized:
     candidates, found = {}, {}

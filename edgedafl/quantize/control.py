@@ -11,7 +11,7 @@ import torch
 
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.pruning import layer_of
-from edgedafl.quantize.fidelity import Fidelity, Judge
+from edgedafl.quantize.fidelity import Fidelity, ModelComparer
 from edgedafl.quantize.ptq import quantize_graph
 from edgedafl.quantize.ranges import Activation, Range, ranges_of
 from edgedafl.targets import QuantizationScheme
@@ -105,7 +105,7 @@ def keep_worst_layers(
     activations: Mapping[str, Activation],
     images: np.ndarray,
     method: str,
-    judge: Judge,
+    judge: ModelComparer,
     holds: Callable[[Fidelity], bool],
 ) -> Controlled:
     """Take layers out of the integers, worst first, until `holds` is satisfied or none is left.

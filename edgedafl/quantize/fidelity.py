@@ -13,7 +13,7 @@ from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.tasks import agreement, predictions
 
-__all__ = ["Fidelity", "Judge", "within_drop"]
+__all__ = ["Fidelity", "ModelComparer", "within_drop"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Fidelity:
         return self.agreement, -self.distance
 
 
-class Judge:
+class ModelComparer:
     """Compares models with a float one on the probes of a calibration set.
 
     Args:
@@ -55,7 +55,7 @@ class Judge:
         self.reference = agreement(predictions(self._scores, self._task), self._classes)
 
     def of(self, model: onnx.ModelProto) -> Fidelity:
-        """Judge a model at batch 1."""
+        """ModelComparer a model at batch 1."""
         scores = self._answer(model)
         same = agreement(predictions(scores, self._task), self._classes)
         return Fidelity(same, float(np.abs(scores - self._scores).mean()))

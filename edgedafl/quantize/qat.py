@@ -16,8 +16,8 @@ import onnx
 import torch
 from torch import Tensor
 
+from edgedafl.graph.canonicalize import free_batch, value_shapes
 from edgedafl.graph.executor import OnnxModule
-from edgedafl.graph.portable import free_batch, value_shapes
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.ptq import quantize_graph
 from edgedafl.quantize.ranges import Activation
@@ -27,7 +27,7 @@ from edgedafl.tasks import states
 __all__ = ["QAT_SECONDS", "train_quantized"]
 
 QAT_SECONDS = 60.0
-"""Most seconds of training under rounding."""
+"""Most seconds of quantization-aware training."""
 _STEPS = 400
 _TRIED = 3  # steps that tell how long one takes
 _BATCH = 64

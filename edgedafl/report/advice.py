@@ -49,7 +49,10 @@ def _of_integers(found: QuantizeResult) -> Iterator[str]:
         return
     drop, share = 100 * (found.max_drop or 0), found.coverage if found.coverage is not None else 1.0
     if found.trained:
-        yield "The int8 weights were trained under rounding on generated images: calibration alone lost too much."
+        yield (
+            "The int8 weights went through quantization-aware training on generated images: "
+            "calibration alone lost too much."
+        )
     if found.kept_float:
         names = ", ".join(row.layer for row in found.kept_float)
         yield (

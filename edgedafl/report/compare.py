@@ -25,7 +25,7 @@ def compare_runs(a: RunDirectory, b: RunDirectory) -> list[Difference]:
     """The quantities that both or one of two runs know.
 
     Raises:
-        UsageError: If one of them is no run.
+        UsageError: If one of them is not a run.
     """
     before, after = (_values(run) for run in (a, b))
     rows = []

@@ -64,7 +64,7 @@ def _times(found: ProfileResult | None) -> Iterator[Fact]:
     if found.measured is None:
         return
     measured, environment = found.measured, found.measured.environment
-    title = "Emulated on (no device's times)" if measured.kind == EMULATED else "Measured on"
+    title = "Emulated on (these times say nothing about a device)" if measured.kind == EMULATED else "Measured on"
     yield title, f"{environment.processor}, {environment.runtime}, {environment.threads} thread(s), batch 1"
     counts = ", ".join(f"{name} {summary.count}" for name, summary in measured.summaries.items())
     yield "Samples", f"{counts}; warm-up {measured.warm_up_seconds or 0:.1f} s"

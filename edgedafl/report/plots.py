@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from edgedafl.runs import Candidate, Progress
 
-__all__ = ["agreement_plot", "bar_plot", "front_plot", "ladder_plot", "latency_plot"]
+__all__ = ["FrontTrial", "agreement_plot", "bar_plot", "front_plot", "ladder_plot", "latency_plot"]
 
 _INK, _ACCENT, _SOFT = "#1f2933", "#3b82f6", "#8a9bb0"
 

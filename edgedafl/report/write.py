@@ -35,7 +35,7 @@ def write_report(run: RunDirectory, formats: tuple[str, ...] = FORMATS) -> list[
     """Write `report.html`, `report.md` and `report.json` into the run directory.
 
     Raises:
-        UsageError: If the directory is no run.
+        UsageError: If the directory is not a run.
     """
     summary = summarize_run(run)
     written = []

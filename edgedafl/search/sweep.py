@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgedafl.callbacks import OnMessage, silent
 from edgedafl.config import CompressConfig
 from edgedafl.errors import DistillationError, EdgeDaflError, UsageError
 from edgedafl.files import write_atomic
@@ -43,7 +43,7 @@ def search(
     *,
     workers: int = 1,
     trials: int | None = None,
-    notice: Callable[[str], None] = lambda text: None,
+    on_message: OnMessage = silent,
 ) -> Sweep:
     """Run a sweep, or go on with one.
 
@@ -53,7 +53,7 @@ def search(
         space: What differs between them.
         workers: Processes that run trials at the same time, `config.threads` threads each.
         trials: How many at most; Optuna then chooses which combinations are worth it.
-        notice: Called with a sentence per trial.
+        on_message: Called with a sentence per trial.
 
     Raises:
         UsageError: If the folder holds another sweep, or a target is unknown.
@@ -66,7 +66,7 @@ def search(
     limit = len(space.points()) if trials is None else trials
     arguments = (source, config, space, limit)
     if workers == 1:
-        _work(*arguments, notice)
+        _work(*arguments, on_message)
     else:
         context = multiprocessing.get_context("spawn")
         crew = [context.Process(target=_work, args=arguments) for _ in range(workers)]
@@ -113,7 +113,7 @@ def _claim(source: str, config: CompressConfig) -> None:
                 "Choose another folder with --output.",
             )
     elif folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"{str(folder)!r} is not empty and is no sweep.", "Choose another folder with --output.")
+        raise UsageError(f"{str(folder)!r} is not empty and is not a sweep.", "Choose another folder with --output.")
     write_atomic(file, own)
 
 
@@ -122,14 +122,14 @@ def _work(
     config: CompressConfig,
     space: Space,
     limit: int,
-    notice: Callable[[str], None] = lambda text: None,
+    on_message: OnMessage = silent,
 ) -> None:
     """Take trials until none is left."""
     study = Study(config.output, config.seed)
     with study.worker() as worker:
         while (trial := study.take(worker, space, limit)) is not None:
             point = trial.user_attrs["point"]
-            notice(_name_of(point))
+            on_message(_name_of(point))
             try:
                 found = _run(source, config, point)
             except EdgeDaflError as error:

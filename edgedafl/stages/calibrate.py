@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from edgedafl.devices import DeviceFacts, find_device, look_up, read_facts, run_bundle
+from edgedafl.callbacks import OnMessage, silent
+from edgedafl.devices import DeviceFacts, find_device, get_device_entry, read_facts, run_bundle
 from edgedafl.errors import UsageError
 from edgedafl.export import Artifacts, find_exporter
+from edgedafl.graph.calibration_networks import CalibrationNetwork, calibration_networks
 from edgedafl.graph.cost import layer_costs
 from edgedafl.graph.image_input import find_image_input
-from edgedafl.graph.micro import MicroNetwork, micro_networks
 from edgedafl.latency import DeviceModel, Measured, fit_model, read_measurement
 from edgedafl.quantize import observe_activations, quantize_graph
 from edgedafl.stages.profile import host_target
@@ -28,11 +28,10 @@ __all__ = ["calibrate_device"]
 _SECONDS = 0.32
 _TIMEOUT = 900.0
 _FINGERPRINT = ("machine", "board", "cpu", "cpu_parts", "release", "power_mode", "onnxruntime")
-Notice = Callable[[str], None]
 
 
 def calibrate_device(
-    name: str, *, target: str | None = None, threads: int = 1, notice: Notice = lambda _: None
+    name: str, *, target: str | None = None, threads: int = 1, on_message: OnMessage = silent
 ) -> DeviceModel:
     """Fit a device's own latency model for the precisions of a target.
 
@@ -40,32 +39,32 @@ def calibrate_device(
         name: The device, by name or address.
         target: Whose runtime and scheme; what was said of the device, else this host's.
         threads: Intra-op threads.
-        notice: Called with what happens.
+        on_message: Called with what happens.
 
     Raises:
         UsageError: If the target does not run ONNX Runtime.
         MeasurementError: If the device or the measurement fails.
     """
-    wanted = target or look_up(name).target
+    wanted = target or get_device_entry(name).target
     chosen = find_target(wanted) if wanted else host_target()
     if chosen.runtime != "onnxruntime":
         raise UsageError(
             f"{chosen.title} cannot be calibrated: building hundreds of engines takes hours.",
             "Measure the student itself: edgedafl profile RUN --device NAME.",
         )
-    networks = micro_networks()
+    networks = calibration_networks()
     seconds: dict[str, dict[str, float]] = defaultdict(dict)
     invalid: list[str] = []
     with closing(find_device(name)) as device:
         facts = read_facts(device)
         for shape in sorted({network.input_shape for network in networks}):
             group = [network for network in networks if network.input_shape == shape]
-            notice(f"{len(group)} networks of {shape}")
+            on_message(f"{len(group)} networks of {shape}")
             with tempfile.TemporaryDirectory(prefix="edgedafl-calibrate-") as folder:
                 bundle = find_exporter("onnx").export(_artifacts(group, chosen), chosen, Path(folder) / "bundle")
                 result = Path(folder) / "latency.json"
                 flags = ["--threads", str(threads), "--blocks", str(_SECONDS)]
-                run_bundle(device, bundle.directory, flags, result, timeout=_TIMEOUT, notice=notice)
+                run_bundle(device, bundle.directory, flags, result, timeout=_TIMEOUT, on_message=on_message)
                 measured = read_measurement(result, name)
             invalid += [text for text in measured.invalid if text not in invalid]
             for variant, nanoseconds in measured.steadiest.items():
@@ -75,7 +74,7 @@ def calibrate_device(
     return DeviceModel(name, chosen.name, threads, fits, _fingerprint(facts), tuple(invalid))
 
 
-def _artifacts(group: list[MicroNetwork], target: Target) -> Artifacts:
+def _artifacts(group: list[CalibrationNetwork], target: Target) -> Artifacts:
     random = np.random.default_rng(0)
     images = random.normal(size=(8, *group[0].input_shape)).astype(np.float32)
     models = {}
@@ -91,7 +90,7 @@ def _artifacts(group: list[MicroNetwork], target: Target) -> Artifacts:
     return Artifacts(models, next(iter(models)), "micro-networks", unit, images[:1])
 
 
-def _measured(networks: list[MicroNetwork], seconds: dict[str, float]) -> list[Measured]:
+def _measured(networks: list[CalibrationNetwork], seconds: dict[str, float]) -> list[Measured]:
     rows = []
     for network in networks:
         layers = layer_costs(network.model, find_image_input(network.model))

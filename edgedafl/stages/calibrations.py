@@ -34,7 +34,7 @@ def calibration_of(device: str, target: Target) -> DeviceModel | None:
         model = DeviceModel.from_dict(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"{str(path)!r} is no latency model: {error}.", f"Run `edgedafl device calibrate {device}` again."
+            f"{str(path)!r} is not a latency model: {error}.", f"Run `edgedafl device calibrate {device}` again."
         ) from error
     return model if find_target(model.target).runtime == target.runtime else None
 

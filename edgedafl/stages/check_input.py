@@ -66,7 +66,7 @@ def check_input(teacher: Teacher, labelled: LabelledSource) -> None:
 
 
 def look_at_pictures(teacher: Teacher, pictures: Pictures) -> None:
-    """Where nobody says how pixels go in, take the map under which the answers to the user's pictures are steadiest.
+    """Where the pixel range is not declared, take the map under which the answers to the user's pictures are steadiest.
 
     Steady is a teacher that gives a picture and the same picture, moved by a sixteenth of its side, one class, beyond
     what chance alone would give. It stays a guess, and is said to be one.

@@ -11,8 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgedafl.distill import Distillation, Distiller, World, as_asked, class_sheet, make_synthesizer
-from edgedafl.distill.budget import Budget
+from edgedafl.callbacks import OnProgress, silent
+from edgedafl.distill import (
+    Distillation,
+    Distiller,
+    DistributedContext,
+    class_sheet,
+    make_synthesizer,
+    with_estimated_gradients,
+)
+from edgedafl.distill.training.budget import Budget
 from edgedafl.errors import DistillationError, EnvironmentMissingError
 from edgedafl.export import student_to_onnx
 from edgedafl.files import write_atomic
@@ -36,9 +44,9 @@ def distill_stage(
     plan: Plan,
     run: RunDirectory,
     *,
-    world: World,
+    world: DistributedContext,
     resume: bool = False,
-    observe: Callable[[Progress], None] = lambda progress: None,
+    on_progress: OnProgress = silent,
 ) -> DistillResult:
     """Distill unless this very student is there already.
 
@@ -47,7 +55,7 @@ def distill_stage(
         run: Where everything is written.
         world: This process, the first of its world.
         resume: Go on from the checkpoint, where there is one.
-        observe: Called with progress.
+        on_progress: Called with progress.
 
     Raises:
         DistillationError: If training collapsed beyond recovery.
@@ -55,22 +63,22 @@ def distill_stage(
         EnvironmentMissingError: If the device has too little memory.
     """
     if known := run.current("distill", plan.identity, DistillResult):
-        world.agreed(_NOTHING_TO_DO)
+        world.broadcast(_NOTHING_TO_DO)
         return known
 
     if not plan.trains and not (resume and run.checkpoint_path.exists()):
-        world.agreed(_NOTHING_TO_DO)
+        world.broadcast(_NOTHING_TO_DO)
         return _untrained(plan, run)
 
-    def notice(progress: Progress) -> None:
+    def report(progress: Progress) -> None:
         run.append_metrics(progress.to_dict())
-        observe(progress)
+        on_progress(progress)
 
     resumed = resume and run.checkpoint_path.exists()
-    world.agreed(float(resumed))  # the other processes wait for this in `assist`
+    world.broadcast(float(resumed))  # the other processes wait for this in `assist`
     if not resumed:
         run.metrics_path.unlink(missing_ok=True)
-    method, distiller = _distiller(plan, world, run.checkpoint_path, notice)
+    method, distiller = _distiller(plan, world, run.checkpoint_path, report)
     begun = copy.deepcopy(plan.student.module.state_dict()) if plan.student.spec.inherited else None
     try:
         outcome = _trained(distiller, plan, resumed)
@@ -102,25 +110,25 @@ def _warnings(plan: Plan) -> tuple[str, ...]:
     return (plan.preflight.warning,) if plan.preflight.warning else ()
 
 
-def assist(plan: Plan, run: RunDirectory, world: World) -> None:
+def assist(plan: Plan, run: RunDirectory, world: DistributedContext) -> None:
     """Distill together with the first process, which writes everything."""
-    (order,) = world.agreed(0.0)
+    (order,) = world.broadcast(0.0)
     if order != _NOTHING_TO_DO:
         _, distiller = _distiller(plan, world, run.checkpoint_path, lambda progress: None)
         _trained(distiller, plan, bool(order))
 
 
 def _distiller(
-    plan: Plan, world: World, checkpoint: Path, observe: Callable[[Progress], None]
+    plan: Plan, world: DistributedContext, checkpoint: Path, on_progress: OnProgress
 ) -> tuple[str, Distiller]:
     torch.set_num_threads(plan.config.threads or torch.get_num_threads())
     torch.manual_seed(plan.config.seed + _SEEDS_APART * world.rank)
-    teacher = as_asked(plan.config.method, plan.teacher)
+    teacher = with_estimated_gradients(plan.config.method, plan.teacher)
     method, synthesizer = make_synthesizer(
         plan.config.method, teacher, world.device, inherited=plan.student.spec.inherited
     )
     if plan.study is not None:
-        synthesizer.settle(plan.study.companions.priors)
+        synthesizer.use_priors(plan.study.companions.priors)
     distiller = Distiller(
         teacher,
         plan.student,
@@ -129,7 +137,7 @@ def _distiller(
         world=world,
         pool_memory=plan.config.pool_memory,
         checkpoint=checkpoint,
-        observe=observe,
+        on_progress=on_progress,
     )
     return method, distiller
 

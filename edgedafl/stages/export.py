@@ -64,7 +64,7 @@ def _card(record: RunRecord, distilled: DistillResult | None, quantized: Quantiz
             f"{distilled.method}, {distilled.steps} steps, {distilled.queries:,} images shown to the teacher"
         )
     if quantized is not None and quantized.method:
-        trained = ", weights trained under rounding" if quantized.trained else ""
+        trained = ", weights from quantization-aware training" if quantized.trained else ""
         card["Quantization"] = (
             f"{quantized.method} calibration on generated images{trained}, "
             f"{100 * (quantized.coverage or 0):.1f} % of the MACs in integers"
@@ -80,7 +80,7 @@ def export_stage(run: RunDirectory, target: Target, precision: str, exporter: st
     stage = run.stage_name("export", target.name)
     files = [run.models(target.name) / f"{p}.onnx" for p in artifacts.models]
     found = find_exporter(name)
-    inputs = digest_of([[sha256_of(f) for f in files], target.to_dict(), name, precision, found.programs()])
+    inputs = digest_of([[sha256_of(f) for f in files], target.to_dict(), name, precision, found.executables()])
     if known := run.current(stage, inputs, ExportResult):
         return known
     bundle: Bundle = found.export(artifacts, target, directory)

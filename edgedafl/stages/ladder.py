@@ -58,7 +58,7 @@ def student_steps(seconds: float | None, study: Study, share_of_macs: float) -> 
     """Training steps that a time allows, reckoned from how fast the teacher answers.
 
     Args:
-        seconds: The time; None is no limit.
+        seconds: The time; None means no limit.
         study: Of the teacher.
         share_of_macs: Of the student's multiply-accumulates over the teacher's.
     """

@@ -6,7 +6,6 @@ import logging
 import platform
 import shlex
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,9 +16,10 @@ import torch
 from torch import Tensor
 
 from edgedafl import __version__
+from edgedafl.callbacks import OnMessage, silent
 from edgedafl.config import CompressConfig
-from edgedafl.distill import as_asked, settings_of
-from edgedafl.distill.preflight import check_teacher
+from edgedafl.distill import settings_of, with_estimated_gradients
+from edgedafl.distill.monitoring.preflight import check_teacher
 from edgedafl.errors import UsageError
 from edgedafl.files import digest_of, write_atomic
 from edgedafl.files.labelled import LabelledSource
@@ -55,7 +55,7 @@ class Plan:
         teacher: The loaded teacher.
         student: The untrained student.
         trains: Whether it is trained: not where the time allows next to no step.
-        seconds: Of training; None is no limit.
+        seconds: Of training; None means no limit.
         study: What the teacher answered to synthetic images; None where it may not be asked.
         ladder: The candidates; None where the student was named or learns from scratch.
         build: Makes students.
@@ -139,13 +139,13 @@ def labelled_of(config: CompressConfig) -> LabelledSource | None:
     return None if config.eval is None else LabelledSource(config.eval, config.classes_file)
 
 
-def prepare(source: str, config: CompressConfig, notice: Callable[[str], None] = lambda text: None) -> Plan:
+def prepare(source: str, config: CompressConfig, on_message: OnMessage = silent) -> Plan:
     """Load the teacher, ask it a few questions, choose the student.
 
     Args:
         source: The teacher as the user names it.
         config: The resolved configuration.
-        notice: Called with the name of what begins.
+        on_message: Called with the name of what begins.
 
     Raises:
         EdgeDaflError: One of its children; nothing has been written yet.
@@ -153,7 +153,7 @@ def prepare(source: str, config: CompressConfig, notice: Callable[[str], None] =
     target = find_target(config.target)
     precision = target.precision if config.precision == "auto" else config.precision
     teacher = load_teacher(source, options_of(config))
-    settings_of(config.method, as_asked(config.method, teacher))  # refused before anything is written
+    settings_of(config.method, with_estimated_gradients(config.method, teacher))  # refused before anything is written
     torch.manual_seed(config.seed)
     labelled = labelled_of(config)
     if labelled is not None:
@@ -162,7 +162,7 @@ def prepare(source: str, config: CompressConfig, notice: Callable[[str], None] =
     if pictures is not None:
         look_at_pictures(teacher, pictures)
     preflight = check_teacher(teacher)
-    notice("ladder")
+    on_message("ladder")
     study = study_teacher(teacher, pictures)
     build = builder(config, teacher, study, target)
     ladder = _ladder(config, build, study, target, precision)
@@ -203,7 +203,9 @@ def _ladder(
     except UsageError:
         if build.pruner.cuts:
             raise
-        _log.warning("Whole, the teacher is beyond the limits: the student is of another make and learns from scratch.")
+        _log.warning(
+            "Whole, the teacher is beyond the limits: the student is of another architecture and learns from scratch."
+        )
         return None
 
 
@@ -248,7 +250,7 @@ def record(plan: Plan, run: RunDirectory, *, force: bool, resume: bool) -> None:
             _clear(run)
     elif run.path.is_dir() and any(p.name != ".lock" for p in run.path.iterdir()):
         raise UsageError(
-            f"{str(run.path)!r} is not empty and is no run of ours.",
+            f"{str(run.path)!r} is not empty and was not written by edgedafl.",
             "Choose another folder with --output.",
         )
     elif resume:

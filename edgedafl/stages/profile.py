@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from edgedafl.devices import file_stem, find_device, look_up, run_bundle
+from edgedafl.callbacks import OnMessage, silent
+from edgedafl.devices import file_stem, find_device, get_device_entry, run_bundle
 from edgedafl.errors import MeasurementError, UsageError
 from edgedafl.export import Bundle, find_exporter, read_bundle
 from edgedafl.files import digest_of
@@ -32,7 +32,6 @@ _WORTH_IT = 1.05
 # Files of bundles that neither a shell nor Python takes for a program.
 _INERT = {".bin", ".json", ".md", ".npz", ".onnx", ".ort", ".pte", ".txt"}
 _GREETING_SECONDS = 30.0
-Notice = Callable[[str], None]
 
 
 def host_target() -> Target:
@@ -56,7 +55,7 @@ def profile_bundle(
     device: str,
     result: Path,
     options: BenchOptions | None = None,
-    notice: Notice = lambda _: None,
+    on_message: OnMessage = silent,
     *,
     trust: bool = False,
 ) -> MeasuredLatency:
@@ -67,7 +66,7 @@ def profile_bundle(
         device: Where.
         result: Where to write what was measured.
         options: Of the measurement.
-        notice: Called with what happens on the device.
+        on_message: Called with what happens on the device.
         trust: Whether programs may be run that this version did not write.
 
     Raises:
@@ -79,14 +78,16 @@ def profile_bundle(
         _require_known_programs(whole)
     asked = options or BenchOptions()
     with closing(find_device(device)) as place:
-        run_bundle(place, bundle, asked.arguments(), result, timeout=asked.timeout, keep=asked.keep, notice=notice)
+        run_bundle(
+            place, bundle, asked.arguments(), result, timeout=asked.timeout, keep=asked.keep, on_message=on_message
+        )
     found = read_measurement(result, device)
     return replace(found, kind=EMULATED) if place.emulated else found
 
 
 def _require_known_programs(bundle: Bundle) -> None:
     """Bundles are passed on, and `bench` is run: it has to be the one that is written here."""
-    known = find_exporter(str(bundle.manifest["exporter"])).programs()
+    known = find_exporter(str(bundle.manifest["exporter"])).executables()
     for file in sorted(bundle.directory.iterdir()):
         if file.is_dir() or file.name == "manifest.json":
             continue  # folders do not travel
@@ -107,7 +108,7 @@ def profile_stage(
     device: str,
     options: BenchOptions | None = None,
     max_drop: float | None = None,
-    notice: Notice = lambda _: None,
+    on_message: OnMessage = silent,
 ) -> ProfileResult:
     """Measure where asked, estimate the target where it is not attached.
 
@@ -121,17 +122,17 @@ def profile_stage(
             gets the target's own bundle.
         options: Of the measurement.
         max_drop: Loss of agreement that a recommended precision may have.
-        notice: Called with what happens on the device.
+        on_message: Called with what happens on the device.
     """
     host = host_target()
     student = load_onnx(run.student).model
     result = ProfileResult()
     if device == "local":
-        result = _measure_here(run, host, precision, options, notice)
+        result = _measure_here(run, host, precision, options, on_message)
     elif device != "none":
-        look_up(device)
+        get_device_entry(device)
         export_stage(run, target, precision)
-        result = _measure(run, run.bundle(target.name), device, options, notice)
+        result = _measure(run, run.bundle(target.name), device, options, on_message)
     if device == "none" or (device == "local" and target.name != host.name):
         layers = layer_costs(student, find_image_input(student))
         result = replace(result, estimate=estimate_latency(layers, target, precision))
@@ -146,7 +147,7 @@ def profile_stage(
 
 
 def _measure_here(
-    run: RunDirectory, host: Target, precision: str, options: BenchOptions | None, notice: Notice
+    run: RunDirectory, host: Target, precision: str, options: BenchOptions | None, on_message: OnMessage
 ) -> ProfileResult:
     # On CPUs float16 is emulated: the CPU artifact beside an fp16 target is fp32 against int8.
     kind = "fp32" if precision == "fp32" else "int8"
@@ -155,16 +156,16 @@ def _measure_here(
     folder = Path(tempfile.mkdtemp(prefix="edgedafl-profile-"))
     try:
         bundle = find_exporter("onnx").export(artifacts, host, folder / "bundle")
-        return _measure(run, bundle.directory, "local", options, notice)
+        return _measure(run, bundle.directory, "local", options, on_message)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _measure(
-    run: RunDirectory, bundle: Path, device: str, options: BenchOptions | None, notice: Notice
+    run: RunDirectory, bundle: Path, device: str, options: BenchOptions | None, on_message: OnMessage
 ) -> ProfileResult:
     try:
-        found = profile_bundle(bundle, device, run.profile(file_stem(device)), options, notice)
+        found = profile_bundle(bundle, device, run.profile(file_stem(device)), options, on_message)
     except MeasurementError as error:
         return ProfileResult(failed=error.message, hint=error.hint)
     return ProfileResult(measured=found)

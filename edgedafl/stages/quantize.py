@@ -16,7 +16,7 @@ from edgedafl.graph.half import to_half
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.layer_names import layer_names
 from edgedafl.graph.load import load_onnx, sha256_of
-from edgedafl.quantize import CalibrationSet, Judge, Quantized, quantize_model
+from edgedafl.quantize import CalibrationSet, ModelComparer, Quantized, quantize_model
 from edgedafl.runs import DistillResult, KeptFloat, QuantizeResult, RunDirectory
 from edgedafl.stages.graphs import for_target
 from edgedafl.targets import Target
@@ -55,7 +55,7 @@ def quantize_stage(
     model, calibration = for_target(load_onnx(run.student).model, target), CalibrationSet.load(run.calibration)
     models: dict[str, onnx.ModelProto] = {"fp32": fix_batch(model, 1)}
     models["fp16"] = to_half(models["fp32"])
-    judge = Judge(models["fp32"], calibration)
+    judge = ModelComparer(models["fp32"], calibration)
     result = QuantizeResult(precision, agreements={"fp32": judge.reference, "fp16": judge.of(models["fp16"]).agreement})
     if precision == "int8":
         found = quantize_model(

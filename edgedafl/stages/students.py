@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from edgedafl.config import CompressConfig
 from edgedafl.distill import settings_of
-from edgedafl.distill.budget import affordable
+from edgedafl.distill.training.budget import rows_within_budget
 from edgedafl.errors import EdgeDaflError, UnsupportedModelError, UsageError, reason_of
 from edgedafl.latency import estimate_latency
 from edgedafl.stages.calibrations import calibration_of
@@ -16,7 +16,7 @@ from edgedafl.students import (
     KEPT,
     PRUNED,
     Budget,
-    Hints,
+    HintLoss,
     Pruner,
     Student,
     build_student,
@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 BYTES_PER_WEIGHT = {"int8": 1.0, "fp16": 2.0, "fp32": 4.0}
 _IMAGES = (96, 1500)
 _UNSEEN = (16, 200)
-_WHOLE = 256  # where nothing is fitted: to round weights and to train under rounding
+_WHOLE = 256  # where nothing is fitted: to round weights and for quantization-aware training
 # Multiply-accumulates of one look at all of them: seconds on two cores.
 _EFFORT = 6e10
 _UNSEEN_EFFORT = 2e9
@@ -102,7 +102,7 @@ def at_side(student: Student, side: str) -> Student:
     """The same student fed smaller images.
 
     Raises:
-        UsageError: If the side is no number, or the network takes images of one size only.
+        UsageError: If the side is not a number, or the network takes images of one size only.
     """
     spec = student.spec
     if not side.isdigit() or not 8 <= int(side) < min(spec.input_shape[1:]):
@@ -138,7 +138,9 @@ def builder(config: CompressConfig, teacher: Teacher, study: Study | None, targe
         whole = _uncut(teacher, study)
         if config.student == "auto":
             instead = (
-                "The student is of another make and learns from scratch." if whole is None else "It keeps all of them."
+                "The student is of another architecture and learns from scratch."
+                if whole is None
+                else "It keeps all of them."
             )
             _log.warning("%s %s", error.message, instead)
         return StudentBuilder(teacher, whole, error)
@@ -185,9 +187,9 @@ def hinted(student: Student, config: CompressConfig, teacher: Teacher) -> Studen
     if not settings_of(config.method, teacher)[1].recipe.layers:
         return student
     try:
-        return replace(student, layers=Hints(teacher.network(), student.module, student.spec.input_shape))
+        return replace(student, layers=HintLoss(teacher.network(), student.module, student.spec.input_shape))
     except (UnsupportedModelError, *_BROKEN) as error:
-        _log.debug("The teacher's feature maps are no hints: %s", reason_of(error))
+        _log.debug("The teacher's feature maps are not hints: %s", reason_of(error))
         return student
 
 
@@ -237,4 +239,4 @@ def _pruner(teacher: Teacher, study: Study, target: Target | None) -> Pruner:
 
 
 def _within(limits: tuple[int, int], effort: float, macs: int) -> int:
-    return affordable(macs, effort=effort, fewest=limits[0], most=limits[1])
+    return rows_within_budget(macs, effort=effort, fewest=limits[0], most=limits[1])

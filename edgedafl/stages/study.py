@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgedafl.distill import Companions
-from edgedafl.distill.augment import mixed
-from edgedafl.distill.budget import affordable
-from edgedafl.distill.priors import FAMILIES, NATURAL, dead_leaves, spectra
+from edgedafl.distill import ProceduralImages
+from edgedafl.distill.synthesizers.priors import FAMILIES, NATURAL, dead_leaves, spectra
+from edgedafl.distill.training.augment import mixed
+from edgedafl.distill.training.budget import rows_within_budget
 from edgedafl.fidelity import Predictor, Signals, compare_answers, measured_band
 from edgedafl.files.pictures import Pictures
 from edgedafl.graph.runtime import open_session, run_batched
@@ -73,7 +73,7 @@ class Study:
     """
 
     teacher: Teacher
-    companions: Companions
+    companions: ProceduralImages
     judged: Mapping[str, Judged]
     pictures: Pictures | None
     seconds: float
@@ -183,8 +183,8 @@ def study_teacher(teacher: Teacher, pictures: Pictures | None = None) -> Study:
     spec = teacher.spec
     trial = _affordable(teacher, _TRIAL, _TRIAL_EFFORT / len(FAMILIES), len(FAMILIES))
     draw = None if pictures is None else pictures.draw
-    companions = Companions(spec, 1, trial, "cpu", draw)
-    plain = Companions(spec, 1, trial, "cpu")
+    companions = ProceduralImages(spec, 1, trial, "cpu", draw)
+    plain = ProceduralImages(spec, 1, trial, "cpu")
     if trial:
         companions.tune(teacher)
         plain.priors.shares = _without_pictures(companions.priors.shares)
@@ -222,7 +222,7 @@ def _without_pictures(shares: Mapping[str, float]) -> dict[str, float]:
 
 def _affordable(teacher: Teacher, limits: tuple[int, int], effort: float, parts: int) -> int:
     """Images per part; as few as a limit on queries leaves."""
-    count = affordable(teacher.spec.macs, effort=effort, fewest=limits[0], most=limits[1])
+    count = rows_within_budget(teacher.spec.macs, effort=effort, fewest=limits[0], most=limits[1])
     if teacher.remaining is None:
         return count
     allowed = int(_SHARE * teacher.remaining / parts)

@@ -35,7 +35,7 @@ def verdict_stage(
     labelled: Band | None,
     ladder: tuple[Candidate, ...],
 ) -> FidelityVerdict:
-    """Judge the artifact and record the verdict.
+    """ModelComparer the artifact and record the verdict.
 
     Args:
         run: The run.

@@ -113,7 +113,7 @@ def _shipped_agreement(bundle: Bundle, calibration: CalibrationSet) -> dict[str,
     images = calibration.probe_images().astype(np.float32)
     found = {}
     for variant in bundle.manifest["variants"]:
-        scores = exporter.answer(bundle.directory / variant["file"], images)
+        scores = exporter.predict(bundle.directory / variant["file"], images)
         found[str(variant["precision"])] = agreement(predictions(scores, calibration.task), calibration.probe_classes)
     return found
 
@@ -121,7 +121,7 @@ def _shipped_agreement(bundle: Bundle, calibration: CalibrationSet) -> dict[str,
 def trials(bundle: Bundle) -> dict[str, Any]:
     """What making the device's own form of each model here tells, by file; see `Exporter.trial`."""
     exporter = find_exporter(str(bundle.manifest["exporter"]))
-    found = {str(v["file"]): exporter.trial(bundle.directory / v["file"]) for v in bundle.manifest["variants"]}
+    found = {str(v["file"]): exporter.try_build(bundle.directory / v["file"]) for v in bundle.manifest["variants"]}
     return {file: facts for file, facts in found.items() if facts}
 
 
@@ -145,7 +145,7 @@ def check_answers(bundle: Bundle) -> dict[str, Parity]:
         ) from error
     checks = {}
     for variant in bundle.manifest["variants"]:
-        parity = compare(expected[variant["precision"]], exporter.answer(bundle.directory / variant["file"], images))
+        parity = compare(expected[variant["precision"]], exporter.predict(bundle.directory / variant["file"], images))
         require_parity(parity, variant["tolerance"], f"{variant['file']} against expected_io")
         checks[str(variant["file"])] = parity
     if not checks:

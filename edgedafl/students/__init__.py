@@ -2,11 +2,11 @@
 
 from edgedafl.module_cost import module_layers, module_macs
 from edgedafl.students.base import KEPT, PRUNED, Student, StudentSpec
-from edgedafl.students.comparison import LayerComparison
+from edgedafl.students.features.hints import HintLoss
+from edgedafl.students.features.loss import FeatureLoss
 from edgedafl.students.fit import Budget, Candidate, fit_student, modest_share, students_below, usual_students
-from edgedafl.students.hints import Hints
 from edgedafl.students.layout import training_format
-from edgedafl.students.pruned import Pruner, images_at_once, pruned_width
+from edgedafl.students.pruner import Pruner, images_at_once, pruned_width
 from edgedafl.students.registry import ARCHITECTURES, build_student
 
 __all__ = [
@@ -15,8 +15,8 @@ __all__ = [
     "PRUNED",
     "Budget",
     "Candidate",
-    "Hints",
-    "LayerComparison",
+    "FeatureLoss",
+    "HintLoss",
     "Pruner",
     "Student",
     "StudentSpec",

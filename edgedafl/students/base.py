@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from edgedafl.runs import KEPT, PRUNED, StudentSpec
-from edgedafl.students.comparison import LayerComparison
+from edgedafl.students.features.loss import FeatureLoss
 
 __all__ = ["KEPT", "PRUNED", "Student", "StudentSpec"]
 
@@ -24,4 +24,4 @@ class Student:
 
     module: nn.Module
     spec: StudentSpec
-    layers: LayerComparison | None = None
+    layers: FeatureLoss | None = None

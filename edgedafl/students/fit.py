@@ -26,7 +26,7 @@ _LENET_SIDE = 40
 
 @dataclass(frozen=True)
 class Budget:
-    """Upper limits; None is no limit.
+    """Upper limits; None means no limit.
 
     Attributes:
         size: Bytes of the deployed artifact.
@@ -65,7 +65,7 @@ def fit_student(
     Args:
         names: Students to consider, see `usual_students`.
         build: Makes a student by name.
-        teacher_parameters: Weights of the teacher; 0 where nobody knows (a server).
+        teacher_parameters: Weights of the teacher; 0 where it is unknown (a server).
         budget: The user's limits.
         bytes_per_weight: 1 for int8, 2 for fp16, 4 for fp32 artifacts.
         latency_of: Cost in seconds; needed for a latency limit.
@@ -106,7 +106,7 @@ def usual_students(macs: int, input_shape: tuple[int, int, int], *, pruned: bool
     taught more in the same time, and looks more like the teacher.
 
     Args:
-        macs: Multiply-accumulates of the teacher per image; 0 where nobody knows.
+        macs: Multiply-accumulates of the teacher per image; 0 where it is unknown.
         input_shape: (C, H, W).
         pruned: Whether students can be cut out of the teacher.
     """
@@ -125,7 +125,7 @@ def students_below(names: Sequence[str], build: Callable[[str], Student], parame
     Args:
         names: Students to consider.
         build: Makes a student by name.
-        parameters: Weights of the teacher; 0 where nobody knows.
+        parameters: Weights of the teacher; 0 where it is unknown.
     """
     specs = [build(name).spec for name in names]
     limit = parameters or _usual_size(specs[0].input_shape)[0]

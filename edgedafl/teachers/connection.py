@@ -64,7 +64,7 @@ class Connection:
             )
         if "/v2/models/" not in parts.path or not parts.hostname:
             raise UsageError(
-                f"{url!r} is no model address.", "Give it as https://host/v2/models/NAME (Open Inference Protocol)."
+                f"{url!r} is not a model address.", "Give it as https://host/v2/models/NAME (Open Inference Protocol)."
             )
         if token and parts.scheme != "https" and parts.hostname not in _LOOPBACK:
             raise UsageError(
@@ -107,7 +107,7 @@ class Connection:
                     )
                 pause = max(pause, _asked_pause(answer))
             except httpx.InvalidURL as error:
-                raise UsageError(f"{url!r} is no valid address: {error}.", "Correct --teacher-url.") from error
+                raise UsageError(f"{url!r} is not a valid address: {error}.", "Correct --teacher-url.") from error
             except httpx.RequestError as error:
                 if "CERTIFICATE" in str(error).upper():
                     raise MeasurementError(

@@ -97,7 +97,7 @@ def load_http_teacher(url: str, options: TeacherOptions) -> HttpTeacher:
     Raises:
         UsageError: If the address, credentials or a needed choice is wrong or missing.
         MeasurementError: If the server stays away.
-        UnsupportedModelError: If it speaks another protocol, or the model is no image classifier.
+        UnsupportedModelError: If it speaks another protocol, or the model is not an image classifier.
     """
     if options.access == "gradient":
         raise UsageError("A server gives no gradients.", "Use --access scores or labels.")

@@ -79,7 +79,7 @@ class OnnxTeacher(Teacher):
         self._quantized = quantized
 
     def network(self) -> onnx.ModelProto:
-        """The graph up to its logits; refused for integer graphs, whose weights are no floats."""
+        """The graph up to its logits; refused for integer graphs, whose weights are not floats."""
         if self._quantized:
             raise UnsupportedModelError(f"{self.spec.source} is quantized: its layers hold integers.")
         return network_of(self, self._model, self._wiring.image, self._wiring.head.output)
@@ -162,7 +162,7 @@ def load_onnx_teacher(path: str | Path, options: TeacherOptions | None = None) -
     The import is accepted only if it answers like ONNX Runtime.
 
     Raises:
-        UnsupportedModelError: If the file is damaged, is no image classifier, is a training graph,
+        UnsupportedModelError: If the file is damaged, is not an image classifier, is a training graph,
             or has operators that cannot run.
         UsageError: If a choice is missing (`--output-name`, `--input-shape`).
         CheckFailedError: If the import's answers differ from ONNX Runtime's.

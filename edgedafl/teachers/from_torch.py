@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from edgedafl.errors import UnsupportedModelError, UsageError, reason_of
+from edgedafl.graph.canonicalize import IMAGE
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.from_module import module_to_onnx
 from edgedafl.graph.load import sha256_of
 from edgedafl.graph.moments import PromisedMoments, batch_norm_moments
-from edgedafl.graph.portable import IMAGE
 from edgedafl.tasks import SINGLE_LABEL
 from edgedafl.teachers.base import (
     BatchNormStatistics,
@@ -295,7 +295,7 @@ def _read_state(path: Path) -> dict[str, Any]:
         try:
             return dict(load_file(path))
         except SafetensorError as error:
-            raise UnsupportedModelError(f"{path.name} is no readable safetensors file: {error}.") from error
+            raise UnsupportedModelError(f"{path.name} is not a readable safetensors file: {error}.") from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling errors share no base class

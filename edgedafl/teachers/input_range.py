@@ -1,4 +1,4 @@
-"""What range of pixel values a model was trained on, where nobody says.
+"""What range of pixel values a model was trained on, where it is not declared.
 
 Three signs, the surest first: arithmetic at the input that only makes sense for pixels of 0..255,
 stored statistics of the first BatchNorm, and how many different classes the model sees. All

@@ -6,10 +6,10 @@ import onnx
 import torch
 
 from edgedafl.errors import UnsupportedModelError, reason_of
+from edgedafl.graph.canonicalize import canonicalize
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.head import find_head
-from edgedafl.graph.portable import portable
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher
 
@@ -34,7 +34,7 @@ def network_of(teacher: Teacher, model: onnx.ModelProto, image: ImageInput, outp
     head = find_head(model, output)
     if head.kind == "logits" and teacher.spec.output not in ("logits", "log-probabilities"):
         raise UnsupportedModelError(f"The network answers {teacher.spec.output}; its logits cannot be read.")
-    graph = portable(model, image, head.logits)
+    graph = canonicalize(model, image, head.logits)
     try:
         _compare(graph, teacher)
     except RuntimeError as error:

@@ -97,7 +97,7 @@ def _only_weights(path: Path, blob: bytes) -> bool:
         strings = any(code.name == "STACK_GLOBAL" for code, _, _ in pickletools.genops(blob))
     except Exception as error:  # pickletools raises whatever the damage makes it raise
         raise UnsupportedModelError(
-            f"{path.name} is no readable PyTorch file ({path.stat().st_size} bytes).",
+            f"{path.name} is not a readable PyTorch file ({path.stat().st_size} bytes).",
             "Check that the copy is complete.",
         ) from error
     plain = ("torch._utils ", "torch ", "collections OrderedDict", "torch.storage ", "numpy")

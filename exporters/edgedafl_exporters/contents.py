@@ -84,11 +84,11 @@ def programs(bench: str = "bench_cpu.py", **others: str) -> dict[str, bytes]:
 class CpuExporter:
     """What exporters for CPUs share: `bench` is in Python, and the model file itself is what runs."""
 
-    def programs(self) -> dict[str, bytes]:
+    def executables(self) -> dict[str, bytes]:
         """What runs on the device."""
         return programs()
 
-    def trial(self, file: Path) -> dict[str, Any]:
+    def try_build(self, file: Path) -> dict[str, Any]:
         """There is nothing to make of the file."""
         return {}
 

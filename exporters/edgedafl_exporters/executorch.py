@@ -69,7 +69,7 @@ class ExecuTorchExporter(CpuExporter):
             variants=variants,
             files={variants[precision]: model.blob for precision, model in made.items()},
             outputs={precision: model.scores for precision, model in made.items()},
-            run=self.programs(),
+            run=self.executables(),
             changes={
                 "runtime": "executorch",
                 "runtime_range": _RANGE,
@@ -87,7 +87,7 @@ class ExecuTorchExporter(CpuExporter):
             file = place / f"model.{precision}.pte"
             try:
                 _child("build", str(place), precision)
-                made[precision] = _Made(file.read_bytes(), self.answer(file, artifacts.inputs))
+                made[precision] = _Made(file.read_bytes(), self.predict(file, artifacts.inputs))
             except EnvironmentMissingError as error:
                 if precision == "fp32":
                     raise
@@ -95,7 +95,7 @@ class ExecuTorchExporter(CpuExporter):
                 omitted[precision] = error.message
         return made, omitted
 
-    def answer(self, file: Path, images: np.ndarray) -> np.ndarray:
+    def predict(self, file: Path, images: np.ndarray) -> np.ndarray:
         """Scores of a shipped file, from ExecuTorch's own runtime."""
         with tempfile.TemporaryDirectory() as folder:
             given, found = Path(folder) / "images.npy", Path(folder) / "scores.npy"

@@ -29,10 +29,10 @@ class OnnxExporter(CpuExporter):
             variants=variants,
             files=model_files(artifacts, variants),
             outputs=expected_outputs(artifacts),
-            run=self.programs(),
+            run=self.executables(),
             changes={"runtime": "onnxruntime"},
         )
 
-    def answer(self, file: Path, images: np.ndarray) -> np.ndarray:
+    def predict(self, file: Path, images: np.ndarray) -> np.ndarray:
         """Scores of a shipped file."""
         return answer_with_onnxruntime(file, images)

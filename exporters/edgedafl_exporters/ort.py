@@ -46,11 +46,11 @@ class OrtExporter(CpuExporter):
             variants=variants,
             files=files,
             outputs=expected_outputs(artifacts),
-            run=self.programs(),
+            run=self.executables(),
             changes={"runtime": "onnxruntime", "source": source},
         )
 
-    def answer(self, file: Path, images: np.ndarray) -> np.ndarray:
+    def predict(self, file: Path, images: np.ndarray) -> np.ndarray:
         """Scores of a shipped file."""
         return answer_with_onnxruntime(file, images)
 

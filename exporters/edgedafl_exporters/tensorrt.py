@@ -54,15 +54,15 @@ class TensorRtExporter:
             variants=variants,
             files=files,
             outputs=outputs,
-            run=self.programs(),
+            run=self.executables(),
             readme_name="README_trt.md",
         )
 
-    def programs(self) -> dict[str, bytes]:
+    def executables(self) -> dict[str, bytes]:
         """What runs on the device."""
         return programs("bench_trt.sh", build="build_trt.sh")
 
-    def trial(self, file: Path) -> dict[str, Any]:
+    def try_build(self, file: Path) -> dict[str, Any]:
         """Build a shipped file's engine here, where some TensorRT is installed; it is thrown away.
 
         Raises:
@@ -78,7 +78,7 @@ class TensorRtExporter:
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return found
 
-    def answer(self, file: Path, images: np.ndarray) -> np.ndarray:
+    def predict(self, file: Path, images: np.ndarray) -> np.ndarray:
         """Scores of a shipped file, from ONNX Runtime: engines exist on devices only."""
         return answer_with_onnxruntime(file, images)
 

@@ -51,7 +51,7 @@ def test_this_machine_needs_no_name() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_ssh_address_is_refused(address: str) -> None:
-    with pytest.raises(UsageError, match="no SSH address") as caught:
+    with pytest.raises(UsageError, match="not an SSH address") as caught:
         SshDevice(address)
     assert "secret" not in caught.value.message
 

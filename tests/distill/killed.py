@@ -11,13 +11,14 @@ from pathlib import Path
 
 import torch
 
-from edgedafl.distill import METHODS, Budget, Distiller, reporter, settings_of
+from edgedafl.distill import METHODS, Budget, Distiller, settings_of
+from edgedafl.distill.monitoring import reporter
 from edgedafl.stages import pruner_of
 from edgedafl.students import build_student
 from edgedafl.teachers import TeacherOptions, load_onnx_teacher
 
 SMALL: dict[str, dict[str, object]] = {
-    "adversarial": {"lives": 2, "shortest_life": 3, "priors": 16, "prior_trial": 20, "batch": 32, "channels": 8},
+    "adversarial": {"lives": 2, "min_restart_steps": 3, "priors": 16, "prior_trial": 20, "batch": 32, "channels": 8},
     "fast": {"batch": 32, "channels": 8, "latent": 16},
     "inversion": {"batch": 16, "iterations": 6, "per_step": 2},
     "dfad": {"batch": 16, "channels": 8},

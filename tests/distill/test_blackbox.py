@@ -14,11 +14,11 @@ from edgedafl.distill import (
     Budget,
     Distiller,
     ZerothOrderTeacher,
-    as_asked,
     make_synthesizer,
+    with_estimated_gradients,
 )
-from edgedafl.distill.priors import FAMILIES, noise_fields
-from edgedafl.distill.zeroth_order import estimated_gradient
+from edgedafl.distill.synthesizers.priors import FAMILIES, noise_fields
+from edgedafl.distill.synthesizers.zeroth_order import estimated_gradient
 from edgedafl.errors import InterruptedRunError, UnsupportedModelError, UsageError
 from edgedafl.students import build_student
 from edgedafl.teachers import QueryBudgetError, TeacherOptions, load_onnx_teacher, load_teacher
@@ -85,7 +85,7 @@ def test_an_interrupted_run_asks_nothing_twice(tiny_onnx: Path, tmp_path: Path) 
 
     file = tmp_path / "state.pt"
     with pytest.raises(InterruptedRunError):
-        distiller(teacher_of(tiny_onnx, "scores"), steps=60, checkpoint=file, observe=stop).run()
+        distiller(teacher_of(tiny_onnx, "scores"), steps=60, checkpoint=file, on_progress=stop).run()
     teacher = teacher_of(tiny_onnx, "scores")
     resumed = distiller(teacher, steps=60, checkpoint=file).run(resume=True)
     assert 0 < stops[0] < 60
@@ -114,7 +114,7 @@ def test_estimated_gradients_turn_to_the_true_ones_with_more_directions(tiny_onn
 
 def test_zeroth_order_is_offered_for_scores_and_paid_in_queries(tiny_onnx: Path) -> None:
     inner = teacher_of(tiny_onnx, "scores", None)
-    teacher = as_asked("zeroth-order", inner)
+    teacher = with_estimated_gradients("zeroth-order", inner)
     assert isinstance(teacher, ZerothOrderTeacher)
     name, synthesizer = make_synthesizer("zeroth-order", teacher)
     before = teacher.queries
@@ -124,4 +124,4 @@ def test_zeroth_order_is_offered_for_scores_and_paid_in_queries(tiny_onnx: Path)
     assert name == "zeroth-order"
     assert before < teacher.queries <= before + len(FAMILIES) * s.prior_trial + 2 * s.batch + s.priors
     with pytest.raises(UsageError, match="labels only"):
-        as_asked("zeroth-order", teacher_of(tiny_onnx, "labels"))
+        with_estimated_gradients("zeroth-order", teacher_of(tiny_onnx, "labels"))

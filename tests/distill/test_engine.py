@@ -16,22 +16,21 @@ from edgedafl.distill import (
     AdversarialSynthesizer,
     Budget,
     Distiller,
-    Progress,
     make_synthesizer,
 )
-from edgedafl.distill.budget import Clock
-from edgedafl.distill.checkpoint import load_checkpoint, save_checkpoint
-from edgedafl.distill.health import KINDS, HealthMonitor
+from edgedafl.distill.distributed import DistributedContext
 from edgedafl.distill.methods import choose_method
-from edgedafl.distill.pool import Pool
-from edgedafl.distill.priors import FAMILIES
-from edgedafl.distill.probes import ProbePlan, ProbeSets
-from edgedafl.distill.reporter import Reporter, RunState
-from edgedafl.distill.samples import class_sheet
-from edgedafl.distill.world import World
+from edgedafl.distill.monitoring.health import KINDS, HealthMonitor
+from edgedafl.distill.monitoring.probes import ProbePlan, ProbeSets
+from edgedafl.distill.monitoring.reporter import Reporter, RunState
+from edgedafl.distill.monitoring.samples import class_sheet
+from edgedafl.distill.synthesizers.priors import FAMILIES
+from edgedafl.distill.training.budget import Clock
+from edgedafl.distill.training.checkpoint import load_checkpoint, save_checkpoint
+from edgedafl.distill.training.pool import Pool
 from edgedafl.errors import DistillationError, InterruptedRunError, UsageError
 from edgedafl.preprocess import Preprocess
-from edgedafl.runs import AgreementReport
+from edgedafl.runs import AgreementReport, Progress
 from edgedafl.students import build_student
 from edgedafl.teachers import TeacherOptions, load_onnx_teacher
 
@@ -50,13 +49,15 @@ UNIT = Preprocess.from_range(0, 1, 1)
 
 
 def distiller(
-    path: Path, *, steps: int, checkpoint: Path | None = None, observe=lambda p: None, seed: int = 0
+    path: Path, *, steps: int, checkpoint: Path | None = None, on_progress=lambda p: None, seed: int = 0
 ) -> Distiller:
     teacher = load_onnx_teacher(path, TeacherOptions(input_range=(0.0, 1.0)))
     torch.manual_seed(seed)
     student = build_student("lenet5", (1, 16, 16), 3)
     synthesizer = AdversarialSynthesizer(teacher, settings=SMALL)
-    return Distiller(teacher, student, synthesizer, budget=Budget(steps=steps), checkpoint=checkpoint, observe=observe)
+    return Distiller(
+        teacher, student, synthesizer, budget=Budget(steps=steps), checkpoint=checkpoint, on_progress=on_progress
+    )
 
 
 def test_a_student_learns_its_teacher(tiny_onnx: Path) -> None:
@@ -104,7 +105,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tiny_onnx: Path, tmp_path: 
     file = tmp_path / "state.pt"
     whole = distiller(tiny_onnx, steps=60).run()
     with pytest.raises(InterruptedRunError, match="saved") as caught:
-        interrupted = distiller(tiny_onnx, steps=60, checkpoint=file, observe=Stop(1))
+        interrupted = distiller(tiny_onnx, steps=60, checkpoint=file, on_progress=Stop(1))
         interrupted.run()
     assert caught.value.exit_code == 130
     state = load_checkpoint(file)
@@ -124,9 +125,9 @@ def test_nan_is_recovered(tiny_onnx: Path) -> None:
         if not poisoned:
             poisoned.append(progress.step)
             with torch.no_grad():
-                next(run.learner.student.parameters()).fill_(math.nan)
+                next(run.trainer.student.parameters()).fill_(math.nan)
 
-    run._observe = poison
+    run._on_progress = poison
     outcome = run.run()
     assert poisoned
     assert len(outcome.recoveries) >= 1
@@ -139,12 +140,12 @@ def test_a_student_that_diverges_goes_back_and_keeps_its_images(tiny_onnx: Path)
 
     def blow_up(progress: Progress) -> None:
         if progress.step > 30 and not images:
-            images.append(len(run.learner.pool))
+            images.append(len(run.trainer.pool))
             with torch.no_grad():
-                for weight in run.learner.student.parameters():
+                for weight in run.trainer.student.parameters():
                     weight.mul_(1e4)
 
-    run._observe = blow_up
+    run._on_progress = blow_up
     outcome = run.run()
     (recovery,) = outcome.recoveries
     assert "has grown to" in recovery and "healthy weights" in recovery
@@ -153,30 +154,30 @@ def test_a_student_that_diverges_goes_back_and_keeps_its_images(tiny_onnx: Path)
 
 
 def test_all_processes_do_what_the_first_one_needs(tiny_onnx: Path) -> None:
-    class SecondOfTwo(World):
-        def agreed(self, *values: float) -> tuple[float, ...]:
+    class SecondOfTwo(DistributedContext):
+        def broadcast(self, *values: float) -> tuple[float, ...]:
             return (float(KINDS.index("divergence")),)
 
     run = distiller(tiny_onnx, steps=10)
-    before = copy.deepcopy(run.learner.student.state_dict())
+    before = copy.deepcopy(run.trainer.student.state_dict())
     generator = run.synthesizer.generator
     with torch.no_grad():
-        next(run.learner.student.parameters()).add_(1)
+        next(run.trainer.student.parameters()).add_(1)
     run.world = SecondOfTwo()
     run.check_health(0.1)
     assert run.synthesizer.generator is generator  # to begin anew would wait for the first process
-    assert all(torch.equal(value, before[name]) for name, value in run.learner.student.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in run.trainer.student.state_dict().items())
 
 
 def test_weights_that_are_no_numbers_are_never_remembered_as_healthy(tiny_onnx: Path) -> None:
-    learner = distiller(tiny_onnx, steps=1).learner
-    before = copy.deepcopy(learner.student.state_dict())
+    trainer = distiller(tiny_onnx, steps=1).trainer
+    before = copy.deepcopy(trainer.student.state_dict())
     with torch.no_grad():
-        next(learner.student.parameters()).fill_(math.nan)
-    learner.keep()
-    learner.go_back()
-    assert learner.is_finite
-    assert all(torch.equal(value, before[name]) for name, value in learner.student.state_dict().items())
+        next(trainer.student.parameters()).fill_(math.nan)
+    trainer.keep()
+    trainer.go_back()
+    assert trainer.is_finite
+    assert all(torch.equal(value, before[name]) for name, value in trainer.student.state_dict().items())
 
 
 def test_nan_since_the_last_look_is_not_what_is_kept(tiny_onnx: Path) -> None:
@@ -254,7 +255,7 @@ def test_sameness_and_lost_classes_are_seen_late_and_are_not_grave() -> None:
         assert found[:-1] == [None] * (patience - 1)
         assert found[-1] is not None and found[-1].kind == kind
         assert words in found[-1].text
-        assert not found[-1].is_grave
+        assert not found[-1].is_fatal
 
 
 def test_labels_that_are_alike_are_no_symptom() -> None:
@@ -413,8 +414,8 @@ def test_the_picture_has_a_row_per_class() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 48, 64), (2, 33, 47), (3, 224, 224)])
 def test_the_generator_makes_any_size_within_the_range(shape: tuple[int, int, int]) -> None:
-    from edgedafl.distill.generators.slim import SlimGenerator
-    from edgedafl.distill.generators.tone import tone_of
+    from edgedafl.distill.synthesizers.generators.slim import SlimGenerator
+    from edgedafl.distill.synthesizers.generators.tone import tone_of
 
     preprocess = Preprocess.from_range(-1, 1, shape[0])
     images = SlimGenerator(shape, preprocess, tone_of(preprocess), channels=8)(torch.randn(4, 64))

@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from edgedafl.distill import METHODS, Budget, Distiller, World, compute, settings_of
-from edgedafl.distill.augment import Augmentation
-from edgedafl.distill.compute import Compute
-from edgedafl.distill.learner import Learner
-from edgedafl.distill.recorded import RecordedStep
+from edgedafl.distill import METHODS, Budget, Distiller, DistributedContext, settings_of
 from edgedafl.distill.synthesizers import Batch, FastSettings, FastSynthesizer
 from edgedafl.distill.synthesizers.inner_step import InnerStep, Weights
-from edgedafl.students import Hints, build_student
+from edgedafl.distill.training import compute
+from edgedafl.distill.training.augment import Augmentation
+from edgedafl.distill.training.compute import Compute
+from edgedafl.distill.training.cuda_graph import CudaGraphStep
+from edgedafl.distill.training.trainer import StudentTrainer
+from edgedafl.students import HintLoss, build_student
 from edgedafl.teachers import Teacher, TeacherOptions, load_onnx_teacher, load_torch_teacher
 
 GPU = pytest.param(
@@ -58,7 +59,7 @@ def distiller(
     where = torch.device(device)
     synthesizer = METHODS[method].build(teacher, settings=settings, device=where)
     return Distiller(
-        teacher, student, synthesizer, budget=Budget(steps=8), world=World(device=where), compute=compute,
+        teacher, student, synthesizer, budget=Budget(steps=8), world=DistributedContext(device=where), compute=compute,
         checkpoint=checkpoint,
     )  # fmt: skip
 
@@ -178,24 +179,26 @@ def test_a_recorded_inner_step_finds_what_one_that_is_not_finds() -> None:
     assert recorded._step._graph is not None
 
 
-def learned(recorded: bool, student_name: str, path: Path, layers: bool) -> Learner:
+def learned(recorded: bool, student_name: str, path: Path, layers: bool) -> StudentTrainer:
     """A student after three steps on the GPU."""
     teacher = load_onnx_teacher(path, TeacherOptions(input_range=(0.0, 1.0))).to("cuda")
     torch.manual_seed(0)
     student = build_student(student_name, (1, 16, 16), 3)
     if layers:
-        student = replace(student, layers=Hints(teacher.network(), student.module, (1, 16, 16)))
+        student = replace(student, layers=HintLoss(teacher.network(), student.module, (1, 16, 16)))
     default = FastSettings()
     recipe = replace(default.recipe, student_steps=3, student_batch=16, begin=1, begin_at=0.0, augment=False)
     synthesizer = FastSynthesizer(teacher, settings=replace(default, recipe=recipe), device="cuda")
     compute = Compute("cuda", recorded=recorded)
-    learner = Learner(student, teacher, synthesizer, World(device=torch.device("cuda")), compute, 1 << 24)
+    trainer = StudentTrainer(
+        student, teacher, synthesizer, DistributedContext(device=torch.device("cuda")), compute, 1 << 24
+    )
     torch.manual_seed(1)
-    learner.pool.add(torch.rand(64, 1, 16, 16, device="cuda"), torch.randn(64, 3, device="cuda"))
+    trainer.pool.add(torch.rand(64, 1, 16, 16, device="cuda"), torch.randn(64, 3, device="cuda"))
     synthesizer.augmentation = Augmentation(2, True)
     torch.manual_seed(2)
-    learner.learn(Batch.nothing(teacher.spec, "cuda"), 0.5)
-    return learner
+    trainer.learn(Batch.nothing(teacher.spec, "cuda"), 0.5)
+    return trainer
 
 
 @pytest.mark.gpu
@@ -204,7 +207,7 @@ def learned(recorded: bool, student_name: str, path: Path, layers: bool) -> Lear
 def test_a_recorded_student_learns_as_one_that_is_not(layers: bool, bn_onnx: Path) -> None:
     """The same images give the same weights and BatchNorm statistics, and the teacher's queries are counted."""
     step_by_step, recorded = (learned(r, "resnet8", bn_onnx, layers) for r in (False, True))
-    assert isinstance(recorded._asking, RecordedStep) and recorded._asking._graph is not None
+    assert isinstance(recorded._step_with_teacher, CudaGraphStep) and recorded._step_with_teacher._graph is not None
     # Beside its layers the teacher answers as many images as memory allows, and then all of them.
     rows = recorded._rows_asked(16, asks=True)
     assert recorded._teacher.queries == step_by_step._teacher.queries == 3 * rows
@@ -235,7 +238,7 @@ def test_what_cannot_be_recorded_runs_as_ever(fault: str) -> None:
         loss.backward()
         return (loss.detach(),)
 
-    recorded = RecordedStep(step, module)
+    recorded = CudaGraphStep(step, module)
     for _ in range(3):
         x = torch.rand(3, 4, device="cuda")  # random numbers are to be had after a failed recording
         (loss,) = recorded(x)

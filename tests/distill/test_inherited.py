@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from edgedafl.distill import Budget, Distiller, make_synthesizer
-from edgedafl.distill.learner import Learner
+from edgedafl.distill.training.trainer import StudentTrainer
 from edgedafl.stages import pruner_of
 from edgedafl.students import Student, build_student
 from edgedafl.teachers import Teacher, load_onnx_teacher
@@ -24,7 +24,9 @@ def test_the_whole_teacher_has_nothing_to_learn(tiny_teacher: Teacher) -> None:
     images = torch.rand(6, 1, 16, 16)
     student.module.train()(images)
     assert student.layers is not None
-    assert float(student.layers.distance(student.layers.wanted(images), student.layers.take_seen())) < 1e-8
+    assert (
+        float(student.layers.distance(student.layers.teacher_features(images), student.layers.take_features())) < 1e-8
+    )
 
 
 def test_the_distance_counts_kept_channels_in_units_of_the_teachers_variance(tiny_teacher: Teacher) -> None:
@@ -32,8 +34,8 @@ def test_the_distance_counts_kept_channels_in_units_of_the_teachers_variance(tin
     images = torch.rand(6, 1, 16, 16)
     student.module.train()(images)
     assert student.layers is not None
-    seen, wanted = student.layers.take_seen(), student.layers.wanted(images)
-    assert student.layers.take_seen() == {}
+    seen, wanted = student.layers.take_features(), student.layers.teacher_features(images)
+    assert student.layers.take_features() == {}
     before = float(student.layers.distance(wanted, seen))
     assert before > 1e-3
     # The first layer of all reads the image, so what the first convolution writes is still exact.
@@ -47,28 +49,28 @@ def test_steps_are_shares_of_a_weights_own_size(tiny_teacher: Teacher) -> None:
     student = pruner_of(tiny_teacher).student("pruned:0.5")
     start = copy.deepcopy(student.module.state_dict())
     run = distiller(tiny_teacher, student, steps=1)
-    scales = [group["scale"] for group in run.learner._optimizer.param_groups]
+    scales = [group["scale"] for group in run.trainer._optimizer.param_groups]
     assert len(scales) == len(list(student.module.parameters())) and len(set(scales)) > 2
     run.run()
-    steps = run.learner.recipe.student_steps
-    for name, value in run.learner.student.state_dict().items():
+    steps = run.trainer.recipe.student_steps
+    for name, value in run.trainer.student.state_dict().items():
         size = max(1e-2, float(start[name].square().mean().sqrt()))
         # Adam moves a weight by its rate at most, a little more in its first steps.
-        assert float((value - start[name]).abs().max()) <= 1.5 * steps * run.learner.recipe.student_rate * size, name
+        assert float((value - start[name]).abs().max()) <= 1.5 * steps * run.trainer.recipe.student_rate * size, name
 
 
 def test_students_of_another_make_learn_as_before(tiny_teacher: Teacher) -> None:
     run = distiller(tiny_teacher, build_student("lenet5", (1, 16, 16), 3))
-    assert [group["scale"] for group in run.learner._optimizer.param_groups] == [1.0]
-    assert run.learner.recipe is run.synthesizer.recipe
+    assert [group["scale"] for group in run.trainer._optimizer.param_groups] == [1.0]
+    assert run.trainer.recipe is run.synthesizer.recipe
 
 
 def test_a_limit_on_queries_leaves_the_layers_alone(tiny_teacher: Teacher) -> None:
     tiny_teacher.max_queries = 100_000
     student = pruner_of(tiny_teacher).student("pruned:0.5")
     run = distiller(tiny_teacher, student, steps=1)
-    assert not run.learner._compares
-    assert isinstance(run.learner, Learner)
+    assert not run.trainer._compares
+    assert isinstance(run.trainer, StudentTrainer)
     assert run.run().steps == 1
 
 
@@ -80,13 +82,13 @@ def test_a_cut_teacher_with_batch_norms_teaches_by_moved_values(bn_onnx: Path) -
     _, synthesizer = make_synthesizer("procedural", teacher, inherited=True)
     assert pruner.movements
     run = Distiller(teacher, student, synthesizer, budget=Budget(steps=3))
-    recipe = run.learner.recipe
+    recipe = run.trainer.recipe
     assert (recipe.student_batch, recipe.layers, recipe.mixes) == (48, 20.0, True)
     images = synthesizer.sample(200)
-    before = float(student.layers.distance(student.layers.wanted(images), _seen(student, images)))  # type: ignore[union-attr]
+    before = float(student.layers.distance(student.layers.teacher_features(images), _seen(student, images)))  # type: ignore[union-attr]
     outcome = run.run()
     assert outcome.steps == 3 and not outcome.recoveries
-    after = float(student.layers.distance(student.layers.wanted(images), _seen(student, images)))  # type: ignore[union-attr]
+    after = float(student.layers.distance(student.layers.teacher_features(images), _seen(student, images)))  # type: ignore[union-attr]
     assert after < before
 
 
@@ -98,7 +100,7 @@ def test_under_a_limit_on_queries_nothing_is_moved(bn_onnx: Path) -> None:
     with torch.no_grad():
         moved = student.module.train()(images)
         run = distiller(teacher, student, "procedural", steps=1)
-        assert run.learner._layers is not None and not run.learner._layers.moves
+        assert run.trainer._layers is not None and not run.trainer._layers.moves
         held = student.module.train()(images)
         torch.testing.assert_close(held, student.module.eval()(images))
     assert (moved - held).abs().max() > 1e-3
@@ -108,4 +110,4 @@ def _seen(student: Student, images: torch.Tensor) -> dict[str, torch.Tensor]:
     with torch.no_grad():
         student.module.train()(images)
     assert student.layers is not None
-    return student.layers.take_seen()
+    return student.layers.take_features()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgedafl.distill.checkpoint import load_checkpoint
+from edgedafl.distill.training.checkpoint import load_checkpoint
 from tests.distill import killed
 
 ROOT = Path(__file__).parents[2]

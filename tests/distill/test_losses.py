@@ -7,9 +7,11 @@ import math
 import pytest
 import torch
 
-from edgedafl.distill.generators import PublishedGenerator
-from edgedafl.distill.generators.tone import tone_of
-from edgedafl.distill.losses import (
+from edgedafl.distill.synthesizers.dafl import DaflSynthesizer
+from edgedafl.distill.synthesizers.generators import PublishedGenerator
+from edgedafl.distill.synthesizers.generators.tone import tone_of
+from edgedafl.distill.synthesizers.priors import noise_fields
+from edgedafl.distill.training.losses import (
     activation_loss,
     balanced_classes,
     distillation_loss,
@@ -17,8 +19,6 @@ from edgedafl.distill.losses import (
     information_entropy_loss,
     one_hot_loss,
 )
-from edgedafl.distill.priors import noise_fields
-from edgedafl.distill.synthesizers.dafl import DaflSynthesizer
 from edgedafl.preprocess import Preprocess
 
 NORMALISED = Preprocess.from_mean_std((0.5,), (0.25,), 1)

@@ -10,19 +10,19 @@ import torch
 from torch import nn
 
 from edgedafl.distill import METHODS, AdversarialSettings, Budget, Distiller, make_synthesizer, settings_of
-from edgedafl.distill.augment import Augmentation, choose_augmentation
-from edgedafl.distill.balance import EntropyWeight
-from edgedafl.distill.learner import capacity_of
-from edgedafl.distill.losses import (
+from edgedafl.distill.synthesizers import FastSettings, FastSynthesizer, InversionSynthesizer, dfad, zskt
+from edgedafl.distill.synthesizers.priors import noise_fields
+from edgedafl.distill.training.augment import Augmentation, choose_augmentation
+from edgedafl.distill.training.balance import EntropyWeight
+from edgedafl.distill.training.losses import (
     batch_norm_loss,
     distillation_loss,
     jensen_shannon,
     shared_disagreement,
     total_variation,
 )
-from edgedafl.distill.pool import Pool
-from edgedafl.distill.priors import noise_fields
-from edgedafl.distill.synthesizers import FastSettings, FastSynthesizer, InversionSynthesizer, dfad, zskt
+from edgedafl.distill.training.pool import Pool
+from edgedafl.distill.training.trainer import capacity_of
 from edgedafl.errors import UsageError
 from edgedafl.students import build_student, training_format
 from edgedafl.teachers import TeacherOptions, load_onnx_teacher
@@ -67,7 +67,7 @@ def test_every_method_teaches(method: str, bn_teacher: Teacher) -> None:
             return float(distillation_loss(run.best.eval()(images), answers))
 
     before = distance()
-    run.learner.student.train()
+    run.trainer.student.train()
     assert run.run().recoveries == ()
     # The published methods are made for far longer runs.
     assert distance() < (0.6 if method in ("adversarial", "fast") else 1.0) * before
@@ -215,16 +215,16 @@ def test_small_images_are_shifted_as_networks_with_batch_norm_were_trained(
 
 def test_a_student_waits_for_images_that_teach_and_starts_on_the_newest(bn_teacher: Teacher) -> None:
     run = distiller(bn_teacher, "fast", 20)  # begins at 0.1: two steps of 64 generated and 64 procedural images
-    before = [p.clone() for p in run.learner.student.parameters()]
+    before = [p.clone() for p in run.trainer.student.parameters()]
     rows = []
     for step in range(3):
         batch = run._synthesize(step / 20)
-        run.learner.learn(batch, step / 20)
-        rows.append(run.learner.shown)
-        changed = any(not torch.equal(a, b) for a, b in zip(before, run.learner.student.parameters(), strict=True))
+        run.trainer.learn(batch, step / 20)
+        rows.append(run.trainer.shown)
+        changed = any(not torch.equal(a, b) for a, b in zip(before, run.trainer.student.parameters(), strict=True))
         assert changed is (step == 2)
     assert rows == [0, 0, 6 * 64]
-    assert len(run.learner.pool) == 3 * 128 // 3
+    assert len(run.trainer.pool) == 3 * 128 // 3
 
 
 def test_a_pool_keeps_its_newest_images_in_order(bn_teacher: Teacher) -> None:
@@ -242,11 +242,11 @@ def test_a_pool_keeps_its_newest_images_in_order(bn_teacher: Teacher) -> None:
 
 def test_a_run_interrupted_while_the_student_waits_goes_on_the_same(bn_teacher: Teacher) -> None:
     run = distiller(bn_teacher, "fast", 10)
-    run.learner.learn(run._synthesize(0.0), 0.0)
-    state = run.learner.state_dict()
+    run.trainer.learn(run._synthesize(0.0), 0.0)
+    state = run.trainer.state_dict()
     assert (state["begun"], state["varied"]) == (False, True)
     again = distiller(bn_teacher, "fast", 10)
-    again.learner.load_state_dict(state)
+    again.trainer.load_state_dict(state)
     assert again.synthesizer.augmentation == run.synthesizer.augmentation
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from edgedafl.distill.priors import FAMILIES, PriorMixture, collages, information, noise_fields, pen_lines
+from edgedafl.distill.synthesizers.priors import FAMILIES, PriorMixture, collages, information, noise_fields, pen_lines
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgedafl.distill import World, settings_of
-from edgedafl.distill.augment import Augmentation
-from edgedafl.distill.compute import Compute
-from edgedafl.distill.generators import PublishedGenerator
-from edgedafl.distill.learner import Learner
+from edgedafl.distill import DistributedContext, settings_of
 from edgedafl.distill.methods import METHODS
-from edgedafl.distill.pool import Pool
+from edgedafl.distill.synthesizers.generators import PublishedGenerator
 from edgedafl.distill.synthesizers.inner_step import InnerStep, Weights
+from edgedafl.distill.training.augment import Augmentation
+from edgedafl.distill.training.compute import Compute
+from edgedafl.distill.training.pool import Pool
+from edgedafl.distill.training.trainer import StudentTrainer
 from edgedafl.preprocess import Preprocess
 from edgedafl.quantize import observe_activations, quantize_graph
 from edgedafl.stages import pruner_of
-from edgedafl.students import Hints, Student, build_student
+from edgedafl.students import HintLoss, Student, build_student
 from edgedafl.targets import find_target
 from edgedafl.teachers import Teacher, TeacherOptions, load_onnx_teacher
 from tests.conftest import export
@@ -74,7 +74,7 @@ def plain(teacher: Teacher) -> Student:
 
 def hinted(teacher: Teacher) -> Student:
     student = plain(teacher)
-    return replace(student, layers=Hints(teacher.network(), student.module, teacher.spec.input_shape))
+    return replace(student, layers=HintLoss(teacher.network(), student.module, teacher.spec.input_shape))
 
 
 def pruned(teacher: Teacher) -> Student:
@@ -93,14 +93,14 @@ def test_a_students_step_stays_on_its_device(
     method, settings = settings_of("adversarial", teacher, inherited=student.spec.inherited)
     recipe = replace(settings.recipe, layers=5.0, student_batch=4)
     synthesizer = METHODS[method].build(teacher, settings=replace(settings, recipe=recipe))
-    learner = Learner(student, teacher, synthesizer, World(), Compute(), 1 << 20)
+    trainer = StudentTrainer(student, teacher, synthesizer, DistributedContext(), Compute(), 1 << 20)
     assert (student.layers is None) == (student_of is plain)
-    for part in (teacher, learner.student, learner._beside, student.layers):
+    for part in (teacher, trainer.student, trainer._projections, student.layers):
         if part is not None:
             part.to(META)
     images = torch.zeros(4, 3, 32, 32, device=META)
-    assert copies(lambda: learner._gradients(images)) == []
-    assert copies(lambda: learner._gradients(images, torch.zeros(4, 10, device=META))) == []
+    assert copies(lambda: trainer._gradients(images)) == []
+    assert copies(lambda: trainer._gradients(images, torch.zeros(4, 10, device=META))) == []
 
 
 def test_the_step_that_fits_a_generator_to_a_batch_stays_on_its_device(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from edgedafl.distill import (
     DaflSettings,
     DaflSynthesizer,
     Distiller,
-    join_world,
+    init_distributed,
 )
-from edgedafl.distill.world import World
+from edgedafl.distill.distributed import DistributedContext
 from edgedafl.students import build_student
 from edgedafl.teachers import TeacherOptions, load_onnx_teacher
 
@@ -28,7 +28,7 @@ ROWS = 24
 STEPS = 4
 
 
-def published(teacher_path: Path, world: World) -> Distiller:
+def published(teacher_path: Path, world: DistributedContext) -> Distiller:
     """DAFL as published whose codes are cut from one common list, whatever the number of processes."""
     teacher = load_onnx_teacher(teacher_path, TeacherOptions(input_range=(0.0, 1.0)))
     torch.manual_seed(0)
@@ -57,7 +57,7 @@ def first_generator(synthesizer: DaflSynthesizer) -> dict[str, torch.Tensor]:
     return state
 
 
-def pooled(teacher_path: Path, world: World, checkpoint: Path, steps: int) -> Distiller:
+def pooled(teacher_path: Path, world: DistributedContext, checkpoint: Path, steps: int) -> Distiller:
     """The default method with a small pool and a checkpoint."""
     teacher = load_onnx_teacher(teacher_path, TeacherOptions(input_range=(0.0, 1.0)))
     torch.manual_seed(world.rank)
@@ -80,11 +80,11 @@ def pooled(teacher_path: Path, world: World, checkpoint: Path, steps: int) -> Di
 def main() -> None:
     teacher, out, kind = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     torch.set_num_threads(1)
-    world = join_world("cpu")
+    world = init_distributed("cpu")
     if kind == "equal":
         run = published(teacher, world)
         images = steps(run)
-        state = {"student": run.learner.student.state_dict(), "images": images}
+        state = {"student": run.trainer.student.state_dict(), "images": images}
     else:
         run = pooled(teacher, world, out.with_suffix(".checkpoint"), 12)
         outcome = run.run(resume=out.with_suffix(".checkpoint").exists())
@@ -96,7 +96,7 @@ def steps(run: Distiller) -> torch.Tensor:
     """Steps without probes, which would ask for codes of their own; returns the last images."""
     for _ in range(STEPS):
         batch = run._synthesize(0.0)
-        run.learner.learn(batch, 0.0)
+        run.trainer.learn(batch, 0.0)
     return batch.images
 
 

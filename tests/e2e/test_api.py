@@ -24,7 +24,7 @@ def test_a_model_goes_in_and_a_typed_result_comes_out(tmp_path: Path) -> None:
         eval=EXAMPLE / "sample.npz",
         output=tmp_path / "run",
         limits=edgedafl.GateConfig(max_size="100kB", min_accuracy="99.9%"),
-        notice=seen.append,
+        on_message=seen.append,
         **DIGITS,
     )
     assert seen[-3:] == ["verify", "profile", "report"]

@@ -131,7 +131,7 @@ def test_a_broken_connection_costs_nothing_but_time(ssh: rig.Ssh, run: Path, tmp
     thread.start()
     result = tmp_path / "latency.json"
     carried = run_bundle(
-        device, run / "bundles" / "rpi5", ["--processes", "2"], result, timeout=300, notice=said.append
+        device, run / "bundles" / "rpi5", ["--processes", "2"], result, timeout=300, on_message=said.append
     )
     thread.join()
     device.close()

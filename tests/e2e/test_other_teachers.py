@@ -93,7 +93,7 @@ def test_compress_an_exported_program(tmp_path: Path) -> None:
     [
         ([], 2, ["One teacher is needed"]),
         (["net.onnx", "--teacher-url", "http://127.0.0.1:1/v2/models/a"], 2, ["both given"]),
-        (["--teacher-url", "http://127.0.0.1:1/predict"], 2, ["no model address"]),
+        (["--teacher-url", "http://127.0.0.1:1/predict"], 2, ["not a model address"]),
         (["--teacher-url", "http://127.0.0.1:1/v2/models/a", "--token-env", "NOT_SET"], 2, ["NOT_SET"]),
         (["net.onnx", "--access", "everything"], 2, ["access"]),
         (["net.onnx", "--max-queries", "3"], 2, ["max_queries"]),

@@ -171,7 +171,13 @@ def test_files_are_weighed_with_their_external_data_and_without_reading_weights(
     model = tiny_text(LINEAR)
     plain = save(model, "plain.onnx")
     assert weigh(plain) == plain.stat().st_size
-    onnx.save(model, tmp_path / "apart.onnx", save_as_external_data=True, location="apart.bin", size_threshold=0)
+    onnx.save(
+        model,
+        tmp_path / "apart.onnx",
+        save_as_external_data=True,
+        location="apart.bin",
+        size_threshold=0,
+    )
     assert weigh(tmp_path / "apart.onnx") == sum((tmp_path / f"apart.{end}").stat().st_size for end in ("onnx", "bin"))
     blob = plain.read_bytes()
     for name, content in (("cut", blob[:-40]), ("text", b"hello world, this is text"), ("empty", b"")):

@@ -12,7 +12,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from edgedafl.graph.portable import IMAGE
+from edgedafl.graph.canonicalize import IMAGE
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.preprocess import Preprocess
 from edgedafl.teachers import Teacher, TeacherOptions, load_teacher

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from edgedafl.graph.canonicalize import IMAGE, LOGITS, canonicalize
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.from_module import module_to_onnx
 from edgedafl.graph.moments import batch_norm_moments
-from edgedafl.graph.portable import IMAGE, LOGITS, portable
 from edgedafl.graph.pruning import find_movements
 from edgedafl.students import Pruner
 
@@ -39,7 +39,7 @@ def _network(*, by_us: bool = False):
     )
     image = ImageInput(IMAGE, (None, *SHAPE), "FLOAT", "NCHW", SHAPE, None)
     # Folded by torch a value has the BatchNorm's name, folded by us the convolution's.
-    theirs, ours = portable(folded, image, "s"), portable(kept, image, "s")
+    theirs, ours = canonicalize(folded, image, "s"), canonicalize(kept, image, "s")
     assert {*batch_norm_moments(kept, theirs)}.isdisjoint(batch_norm_moments(kept, ours))
     return (ours, batch_norm_moments(kept, ours)) if by_us else (theirs, batch_norm_moments(kept, theirs))
 
@@ -78,6 +78,6 @@ def test_a_cut_student_moves_what_it_has_left_while_it_learns_and_nothing_afterw
         torch.testing.assert_close(done, pruner.module.run({IMAGE: noise})[LOGITS], atol=1e-4, rtol=1e-4)
         assert (learning - done).abs().max() > 0.1
         assert (cut.module.train()(noise) - cut.module.eval()(noise)).abs().max() > 0.1
-        shown = cut.layers.wanted(noise)[LOGITS]  # type: ignore[union-attr]
+        shown = cut.layers.teacher_features(noise)[LOGITS]  # type: ignore[union-attr]
         torch.testing.assert_close(shown, wanted, atol=1e-4, rtol=1e-4)
     assert len(cut.module.state_dict()) == len(whole.module.state_dict())  # movements are not weights

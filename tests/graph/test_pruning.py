@@ -12,11 +12,11 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgedafl.graph.canonicalize import IMAGE, LOGITS, canonicalize, value_shapes
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.from_module import module_to_onnx
-from edgedafl.graph.portable import IMAGE, LOGITS, portable, value_shapes
-from edgedafl.graph.pruning import ChannelMap, absorb, cut, observe, rank, trace_channels
+from edgedafl.graph.pruning import ChannelMap, collect_moments, cut, fold_into_weights, rank_channels, trace_channels
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.graph.trainable import TrainableGraph
 
@@ -26,7 +26,7 @@ FREE = ImageInput(IMAGE, (None, *SHAPE), "FLOAT", "NCHW", SHAPE, None)
 
 def graph_of(module: nn.Module) -> onnx.ModelProto:
     model = module_to_onnx(module.eval(), torch.zeros(2, *SHAPE), input_name=IMAGE, output_name="scores")
-    return portable(model, FREE, "scores")
+    return canonicalize(model, FREE, "scores")
 
 
 def traced(graph: onnx.ModelProto) -> ChannelMap:
@@ -196,11 +196,11 @@ def test_channels_that_follow_from_others_are_cut_without_loss(build: Callable[[
     graph = graph_of(module)
     channels = traced(graph)
     images = torch.randn(64, *SHAPE)
-    moments = observe(OnnxModule(graph, keep=channels.values_read), channels, images.split(32))
-    ranks = rank(graph, channels, moments)
+    moments = collect_moments(OnnxModule(graph, keep=channels.values_read), channels, images.split(32))
+    ranks = rank_channels(graph, channels, moments)
     spared = 6 if build is Dense else 0  # b of Dense was left as it is
     removed = frozenset(int(u) for r in ranks if len(r.units) != spared for u in r.units[len(r.units) // 2 :])
-    smaller = cut(absorb(graph, channels, moments, removed), channels, removed)
+    smaller = cut(fold_into_weights(graph, channels, moments, removed), channels, removed)
     expected = answers(graph, images)
     error = np.abs(answers(smaller, images) - expected).max() / np.abs(expected).max()
     plain = np.abs(answers(cut(graph, channels, removed), images) - expected).max() / np.abs(expected).max()
@@ -215,10 +215,10 @@ def test_a_constant_channel_moves_into_the_bias() -> None:
     graph = graph_of(module)
     channels = traced(graph)
     images = torch.randn(64, *SHAPE)
-    moments = observe(OnnxModule(graph, keep=channels.values_read), channels, [images])
+    moments = collect_moments(OnnxModule(graph, keep=channels.values_read), channels, [images])
     units = next(group for group in channels.groups if len(group) == 12)
     removed = frozenset([int(units[3])])
-    smaller = cut(absorb(graph, channels, moments, removed), channels, removed)
+    smaller = cut(fold_into_weights(graph, channels, moments, removed), channels, removed)
     assert np.allclose(answers(smaller, images), answers(graph, images), atol=2e-3)
 
 
@@ -244,7 +244,7 @@ def nhwc(name: str = "x") -> onnx.ModelProto:
 @pytest.mark.parametrize("name", ["x", IMAGE])
 def test_a_graph_of_another_layout_and_type_takes_any_batch_of_float_images(name: str) -> None:
     model = nhwc(name)
-    graph = portable(model, ImageInput(name, (1, 8, 8, 3), "FLOAT16", "NHWC", SHAPE, 1), "l")
+    graph = canonicalize(model, ImageInput(name, (1, 8, 8, 3), "FLOAT16", "NHWC", SHAPE, 1), "l")
     images = torch.rand(5, *SHAPE)
     session = open_session(model)
     rows = [session.run(None, {name: x.permute(1, 2, 0)[None].numpy().astype(np.float16)})[0] for x in images]

@@ -11,20 +11,20 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
+from edgedafl.graph.canonicalize import IMAGE, LOGITS, value_shapes
 from edgedafl.graph.compact import compact
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.from_module import module_to_onnx
 from edgedafl.graph.moments import batch_norm_moments
-from edgedafl.graph.portable import IMAGE, LOGITS, value_shapes
 from edgedafl.graph.pruning import (
     Costs,
-    absorb,
+    collect_moments,
     cut,
     find_movements,
+    fold_into_weights,
     layer_of,
     narrowed,
-    observe,
-    rank,
+    rank_channels,
     refit,
     trace_channels,
     width_path,
@@ -73,10 +73,10 @@ def teacher(tmp_path_factory: pytest.TempPathFactory):
 def cut_to(graph: onnx.ModelProto, share: float, images: torch.Tensor):
     """Channels, units that are gone, and the cut graph."""
     channels = trace_channels(graph, value_shapes(graph, SHAPE))
-    moments = observe(OnnxModule(graph), channels, [images])
-    rankings = rank(graph, channels, moments)
+    moments = collect_moments(OnnxModule(graph), channels, [images])
+    rankings = rank_channels(graph, channels, moments)
     removed = frozenset(u for r in rankings for u in r.units[max(1, int(len(r.units) * share)) :].tolist())
-    return channels, removed, cut(absorb(graph, channels, moments, removed), channels, removed)
+    return channels, removed, cut(fold_into_weights(graph, channels, moments, removed), channels, removed)
 
 
 def error(module: OnnxModule, whole: OnnxModule, images: torch.Tensor) -> float:
@@ -135,11 +135,11 @@ def test_promised_moments_make_noise_worth_fitting_on() -> None:
 
 
 def _portable(net: nn.Module) -> onnx.ModelProto:
+    from edgedafl.graph.canonicalize import canonicalize
     from edgedafl.graph.facts import ImageInput
-    from edgedafl.graph.portable import portable
 
     model = module_to_onnx(net, torch.zeros(2, *SHAPE), input_name=IMAGE, output_name="scores")
-    return portable(model, ImageInput(IMAGE, (None, *SHAPE), "FLOAT", "NCHW", SHAPE, None), "scores")
+    return canonicalize(model, ImageInput(IMAGE, (None, *SHAPE), "FLOAT", "NCHW", SHAPE, None), "scores")
 
 
 def test_a_layer_reads_and_writes_its_rows(teacher) -> None:
@@ -167,7 +167,7 @@ def test_widths_are_cut_where_a_weight_costs_least(teacher) -> None:
     graph = teacher.network()
     shapes = value_shapes(graph, SHAPE)
     channels = trace_channels(graph, shapes)
-    rankings = rank(graph, channels, observe(OnnxModule(graph), channels, [torch.rand(64, *SHAPE)]))
+    rankings = rank_channels(graph, channels, collect_moments(OnnxModule(graph), channels, [torch.rand(64, *SHAPE)]))
     costs = Costs(graph, channels, shapes)
     path = width_path(rankings, [1.0] * len(rankings), costs)
     sizes = [place.parameters for place in path]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from edgedafl.graph.bottlenecks import Bottleneck, Step, bottlenecks, graph_bottlenecks
+from edgedafl.graph.canonicalize import IMAGE, LOGITS, value_shapes
 from edgedafl.graph.from_module import module_to_onnx
-from edgedafl.graph.portable import IMAGE, LOGITS, value_shapes
-from edgedafl.graph.waypoints import Step, Waypoint, graph_waypoints, waypoints
 from tests.conftest import tiny_text
 
 
@@ -21,11 +21,11 @@ def test_a_branch_carries_only_part_of_what_is_known() -> None:
     ]
     shape = (1, 4, 8, 8)
     maps = dict.fromkeys(("stem", "inside", "sum", "relu"), shape)
-    stem, added, relu = (Waypoint(name, 4, (8, 8)) for name in ("stem", "sum", "relu"))
-    assert waypoints(steps, "x", maps) == [stem, relu]
-    assert waypoints(steps, "x", {**maps, "relu": (1, 4)}) == [stem, added]
+    stem, added, relu = (Bottleneck(name, 4, (8, 8)) for name in ("stem", "sum", "relu"))
+    assert bottlenecks(steps, "x", maps) == [stem, relu]
+    assert bottlenecks(steps, "x", {**maps, "relu": (1, 4)}) == [stem, added]
     # Read again by the last layer, the image itself passes by every value.
-    assert waypoints([*steps[:-1], Step(["relu", "x"], ["y"], weighted=True)], "x", maps) == []
+    assert bottlenecks([*steps[:-1], Step(["relu", "x"], ["y"], weighted=True)], "x", maps) == []
 
 
 def test_of_a_graph_they_are_maps_that_layers_read() -> None:
@@ -40,7 +40,7 @@ def test_of_a_graph_they_are_maps_that_layers_read() -> None:
             return self.c(nn.functional.max_pool2d(y, 2).mean((2, 3)))
 
     model = module_to_onnx(Net().eval(), torch.zeros(2, 1, 8, 8), input_name=IMAGE, output_name=LOGITS)
-    found = graph_waypoints(model, value_shapes(model, (1, 8, 8)))
+    found = graph_bottlenecks(model, value_shapes(model, (1, 8, 8)))
     assert [(point.channels, point.size) for point in found] == [(4, (8, 8)), (4, (4, 4))]
 
 
@@ -56,5 +56,5 @@ def test_asking_for_a_shape_is_no_way_past_a_value() -> None:
         logits = Flatten<axis = 1>(f)
     """
     model = tiny_text(body, outputs="float[N,2] logits")
-    names = [p.name for p in graph_waypoints(model, value_shapes(model, (1, 16, 16)))]
+    names = [p.name for p in graph_bottlenecks(model, value_shapes(model, (1, 16, 16)))]
     assert names == ["q"]

@@ -40,5 +40,5 @@ def test_a_damaged_latency_model_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "calibrations").mkdir()
     for text in ("", "{}", '{"schema": 9}', '{"schema": 1, "fits": 3}'):
         (tmp_path / "calibrations" / "pi.json").write_text(text)
-        with pytest.raises(UsageError, match="is no latency model"):
+        with pytest.raises(UsageError, match="is not a latency model"):
             calibration_of("pi", find_target("rpi5"))

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from edgedafl.errors import UsageError
+from edgedafl.graph.calibration_networks import calibration_networks
 from edgedafl.graph.cost import LayerCost, layer_costs
 from edgedafl.graph.image_input import find_image_input
-from edgedafl.graph.micro import micro_networks
 from edgedafl.graph.runtime import open_session
 from edgedafl.latency import DeviceModel, Measured, estimate_latency, fit_model
 from edgedafl.latency.estimator import (
@@ -21,7 +21,7 @@ from edgedafl.latency.estimator import (
     Observation,
     Published,
     architectures,
-    find_place,
+    find_processor,
     fit_device,
     fit_prior,
     mark_releases,
@@ -46,20 +46,20 @@ from edgedafl.targets import find_target
     ],
 )
 def test_chips_are_found_by_what_they_are_called(names, precision, threads, expected) -> None:
-    place = find_place(*names, precision=precision, threads=threads)
+    place = find_processor(*names, precision=precision, threads=threads)
     assert (place.chip, place.family, place.clock, place.threads) == expected
 
 
 def test_peaks_follow_the_specification() -> None:
-    pi = find_place("Raspberry Pi 5", precision="fp32")
+    pi = find_processor("Raspberry Pi 5", precision="fp32")
     assert pi.macs == pytest.approx(8 * 2.4e9)
-    assert find_place("Raspberry Pi 5", precision="fp16").macs == pytest.approx(2 * pi.macs)
-    assert find_place("Raspberry Pi 5", precision="int8").dot
-    assert not find_place("Raspberry Pi 4", precision="int8").dot
-    little = find_place("RK3588", precision="fp32", cores="little cores")
+    assert find_processor("Raspberry Pi 5", precision="fp16").macs == pytest.approx(2 * pi.macs)
+    assert find_processor("Raspberry Pi 5", precision="int8").dot
+    assert not find_processor("Raspberry Pi 4", precision="int8").dot
+    little = find_processor("RK3588", precision="fp32", cores="little cores")
     assert (little.family, little.clock) == ("in-order", 1.8)
-    assert find_place("Jetson Nano", precision="int8", backend="gpu") is None  # has no integer units
-    assert find_place("a toaster", precision="fp32") is None
+    assert find_processor("Jetson Nano", precision="int8", backend="gpu") is None  # has no integer units
+    assert find_processor("a toaster", precision="fp32") is None
 
 
 def test_the_work_of_a_network_is_the_sum_of_its_layers() -> None:
@@ -74,7 +74,7 @@ def test_the_work_of_a_network_is_the_sum_of_its_layers() -> None:
     assert (work["conv3x3"], work["pointwise"], work["linear_weights"], work["layers"]) == (1000, 500, 30, 5)
     assert work["conv3x3_wide"] == 2000
     assert (work["conv_elements"], work["other_elements"]) == (50 + 60 + 90 + 60 + 70 + 40, 70 + 10)
-    row = seconds_at_peak(work_of(layers), find_place("Raspberry Pi 5", precision="fp32"), "fp32")
+    row = seconds_at_peak(work_of(layers), find_processor("Raspberry Pi 5", precision="fp32"), "fp32")
     assert row[0] == pytest.approx(1000 / (8 * 2.4e9))
     assert row[6] == pytest.approx(30 * 4 / 17.1e9)
     assert row[7] == pytest.approx(370 * 4 / 17.1e9)
@@ -227,7 +227,7 @@ def test_held_out_estimates_stay_within_their_band() -> None:
 
 
 def test_other_runtimes_and_unseen_layers_widen_the_band() -> None:
-    published, place = Published(packaged_rows()), find_place("Raspberry Pi 4", precision="fp32")
+    published, place = Published(packaged_rows()), find_processor("Raspberry Pi 4", precision="fp32")
     work = architectures()["resnet18@224"]
     same, other = (published.predict(work, place, "fp32", runtime) for runtime in ("ncnn", "Some Runtime"))
     assert (same.tier, other.tier) == ("C", "D")
@@ -242,7 +242,7 @@ def test_other_runtimes_and_unseen_layers_widen_the_band() -> None:
 def test_damaged_row_files_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "rows.json"
     path.write_text(text)
-    with pytest.raises(UsageError, match="no file of published rows"):
+    with pytest.raises(UsageError, match="not a file of published rows"):
         read_rows(path)
 
 
@@ -282,7 +282,7 @@ def test_a_layer_table_of_the_file_makes_its_network_known(tmp_path: Path) -> No
 
 
 def test_micro_networks_run_and_cover_what_students_have() -> None:
-    networks = micro_networks(16)
+    networks = calibration_networks(16)
     kinds = set()
     for network in networks:
         image = find_image_input(network.model)
@@ -291,7 +291,7 @@ def test_micro_networks_run_and_cover_what_students_have() -> None:
         (logits,) = open_session(network.model).run(None, {"image": feed})
         assert logits.shape == (1, 10)
     assert kinds >= {"conv3x3", "conv", "pointwise", "depthwise", "linear", "pool", "add"}
-    again = micro_networks(16)
+    again = calibration_networks(16)
     assert all(a.model == b.model for a, b in zip(networks, again, strict=True))
 
 
@@ -310,7 +310,7 @@ def pretended(networks, *, noise: float) -> list[Measured]:
 
 
 def test_a_calibrated_device_is_predicted_closely() -> None:
-    rows = pretended(micro_networks(64), noise=0.02)
+    rows = pretended(calibration_networks(64), noise=0.02)
     fit = fit_model(rows)
     assert fit.median_error < 0.10
     assert fit.band < 1.4
@@ -326,4 +326,4 @@ def test_a_calibrated_device_is_predicted_closely() -> None:
 
 def test_too_few_networks_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 16"):
-        fit_model(pretended(micro_networks(8), noise=0.0))
+        fit_model(pretended(calibration_networks(8), noise=0.0))

@@ -1,4 +1,4 @@
-"""Accuracy control: ranges, sensitivity, training under rounding, what runs in integers."""
+"""Accuracy control: ranges, sensitivity, quantization-aware training, what runs in integers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgedafl.preprocess import Preprocess
 from edgedafl.quantize import (
     CalibrationSet,
     Fidelity,
-    Judge,
+    ModelComparer,
     keep_worst_layers,
     layer_sensitivities,
     quantize_graph,
@@ -152,7 +152,7 @@ def test_the_layer_that_suffers_most_is_found_and_kept_float(model: onnx.ModelPr
     victim = weighted_nodes(model)[1]
     bad = spoiled(model, victim, 3, 3000.0)
     calibration = calibration_for(bad)
-    judge, images = Judge(bad, calibration), calibration.images()
+    judge, images = ModelComparer(bad, calibration), calibration.images()
     seen = observe_activations(bad, images)
     sensitivities = layer_sensitivities(bad, target.scheme, seen, images, "min-max")
     # The range of its output is set by one channel: the layer that reads it is worst.

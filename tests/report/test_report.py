@@ -60,7 +60,7 @@ MANIFEST: dict[str, Any] = {
         "task": "single-label",
         "num_classes": 3,
         "input_shape": [3, 8, 8],
-        "preprocess": {"low": [0.0], "high": [1.0], "origin": "range"},
+        "preprocess": {"low": [0.0] * 3, "high": [1.0] * 3, "origin": "range"},
         "size": 400_000,
         "parameters": 100_000,
         "macs": 1_000_000,

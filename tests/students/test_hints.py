@@ -1,4 +1,4 @@
-"""The teacher's feature maps beside those of a student of another make."""
+"""The teacher's feature maps beside those of a student of another architecture."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch.nn import functional as F
 
 from edgedafl.config import CompressConfig
 from edgedafl.distill import METHODS, Budget, Distiller, settings_of
-from edgedafl.graph.waypoints import Waypoint
+from edgedafl.graph.bottlenecks import Bottleneck
 from edgedafl.stages import StudentBuilder, choose_student
-from edgedafl.students import Hints, Student, build_student
-from edgedafl.students.comparison import relative_error
-from edgedafl.students.hints import pairs_of
-from edgedafl.students.watched import WatchedModule, module_waypoints
+from edgedafl.students import HintLoss, Student, build_student
+from edgedafl.students.features.extractor import FeatureExtractor, module_bottlenecks
+from edgedafl.students.features.hints import pairs_of
+from edgedafl.students.features.loss import relative_error
 from edgedafl.targets import find_target
 from edgedafl.teachers import Teacher, TeacherOptions, load_onnx_teacher
 
 PIXELS = TeacherOptions(input_range=(0.0, 1.0))
 
 
-def point(name: str, side: int) -> Waypoint:
-    return Waypoint(name, 8, (side, side))
+def point(name: str, side: int) -> Bottleneck:
+    return Bottleneck(name, 8, (side, side))
 
 
-def paired(teacher: list[Waypoint], student: list[Waypoint]) -> list[tuple[str, str]]:
+def paired(teacher: list[Bottleneck], student: list[Bottleneck]) -> list[tuple[str, str]]:
     return [(pair.teacher.name, pair.student.name) for pair in pairs_of(teacher, student)]
 
 
@@ -46,7 +46,7 @@ def test_maps_of_one_size_are_paired_in_order_and_the_last_in_any_case() -> None
 
 
 def test_maps_from_many_channels_to_few_move_in_smaller_steps() -> None:
-    few, many = Waypoint("few", 16, (8, 8)), Waypoint("many", 64, (8, 8))
+    few, many = Bottleneck("few", 16, (8, 8)), Bottleneck("many", 64, (8, 8))
     (narrow,), (wide,), (equal,) = pairs_of([few], [many]), pairs_of([many], [few]), pairs_of([many], [many])
     assert (narrow.slope, wide.slope, equal.slope) == (0.5, 1.0, 1.0)
 
@@ -61,42 +61,42 @@ def test_maps_that_hardly_vary_do_not_weigh_without_bound() -> None:
 
 def test_a_watched_student_answers_as_before_with_its_own_weights() -> None:
     student = build_student("resnet8", (3, 32, 32), 10).module.train()
-    traced, points = module_waypoints(student, (3, 32, 32))
+    traced, points = module_bottlenecks(student, (3, 32, 32))
     assert [(p.channels, p.size) for p in points] == [(16, (32, 32)), (16, (32, 32)), (32, (16, 16)), (64, (8, 8))]
-    watched = WatchedModule(traced, [p.name for p in points])
+    watched = FeatureExtractor(traced, [p.name for p in points])
     images = torch.randn(4, 3, 32, 32)
     assert torch.equal(watched(images), student(images))
-    seen = watched.take_seen()
+    seen = watched.take_features()
     assert [tuple(value.shape[1:]) for value in seen.values()] == [(16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8)]
-    assert watched.take_seen() == {}
+    assert watched.take_features() == {}
     assert {id(p) for p in watched.parameters()} == {id(p) for p in student.parameters()}
 
 
 def test_distances_begin_with_the_teachers_own_size_and_training_brings_them_down(bn_onnx: Path) -> None:
     teacher = load_onnx_teacher(bn_onnx, PIXELS)
     module = build_student("resnet8", teacher.spec.input_shape, teacher.spec.num_classes).module.train()
-    hints = Hints(teacher.network(), module, teacher.spec.input_shape)
+    hints = HintLoss(teacher.network(), module, teacher.spec.input_shape)
     images = torch.rand(32, *teacher.spec.input_shape)
     optimizer = torch.optim.Adam([*module.parameters(), *hints.learned.parameters()], 1e-2)
     distances = []
     for _ in range(40):
-        hints.watched(images)
-        distance = hints.distance(hints.wanted(images), hints.take_seen())
+        hints.extractor(images)
+        distance = hints.distance(hints.teacher_features(images), hints.take_features())
         distances.append(float(distance.detach()))
         optimizer.zero_grad()
         distance.backward()
         optimizer.step()
-    wanted = hints.wanted(images)
+    wanted = hints.teacher_features(images)
     values = [F.adaptive_avg_pool2d(wanted[pair.teacher.name], pair.size) for pair in hints.pairs]
     expected = torch.stack([value.square().mean() / value.var() for value in values]).mean()
     assert distances[0] == pytest.approx(float(expected), rel=1e-5)
     assert distances[-1] < 0.4
-    assert torch.allclose(hints.wanted(images)["logits"], teacher.scores(images), atol=1e-4)
+    assert torch.allclose(hints.teacher_features(images)["logits"], teacher.scores(images), atol=1e-4)
 
 
 def test_only_methods_that_compare_layers_look_into_the_teacher(bn_onnx: Path) -> None:
     teacher = load_onnx_teacher(bn_onnx, PIXELS)
-    assert isinstance(chosen(teacher, method="fast").layers, Hints)
+    assert isinstance(chosen(teacher, method="fast").layers, HintLoss)
     assert chosen(teacher, method="dafl").layers is None
 
 
@@ -142,12 +142,12 @@ def test_what_is_learned_beside_the_student_is_resumed_and_not_exported(bn_onnx:
     teacher = load_onnx_teacher(bn_onnx, PIXELS)
     run = distiller(teacher, 20, tmp_path / "state.checkpoint")
     outcome = run.run()
-    learned = run.learner._beside.state_dict()
+    learned = run.trainer._projections.state_dict()
     assert outcome.recoveries == ()
     assert 0 < max(float(value.abs().max()) for value in learned.values()) < 10
     again = distiller(load_onnx_teacher(bn_onnx, PIXELS), 20, tmp_path / "state.checkpoint")
     resumed = again.run(resume=True)
-    for name, value in again.learner._beside.state_dict().items():
+    for name, value in again.trainer._projections.state_dict().items():
         assert torch.equal(value, learned[name]), name
     assert set(outcome.student.state_dict()) == set(resumed.student.state_dict())
     plain = build_student("resnet8", teacher.spec.input_shape, teacher.spec.num_classes)
@@ -166,6 +166,6 @@ class _Shift(nn.Module):
 
 
 def test_a_module_with_values_of_its_own_is_traced() -> None:
-    traced, points = module_waypoints(_Shift(), (1, 8, 8))
+    traced, points = module_bottlenecks(_Shift(), (1, 8, 8))
     assert [(p.channels, p.size) for p in points] == [(4, (8, 8))]
-    assert WatchedModule(traced, [points[0].name])(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+    assert FeatureExtractor(traced, [points[0].name])(torch.zeros(2, 1, 8, 8)).shape == (2, 3)

@@ -184,10 +184,10 @@ def test_tokens_come_from_the_environment_and_are_never_shown(
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("http://127.0.0.1:9/predict", "no model address"),
+        ("http://127.0.0.1:9/predict", "not a model address"),
         ("https://user:pass@host/v2/models/net", "holds credentials"),
         ("http://example.org/v2/models/net", "unencrypted"),
-        ("https://example.org:abc/v2/models/net", "no valid address"),
+        ("https://example.org:abc/v2/models/net", "not a valid address"),
     ],
 )
 def test_addresses_are_checked_before_anything_is_sent(url: str, words: str) -> None:
@@ -230,7 +230,7 @@ def test_a_server_killed_and_restarted_in_the_middle(tiny_onnx: Path, tmp_path: 
             student,
             BlackBoxSynthesizer(teacher, settings=settings),
             budget=Budget(steps=80),
-            observe=kill_once,
+            on_progress=kill_once,
         ).run()
     finally:
         import os
@@ -258,7 +258,7 @@ def test_a_server_that_stays_away_costs_nothing_that_was_learned(tiny_onnx: Path
             batch=64, channels=8, latent=16, recipe=replace(BlackBoxSettings().recipe, student_steps=2)
         )
         synthesizer = BlackBoxSynthesizer(teacher, settings=settings)
-        return Distiller(teacher, student, synthesizer, budget=Budget(steps=80), checkpoint=state, observe=observe)
+        return Distiller(teacher, student, synthesizer, budget=Budget(steps=80), checkpoint=state, on_progress=observe)
 
     try:
         with pytest.raises(MeasurementError, match="did not answer") as caught:

@@ -82,7 +82,7 @@ def test_bare_weights_are_recognised(tmp_path: Path) -> None:
 
 def test_damaged_and_missing_files(tmp_path: Path) -> None:
     (tmp_path / "bad.pt").write_bytes(b"\x80\x05garbage")
-    with pytest.raises(UnsupportedModelError, match="no readable PyTorch file"):
+    with pytest.raises(UnsupportedModelError, match="not a readable PyTorch file"):
         load_teacher(str(tmp_path / "bad.pt"), TeacherOptions(input_shape=SHAPE, trust=True))
     with pytest.raises(UsageError, match="does not exist"):
         load_teacher(str(tmp_path / "none.pt2"), TeacherOptions(input_shape=SHAPE))

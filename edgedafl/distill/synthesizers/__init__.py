@@ -3,7 +3,6 @@
 from edgedafl.distill.synthesizers.adversarial import AdversarialSettings, AdversarialSynthesizer
 from edgedafl.distill.synthesizers.base import Batch, Recipe, Synthesizer
 from edgedafl.distill.synthesizers.blackbox import BlackBoxSettings, BlackBoxSynthesizer
-from edgedafl.distill.synthesizers.companions import Companions
 from edgedafl.distill.synthesizers.dafl import DaflSettings, DaflSynthesizer
 from edgedafl.distill.synthesizers.disagreement import (
     DisagreementSettings,
@@ -15,6 +14,7 @@ from edgedafl.distill.synthesizers.disagreement import (
 from edgedafl.distill.synthesizers.fast import FastSettings, FastSynthesizer
 from edgedafl.distill.synthesizers.inversion import InversionSettings, InversionSynthesizer
 from edgedafl.distill.synthesizers.procedural import ProceduralSettings, ProceduralSynthesizer
+from edgedafl.distill.synthesizers.procedural_images import ProceduralImages
 
 __all__ = [
     "AdversarialSettings",
@@ -22,7 +22,6 @@ __all__ = [
     "Batch",
     "BlackBoxSettings",
     "BlackBoxSynthesizer",
-    "Companions",
     "DaflSettings",
     "DaflSynthesizer",
     "DisagreementSettings",
@@ -31,6 +30,7 @@ __all__ = [
     "FastSynthesizer",
     "InversionSettings",
     "InversionSynthesizer",
+    "ProceduralImages",
     "ProceduralSettings",
     "ProceduralSynthesizer",
     "Recipe",

@@ -18,10 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgedafl.distill.balance import EntropyWeight
-from edgedafl.distill.budget import cosine
-from edgedafl.distill.generators import SlimGenerator
-from edgedafl.distill.losses import (
+from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached, evaluating
+from edgedafl.distill.synthesizers.generators import SlimGenerator
+from edgedafl.distill.synthesizers.priors import PriorMixture
+from edgedafl.distill.synthesizers.procedural_images import ProceduralImages
+from edgedafl.distill.training.balance import EntropyWeight
+from edgedafl.distill.training.budget import cosine
+from edgedafl.distill.training.losses import (
     activation_loss,
     balanced_classes,
     batch_norm_loss,
@@ -29,9 +32,6 @@ from edgedafl.distill.losses import (
     information_entropy_loss,
     one_hot_loss,
 )
-from edgedafl.distill.priors import PriorMixture
-from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached, evaluating
-from edgedafl.distill.synthesizers.companions import Companions
 from edgedafl.teachers.base import Teacher, TeacherOutput, TeacherSpec
 
 __all__ = ["AdversarialSettings", "AdversarialSynthesizer"]
@@ -48,14 +48,14 @@ class AdversarialSettings:
         adversarial: Weight of the disagreement.
         batch_norm: Weight of the BatchNorm statistics, per layer, where the teacher has them.
         lives: How often the generator begins anew; see the module's text.
-        shortest_life: Steps that a generator needs to be worth replacing.
+        min_restart_steps: Steps that a generator needs to be worth replacing.
         warm_up: Share of a life before the adversarial term begins.
         latent: Length of the code.
         channels: Width of the generator.
         batch: Images per generator step.
         learning_rate: Of the generator's Adam; decays on a cosine.
-        every: Every so-manieth generated image goes into the pool: a generator under the
-            adversarial term makes strange images, and few of them go a long way.
+        every: Keep one of every so many generated images in the replay pool: images under the
+            adversarial term are odd, and a few suffice.
         priors: Procedural images per generator step, beside the generated ones.
         prior_trial: Images per family by which their shares are set.
         recipe: How the student learns. At temperature 4 it learns the order of all classes, not
@@ -68,7 +68,7 @@ class AdversarialSettings:
     adversarial: float = 4.0
     batch_norm: float = 0.0
     lives: int = 8
-    shortest_life: int = 100
+    min_restart_steps: int = 100
     warm_up: float = 0.3
     latent: int = 64
     channels: int = 32
@@ -113,13 +113,13 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         self._running = torch.softmax(empty, -1)[0]
         self._balance = EntropyWeight(s.entropy, empty.shape[-1], device)
         self._watched = s.batch_norm > 0 and teacher.spec.batch_norms > 0
-        self.companions = Companions(teacher.spec, s.priors, s.prior_trial, device)
+        self.companions = ProceduralImages(teacher.spec, s.priors, s.prior_trial, device)
 
     def _make(self) -> nn.Module:
         return SlimGenerator.of(self._spec, latent=self.settings.latent, channels=self.settings.channels)
 
-    def settle(self, priors: PriorMixture) -> None:
-        self.companions.settle(priors)
+    def use_priors(self, priors: PriorMixture) -> None:
+        self.companions.use_priors(priors)
 
     def procedural(self, teacher: Teacher) -> Batch | None:
         return self.companions.alone(teacher, self.settings.priors + self.settings.batch)
@@ -140,7 +140,7 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         losses, total = self._losses(student, images, answer, adversarial=local >= s.warm_up)
         self._descend(total)
         made = Batch(images.detach(), answer.logits.detach(), detached(losses))
-        return self.companions.beside(made, teacher, every=s.every)
+        return self.companions.combine_with(made, teacher, every=s.every)
 
     def _losses(
         self, student: nn.Module, images: Tensor, answer: TeacherOutput, *, adversarial: bool
@@ -175,7 +175,7 @@ class AdversarialSynthesizer(GeneratorSynthesizer):
         self._age += 1
         if int(place) != self._life:
             self._life = int(place)
-            if self._age > self.settings.shortest_life:
+            if self._age > self.settings.min_restart_steps:
                 self._age = 1
                 self._build()
         return place - int(place)

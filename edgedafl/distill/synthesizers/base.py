@@ -11,9 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from edgedafl.distill.augment import Augmentation
-from edgedafl.distill.priors import PriorMixture
-from edgedafl.distill.world import World, synchronized
+from edgedafl.distill.distributed import DistributedContext, convert_sync_batchnorm
+from edgedafl.distill.synthesizers.priors import PriorMixture
+from edgedafl.distill.training.augment import Augmentation
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher, TeacherSpec, channels_last
 
@@ -136,7 +136,7 @@ class Synthesizer(abc.ABC):
 
     recipe: Recipe
     augmentation: Augmentation = Augmentation()
-    world: World = World()
+    world: DistributedContext = DistributedContext()
 
     @abc.abstractmethod
     def step(self, teacher: Teacher, student: nn.Module, fraction: float) -> Batch:
@@ -148,14 +148,14 @@ class Synthesizer(abc.ABC):
             fraction: Progress through the budget, in [0, 1].
         """
 
-    def join(self, world: World) -> None:
+    def join(self, world: DistributedContext) -> None:
         """Train together with other processes; called once, before the first step."""
         self.world = world
 
     def observe(self, images: Tensor, logits: Tensor) -> None:  # noqa: B027  (most need nothing)
         """See a batch that the student has just learned from."""
 
-    def settle(self, priors: PriorMixture) -> None:  # noqa: B027  (some draw none)
+    def use_priors(self, priors: PriorMixture) -> None:  # noqa: B027  (some draw none)
         """Take over procedural images in shares that others have found: the teacher is not asked again."""
 
     def procedural(self, teacher: Teacher) -> Batch | None:
@@ -216,11 +216,11 @@ class GeneratorSynthesizer(Synthesizer):
         """A generator with fresh weights."""
 
     def _build(self) -> None:
-        self.generator = synchronized(channels_last(self._make()).to(self._device), self.world)
-        self.world.share(self.generator)
+        self.generator = convert_sync_batchnorm(channels_last(self._make()).to(self._device), self.world)
+        self.world.broadcast_parameters(self.generator)
         self.optimizer = self._optimizer()
 
-    def join(self, world: World) -> None:
+    def join(self, world: DistributedContext) -> None:
         super().join(world)
         if world.size > 1:
             self._build()

@@ -1,8 +1,8 @@
 """For teachers that only answer: procedural images, then a generator that learns from two students.
 
 No query is spent on a gradient. Procedural images of the families that tell most come first. Then
-a generator is trained through the student and a second student of the same make (the rival): its
-images shall be of a clear class, all classes, and such that the two differ, which is where the
+a generator is trained through the student and a second student of the same make (the second_student): its
+images should be of a clear class, all classes, and such that the two differ, which is where the
 teacher's answer is worth most (DisGUIDE's disagreement with DAFL's balance; IDEAL for labels).
 Every answer is kept and learned from many times.
 """
@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgedafl.distill.generators import SlimGenerator
-from edgedafl.distill.losses import (
+from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached
+from edgedafl.distill.synthesizers.generators import SlimGenerator
+from edgedafl.distill.synthesizers.priors import PriorMixture
+from edgedafl.distill.training.losses import (
     balanced_classes,
     distillation_loss,
     information_entropy_loss,
     one_hot_loss,
 )
-from edgedafl.distill.priors import PriorMixture
-from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached
 from edgedafl.teachers.base import Teacher
 
 __all__ = ["BlackBoxSettings", "BlackBoxSynthesizer"]
@@ -50,7 +50,7 @@ class BlackBoxSettings:
         entropy: Weight of the class balance (base 10).
         disagreement: Weight of the two students' difference.
         generator_steps: Generator steps per step; they cost no query.
-        rival_every: The rival learns from every so-manieth student batch.
+        second_student_every: The second student learns from one of so many student batches.
         latent: Length of the code.
         channels: Width of the generator.
         learning_rate: Of the generator's Adam.
@@ -68,7 +68,7 @@ class BlackBoxSettings:
     entropy: float = 5.0
     disagreement: float = 1.0
     generator_steps: int = 1
-    rival_every: int = 3
+    second_student_every: int = 3
     latent: int = 64
     channels: int = 32
     learning_rate: float = 2e-3
@@ -90,8 +90,8 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
         self._limit = teacher.remaining
         self._asked = 0
         self._calls = 0
-        self.rival: nn.Module | None = None
-        self._saved_rival: tuple[dict[str, Any], dict[str, Any]] | None = None
+        self.second_student: nn.Module | None = None
+        self._saved_second: tuple[dict[str, Any], dict[str, Any]] | None = None
         self.priors = PriorMixture(teacher.spec.input_shape, seed=int(torch.randint(2**31, ())))
         self._chosen = False
 
@@ -124,7 +124,7 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
     def _make(self) -> nn.Module:
         return SlimGenerator.of(self._spec, latent=self.settings.latent, channels=self.settings.channels)
 
-    def settle(self, priors: PriorMixture) -> None:
+    def use_priors(self, priors: PriorMixture) -> None:
         """The families with the user's pictures among them; their trial is what the student learns from first."""
         self.priors = priors
 
@@ -134,8 +134,8 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
 
     def step(self, teacher: Teacher, student: nn.Module, fraction: float) -> Batch:
         """Ask about as many images as the budget allows by now; possibly none."""
-        if self.rival is None and self.settings.generated:
-            self._make_rival(student)
+        if self.second_student is None and self.settings.generated:
+            self._make_second_student(student)
         if not self._chosen:
             self._chosen = True
             return self._choose_families(teacher)
@@ -163,15 +163,15 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
         return max(0, min(due, s.batch, usable - self._asked, teacher.remaining or 0))
 
     def _train_generator(self, student: nn.Module) -> dict[str, Tensor]:
-        """The student stands for the teacher; where the rival differs, neither can be trusted."""
-        s, rival = self.settings, self.rival
-        assert rival is not None
+        """The student stands for the teacher; where the second_student differs, neither can be trusted."""
+        s, second_student = self.settings, self.second_student
+        assert second_student is not None
         was_training = student.training
         student.eval()
-        rival.eval()
+        second_student.eval()
         for _ in range(s.generator_steps):
             images = self.generator(self.latents(_GENERATOR_BATCH))
-            guess, other = self._states(student(images)), self._states(rival(images))
+            guess, other = self._states(student(images)), self._states(second_student(images))
             losses = {
                 "one_hot": one_hot_loss(guess, balanced_classes(guess)),
                 "entropy": information_entropy_loss(guess),
@@ -184,32 +184,32 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
         return detached(losses)
 
     def observe(self, images: Tensor, logits: Tensor) -> None:
-        """Teach the rival from some of the batches that the student learns from."""
+        """Teach the second_student from some of the batches that the student learns from."""
         s = self.settings
         self._calls += 1
-        if self._calls % s.rival_every or self.rival is None:
+        if self._calls % s.second_student_every or self.second_student is None:
             return
-        self.rival.train()
-        guess = self._states(self.rival(images))
+        self.second_student.train()
+        guess = self._states(self.second_student(images))
         loss = distillation_loss(guess, self._states(logits), self.recipe.temperature)
-        self._rival_optimizer.zero_grad(set_to_none=True)
+        self._second_optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self._rival_optimizer.step()
+        self._second_optimizer.step()
 
-    def _make_rival(self, student: nn.Module) -> None:
+    def _make_second_student(self, student: nn.Module) -> None:
         """A second student with other starting weights, or as it was before an interruption."""
-        rival = copy.deepcopy(student)
-        if self._saved_rival is None:
-            for module in rival.modules():
+        second_student = copy.deepcopy(student)
+        if self._saved_second is None:
+            for module in second_student.modules():
                 reset = getattr(module, "reset_parameters", None)
                 if callable(reset):
                     reset()
-        self._rival_optimizer = torch.optim.Adam(rival.parameters(), lr=_RIVAL_RATE)
-        if self._saved_rival is not None:
-            rival.load_state_dict(self._saved_rival[0])
-            self._rival_optimizer.load_state_dict(self._saved_rival[1])
-            self._saved_rival = None
-        self.rival = rival
+        self._second_optimizer = torch.optim.Adam(second_student.parameters(), lr=_RIVAL_RATE)
+        if self._saved_second is not None:
+            second_student.load_state_dict(self._saved_second[0])
+            self._second_optimizer.load_state_dict(self._saved_second[1])
+            self._saved_second = None
+        self.second_student = second_student
 
     @torch.no_grad()
     def sample(self, count: int) -> Tensor:
@@ -226,9 +226,9 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
             "priors": self.priors.state_dict(),
             "chosen": self._chosen,
         }
-        if self.rival is not None:
-            state["rival"] = self.rival.state_dict()
-            state["rival_optimizer"] = self._rival_optimizer.state_dict()
+        if self.second_student is not None:
+            state["rival"] = self.second_student.state_dict()
+            state["rival_optimizer"] = self._second_optimizer.state_dict()
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -237,4 +237,4 @@ class BlackBoxSynthesizer(GeneratorSynthesizer):
         self.priors.load_state_dict(state["priors"])
         self._chosen = bool(state["chosen"])
         if "rival" in state:
-            self._saved_rival = (state["rival"], state["rival_optimizer"])
+            self._saved_second = (state["rival"], state["rival_optimizer"])

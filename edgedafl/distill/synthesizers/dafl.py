@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from edgedafl.distill.generators import PublishedGenerator
-from edgedafl.distill.losses import activation_loss, information_entropy_loss, one_hot_loss
 from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached
+from edgedafl.distill.synthesizers.generators import PublishedGenerator
+from edgedafl.distill.training.losses import activation_loss, information_entropy_loss, one_hot_loss
 from edgedafl.teachers.base import Teacher, TeacherSpec
 
 __all__ = ["DaflSettings", "DaflSynthesizer"]

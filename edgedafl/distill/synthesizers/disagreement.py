@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgedafl.distill.generators import PublishedGenerator
-from edgedafl.distill.losses import (
+from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached, evaluating
+from edgedafl.distill.synthesizers.generators import PublishedGenerator
+from edgedafl.distill.training.losses import (
     batch_norm_loss,
     distillation_loss,
     information_entropy_loss,
     one_hot_loss,
 )
-from edgedafl.distill.synthesizers.base import Batch, GeneratorSynthesizer, Recipe, detached, evaluating
 from edgedafl.teachers.base import Teacher, TeacherSpec
 
 __all__ = ["DisagreementSettings", "DisagreementSynthesizer", "dfad", "dfq", "zskt"]

@@ -15,8 +15,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from edgedafl.distill.generators import PublishedGenerator
-from edgedafl.distill.priors import PriorMixture
 from edgedafl.distill.synthesizers.base import (
     LAYERS,
     Batch,
@@ -24,8 +22,10 @@ from edgedafl.distill.synthesizers.base import (
     Recipe,
     random_classes,
 )
-from edgedafl.distill.synthesizers.companions import Companions
+from edgedafl.distill.synthesizers.generators import PublishedGenerator
 from edgedafl.distill.synthesizers.inner_step import InnerStep, Weights
+from edgedafl.distill.synthesizers.priors import PriorMixture
+from edgedafl.distill.synthesizers.procedural_images import ProceduralImages
 from edgedafl.teachers.base import Teacher, TeacherSpec
 
 __all__ = ["FastSettings", "FastSynthesizer"]
@@ -121,7 +121,7 @@ class FastSynthesizer(GeneratorSynthesizer):
     ) -> None:
         s = self.settings = (settings or FastSettings()).on(device)
         super().__init__(teacher, s.recipe, s.latent, s.learning_rate, device)
-        self.companions = Companions(teacher.spec, s.priors, s.prior_trial, device)
+        self.companions = ProceduralImages(teacher.spec, s.priors, s.prior_trial, device)
         self._was_reset = False
         self._earlier: Tensor | None = None
         self._inner: tuple[object, InnerStep] | None = None
@@ -136,8 +136,8 @@ class FastSynthesizer(GeneratorSynthesizer):
         rate = self._rate * self.settings.inner_steps
         return torch.optim.Adam(self.generator.parameters(), lr=rate, betas=_BETAS)
 
-    def settle(self, priors: PriorMixture) -> None:
-        self.companions.settle(priors)
+    def use_priors(self, priors: PriorMixture) -> None:
+        self.companions.use_priors(priors)
 
     def procedural(self, teacher: Teacher) -> Batch | None:
         return self.companions.alone(teacher, self.settings.priors + self.settings.batch)
@@ -175,7 +175,7 @@ class FastSynthesizer(GeneratorSynthesizer):
         self.optimizer.step()
         self._earlier = found.moments.clone()
         losses = {name: loss.clone() for name, loss in found.losses.items()}
-        return self.companions.beside(Batch(keep.images, teacher.scores(keep.images), losses), teacher)
+        return self.companions.combine_with(Batch(keep.images, teacher.scores(keep.images), losses), teacher)
 
     def _inner_step(self, teacher: Teacher, student: nn.Module, fraction: float) -> InnerStep:
         """The step that fits a copy of the generator as it is now; made anew only where something has changed."""

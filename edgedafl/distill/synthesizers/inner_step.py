@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edgedafl.distill.augment import Augmentation
-from edgedafl.distill.losses import moments_loss, moments_of, one_hot_loss, shared_disagreement
-from edgedafl.distill.recorded import RecordedStep
 from edgedafl.distill.synthesizers.base import evaluating
+from edgedafl.distill.training.augment import Augmentation
+from edgedafl.distill.training.cuda_graph import CudaGraphStep
+from edgedafl.distill.training.losses import moments_loss, moments_of, one_hot_loss, shared_disagreement
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher
 
@@ -84,7 +84,7 @@ class InnerStep:
         self._teacher, self._student, self._weights, self._augmentation = teacher, student, weights, augmentation
         self._step: Callable[..., tuple[Tensor, ...]] = self._gradients
         if records:
-            self._step = RecordedStep(self._gradients, self.generator)
+            self._step = CudaGraphStep(self._gradients, self.generator)
 
     @torch.no_grad()
     def begin(self, generator: nn.Module) -> None:

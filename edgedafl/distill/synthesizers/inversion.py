@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgedafl.distill.losses import batch_norm_loss, jensen_shannon, one_hot_loss, total_variation
 from edgedafl.distill.synthesizers.base import Batch, Recipe, Synthesizer, detached, evaluating, random_classes
+from edgedafl.distill.training.losses import batch_norm_loss, jensen_shannon, one_hot_loss, total_variation
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher
 
@@ -79,7 +79,7 @@ class InversionSynthesizer(Synthesizer):
         self._begin()
 
     def _begin(self) -> None:
-        """A batch of noise, and the classes it shall become."""
+        """A batch of noise, and the classes it should become."""
         s, spec = self.settings, self._spec
         noise = torch.randn(s.batch, *spec.input_shape, device=self._device)
         unit = (0.5 + 0.25 * noise).clamp(0, 1)

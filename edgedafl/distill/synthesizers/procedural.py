@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgedafl.distill.priors import PriorMixture
 from edgedafl.distill.synthesizers.base import Batch, Recipe, Synthesizer
-from edgedafl.distill.synthesizers.companions import Companions
+from edgedafl.distill.synthesizers.priors import PriorMixture
+from edgedafl.distill.synthesizers.procedural_images import ProceduralImages
 from edgedafl.teachers.base import Teacher, TeacherSpec
 
 __all__ = ["ProceduralSettings", "ProceduralSynthesizer"]
@@ -74,10 +74,10 @@ class ProceduralSynthesizer(Synthesizer):
     ) -> None:
         self.settings = settings or ProceduralSettings.of(teacher.spec)
         self.recipe = self.settings.recipe
-        self._companions = Companions(teacher.spec, self.settings.batch, self.settings.prior_trial, device)
+        self._companions = ProceduralImages(teacher.spec, self.settings.batch, self.settings.prior_trial, device)
 
-    def settle(self, priors: PriorMixture) -> None:
-        self._companions.settle(priors.with_natural(self.settings.natural))
+    def use_priors(self, priors: PriorMixture) -> None:
+        self._companions.use_priors(priors.with_natural(self.settings.natural))
 
     def step(self, teacher: Teacher, student: nn.Module, fraction: float) -> Batch:
         """Draw a batch and ask about it."""

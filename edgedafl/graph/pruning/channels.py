@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["ChannelMap", "Padding", "Reader", "Slot", "are_kept"]
+__all__ = ["ChannelMap", "Padding", "Reader", "WeightAxis", "are_kept"]
 
 
 @dataclass(frozen=True)
-class Slot:
+class WeightAxis:
     """One axis of an initializer, with the unit of each of its places.
 
     For shape constants the axis is the entry that holds the count of the units.
@@ -63,7 +63,7 @@ class Reader:
 
     input: str
     axis: int
-    weight: Slot
+    weight: WeightAxis
     written: int
     bias: str | None
 
@@ -81,8 +81,8 @@ class ChannelMap:
         groups: Units that may be cut, in groups that the same layers write.
     """
 
-    slots: tuple[Slot, ...]
-    sizes: tuple[Slot, ...]
+    slots: tuple[WeightAxis, ...]
+    sizes: tuple[WeightAxis, ...]
     paddings: tuple[Padding, ...]
     depthwise: tuple[tuple[int, np.ndarray], ...]
     readers: tuple[Reader, ...]

@@ -2,7 +2,7 @@
 
 Interpolative decomposition (Chee et al., "Model Preserving Compression for Neural Networks", NeurIPS
 2022): activations of a removed channel are predicted linearly from those kept, and the layers that
-read it absorb the prediction into their weights. The channels to keep are the pivots of a Cholesky
+read it fold the prediction into their weights. The channels to keep are the pivots of a Cholesky
 factorization of the activations' covariance, each weighted by what its readers make of it.
 """
 
@@ -18,11 +18,11 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
+from edgedafl.graph.canonicalize import IMAGE
 from edgedafl.graph.executor import OnnxModule
-from edgedafl.graph.portable import IMAGE
 from edgedafl.graph.pruning.channels import ChannelMap, Reader, are_kept
 
-__all__ = ["Moments", "Ranking", "absorb", "observe", "rank"]
+__all__ = ["Moments", "Ranking", "collect_moments", "fold_into_weights", "rank_channels"]
 
 _ROWS = 20_000
 _ROUNDS = 256
@@ -78,7 +78,7 @@ class Moments:
 
 
 @torch.no_grad()
-def observe(
+def collect_moments(
     module: OnnxModule,
     channels: ChannelMap,
     batches: Sequence[Tensor],
@@ -123,7 +123,7 @@ class Ranking:
     unexplained: np.ndarray
 
 
-def rank(model: onnx.ModelProto, channels: ChannelMap, moments: Sequence[Moments]) -> tuple[Ranking, ...]:
+def rank_channels(model: onnx.ModelProto, channels: ChannelMap, moments: Sequence[Moments]) -> tuple[Ranking, ...]:
     """Every group's units, those first that are best kept."""
     arrays = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     ranked = []
@@ -178,7 +178,7 @@ def _pivots(covariance: np.ndarray) -> tuple[list[int], np.ndarray]:
     return chosen, np.array(left)
 
 
-def absorb(
+def fold_into_weights(
     model: onnx.ModelProto, channels: ChannelMap, moments: Sequence[Moments], removed: Set[int]
 ) -> onnx.ModelProto:
     """The graph with the removed units' part moved onto those kept, in every layer that reads them."""

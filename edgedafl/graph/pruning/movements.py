@@ -9,9 +9,9 @@ import onnx
 import torch
 from torch import Tensor
 
+from edgedafl.graph.canonicalize import IMAGE
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.moments import Movement, PromisedMoments
-from edgedafl.graph.portable import IMAGE
 from edgedafl.graph.pruning.channels import ChannelMap, are_kept
 from edgedafl.graph.pruning.layers import layer_of
 

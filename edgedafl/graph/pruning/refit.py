@@ -21,9 +21,9 @@ import onnx
 import torch
 from torch import Tensor
 
+from edgedafl.graph.canonicalize import IMAGE
 from edgedafl.graph.executor import OnnxModule, Walk
 from edgedafl.graph.moments import Movement
-from edgedafl.graph.portable import IMAGE
 from edgedafl.graph.pruning.channels import ChannelMap
 from edgedafl.graph.pruning.layers import Layer, layer_of
 from edgedafl.graph.pruning.movements import channels_left, written_axis

@@ -60,8 +60,8 @@ def _convolution(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
     if given is None or t.shapes[weight][:2] != (group, 1):
         return False
     # Depthwise: every channel has a kernel of its own.
-    t.cut_with(stored, 0, given.units)
-    t.apart(index, given.units)
+    t.add_coupled(stored, 0, given.units)
+    t.add_depthwise(index, given.units)
     return t.keep(node)
 
 
@@ -104,7 +104,7 @@ def _normalization(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
         return True
     if given.axis != 1 or not t.stores(*node.input[1:]):
         return False
-    t.cut_with(node.input[1:], 0, given.units)
+    t.add_coupled(node.input[1:], 0, given.units)
     return t.keep(node)
 
 
@@ -147,9 +147,9 @@ def _joining(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
             return False
         constants.append((name, axis))
     for name, axis in constants:
-        t.cut_with([name], axis, units)
+        t.add_coupled([name], axis, units)
     for name in wide[1:]:
-        t.tie(t.values[name].units, units)
+        t.merge(t.values[name].units, units)
     return t.put(node.output[0], place, units)
 
 
@@ -207,7 +207,7 @@ def _reshaping(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
         if stated is None or len(stated) != len(after) or (stated[axis] < 0 and len(after) > 2):
             return False
         if stated[axis] > 0:
-            t.count(node.input[1], axis, units)
+            t.add_shape_entry(node.input[1], axis, units)
     return t.put(node.output[0], axis, units)
 
 
@@ -220,7 +220,7 @@ def _joined_sides(t: Tracer, node: onnx.NodeProto, units: np.ndarray) -> bool:
     if last is None or last.size != 1:
         return False
     if int(last.reshape(-1)[0]) > 0:
-        t.count(sides.input[1], 0, units)
+        t.add_shape_entry(sides.input[1], 0, units)
     return True
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgedafl.graph.pruning.channels import ChannelMap, Padding, Reader, Slot
+from edgedafl.graph.pruning.channels import ChannelMap, Padding, Reader, WeightAxis
 
 __all__ = ["Axis", "Tracer"]
 
@@ -43,8 +43,8 @@ class Tracer:
         self._parents: list[int] = []
         self._writers: list[set[int]] = []
         self._fixed: set[int] = set()
-        self._slots: list[Slot] = []
-        self._sizes: list[Slot] = []
+        self._slots: list[WeightAxis] = []
+        self._sizes: list[WeightAxis] = []
         self._paddings: list[Padding] = []
         self._depthwise: list[tuple[int, np.ndarray]] = []
         self._readers: list[Reader] = []
@@ -68,7 +68,7 @@ class Tracer:
         self._writers += [set() if writer is None else {writer} for _ in range(count)]
         return np.arange(start, start + count)
 
-    def tie(self, a: np.ndarray, b: np.ndarray) -> None:
+    def merge(self, a: np.ndarray, b: np.ndarray) -> None:
         """Make units one, place by place."""
         for one, other in zip(a.tolist(), b.tolist(), strict=True):
             self._parents[self._root(one)] = self._root(other)
@@ -101,7 +101,7 @@ class Tracer:
         """A layer mixes the channels of its first input along an axis of its weight."""
         given = self.values.get(node.input[0])
         if given is not None:
-            slot = Slot(node.input[1], axis, given.units)
+            slot = WeightAxis(node.input[1], axis, given.units)
             self._slots.append(slot)
             self._readers.append(Reader(node.input[0], given.axis, slot, written, bias))
 
@@ -109,24 +109,24 @@ class Tracer:
         """A layer writes channels along an axis of its weight, `axis` in its output."""
         weight = node.input[1]
         units = self.fresh(self.shapes[weight][written], index)
-        self._slots.append(Slot(weight, written, units))
+        self._slots.append(WeightAxis(weight, written, units))
         if bias is not None:
-            self._slots.append(Slot(bias, len(self.shapes[bias]) - 1, units))
+            self._slots.append(WeightAxis(bias, len(self.shapes[bias]) - 1, units))
         return self.put(node.output[0], axis, units)
 
-    def cut_with(self, names: Iterable[str], axis: int, units: np.ndarray) -> None:
+    def add_coupled(self, names: Iterable[str], axis: int, units: np.ndarray) -> None:
         """Constants that hold one entry per channel along an axis."""
-        self._slots += [Slot(name, axis, units) for name in names]
+        self._slots += [WeightAxis(name, axis, units) for name in names]
 
-    def count(self, name: str, entry: int, units: np.ndarray) -> None:
+    def add_shape_entry(self, name: str, entry: int, units: np.ndarray) -> None:
         """An entry of a shape constant counts units."""
-        self._sizes.append(Slot(name, entry, units))
+        self._sizes.append(WeightAxis(name, entry, units))
 
     def pad(self, name: str, axis: int, before: np.ndarray, behind: np.ndarray) -> None:
         """A constant of pads adds channels."""
         self._paddings.append(Padding(name, axis, before, behind))
 
-    def apart(self, index: int, units: np.ndarray) -> None:
+    def add_depthwise(self, index: int, units: np.ndarray) -> None:
         """A convolution has as many groups as these units."""
         self._depthwise.append((index, units))
 
@@ -143,7 +143,7 @@ class Tracer:
             self._groups(),
         )
 
-    def _settled(self, slot: Slot) -> Slot:
+    def _settled(self, slot: WeightAxis) -> WeightAxis:
         return replace(slot, units=self._roots(slot.units))
 
     def _root(self, unit: int) -> int:

@@ -1,8 +1,8 @@
 """Latency of networks on devices that are not attached."""
 
 from edgedafl.latency.estimator.calibrated import DeviceFit, DeviceModel, Measured, fit_model
-from edgedafl.latency.estimator.chips import Place, find_place
 from edgedafl.latency.estimator.fit import Observation, Prior, fit_device, fit_prior
+from edgedafl.latency.estimator.processors import ProcessorSpec, find_processor
 from edgedafl.latency.estimator.published import Prediction, Published, band_of
 from edgedafl.latency.estimator.rows import Row, architectures, mark_releases, packaged_rows, read_rows, rows_of
 from edgedafl.latency.estimator.work import KINDS, CostedLayer, seconds_at_peak, work_of
@@ -14,14 +14,14 @@ __all__ = [
     "DeviceModel",
     "Measured",
     "Observation",
-    "Place",
     "Prediction",
     "Prior",
+    "ProcessorSpec",
     "Published",
     "Row",
     "architectures",
     "band_of",
-    "find_place",
+    "find_processor",
     "fit_device",
     "fit_model",
     "fit_prior",

@@ -17,8 +17,8 @@ from importlib import resources
 import numpy as np
 
 from edgedafl.errors import UsageError
-from edgedafl.latency.estimator.chips import GPU, Place
 from edgedafl.latency.estimator.fit import Prior, fit_device, fit_prior
+from edgedafl.latency.estimator.processors import GPU, ProcessorSpec
 from edgedafl.latency.estimator.rows import Row
 from edgedafl.latency.estimator.work import seconds_at_peak
 
@@ -99,12 +99,12 @@ class Published:
     def predict(
         self,
         work: np.ndarray,
-        place: Place,
+        place: ProcessorSpec,
         precision: str,
         runtime: str,
         *,
         own: Sequence[Row] = (),
-        kin: Sequence[Row] = (),
+        related: Sequence[Row] = (),
         floats: Sequence[Row] = (),
         older: bool = False,
         leave_out: tuple[str, str] = ("", ""),
@@ -117,7 +117,7 @@ class Published:
             precision: `fp32`, `fp16` or `int8`.
             runtime: As published tables name it.
             own: Rows of the very device, runtime and precision.
-            kin: Rows of sister chips instead, where there are none of its own.
+            related: Rows of related chips instead, where there are none of its own.
             floats: For eight bits: rows of the very device and runtime in one floating-point
                 precision; how it differs from its family shows in them too.
             older: Whether a release before the runtime's present eight-bit kernels is meant; where
@@ -128,24 +128,24 @@ class Published:
             UsageError: If nothing published is near enough.
         """
         nearest = self._nearest(place, precision, runtime, leave_out)
-        older = older or any(row.older for row in (*own, *kin))
+        older = older or any(row.older for row in (*own, *related))
         family = nearest.prior.coefficients(place.threads, place.dot, older)
         tier, coefficients = nearest.tier, nearest.factor * family
-        bend = self._bend(floats, leave_out) if precision == "int8" and tier == "C" else None
+        bend = self._device_correction(floats, leave_out) if precision == "int8" and tier == "C" else None
         if bend is not None:
             coefficients = coefficients * bend
-        if own or kin:
-            coefficients = fit_device([r.observation() for r in own or kin], coefficients)
+        if own or related:
+            coefficients = fit_device([r.observation() for r in own or related], coefficients)
         if own:
             tier = "A" if len(own) >= _ENOUGH_FOR_A else "B"
             basis = f"{len(own)} published rows of this device with {runtime}"
-        elif kin:
-            basis = f"{len(kin)} published rows of sister chips with {runtime}"
+        elif related:
+            basis = f"{len(related)} published rows of related chips with {runtime}"
         elif bend is not None:
             tier, basis = "B", f"{len(floats)} published {floats[0].precision} rows of this device with {runtime}"
         else:
             basis = f"published {nearest.runtime} rows of other chips with {place.family} cores"
-        by_floats = bend is not None and not own and not kin
+        by_floats = bend is not None and not own and not related
         band = band_of(place.family, precision, tier, by_floats=by_floats)
         if self._unseen(work, nearest.runtime, place.family):
             band, tier = max(band, _WIDEST), "D"
@@ -153,7 +153,7 @@ class Published:
         seconds = float(seconds_at_peak(work, place, precision) @ coefficients)
         return Prediction(seconds, band, tier, basis)
 
-    def _nearest(self, place: Place, precision: str, runtime: str, leave_out: tuple[str, str]) -> _Nearest:
+    def _nearest(self, place: ProcessorSpec, precision: str, runtime: str, leave_out: tuple[str, str]) -> _Nearest:
         """The prior of the runtime itself, or the usual one's, scaled by what is known of both."""
         base = _BASE_RUNTIME.get(place.family, runtime)
         prior = self._prior(base, place.family, precision, leave_out)
@@ -193,7 +193,7 @@ class Published:
             self._priors[key] = fit_prior(seen, floats, wide_apart=family != GPU) if enough else None
         return self._priors[key]
 
-    def _bend(self, floats: Sequence[Row], leave_out: tuple[str, str]) -> np.ndarray | None:
+    def _device_correction(self, floats: Sequence[Row], leave_out: tuple[str, str]) -> np.ndarray | None:
         """By what factors a device's coefficients in floating point differ from its family's."""
         if not floats:
             return None

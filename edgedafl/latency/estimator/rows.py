@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from edgedafl.errors import UsageError
-from edgedafl.latency.estimator.chips import Place, find_place
 from edgedafl.latency.estimator.fit import Observation
+from edgedafl.latency.estimator.processors import ProcessorSpec, find_processor
 from edgedafl.latency.estimator.work import KINDS, seconds_at_peak, work_of_table
 
 __all__ = ["Row", "architectures", "mark_releases", "packaged_rows", "read_rows", "rows_of"]
@@ -49,7 +49,7 @@ class Row:
     architecture: str
     precision: str
     seconds: float
-    place: Place
+    place: ProcessorSpec
     work: np.ndarray
     source: str
     older: bool = False
@@ -100,7 +100,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
         return mark_releases(rows_of(measurements, {**given, **architectures()}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"{str(path)!r} is no file of published rows: {error}.", "See benchmarks/estimator.py for its form."
+            f"{str(path)!r} is not a file of published rows: {error}.", "See benchmarks/estimator.py for its form."
         ) from error
 
 
@@ -119,7 +119,7 @@ def rows_of(
             continue
         names = (str(m.get("soc") or ""), str(m.get("device") or ""))
         threads, cores = m.get("threads"), str(m.get("power_mode") or "")
-        place = find_place(*names, precision=precision, threads=threads, cores=cores, backend=backend)
+        place = find_processor(*names, precision=precision, threads=threads, cores=cores, backend=backend)
         if place is None:
             continue
         yield Row(

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgedafl.latency.estimator.chips import Place
+from edgedafl.latency.estimator.processors import ProcessorSpec
 
 __all__ = ["KINDS", "CostedLayer", "seconds_at_peak", "work_of", "work_of_table"]
 
@@ -94,7 +94,7 @@ def _by_width(kind: str, channels: int) -> str:
     return "conv3x3_wide" if kind == "conv3x3" and channels > _WIDE else kind
 
 
-def seconds_at_peak(work: np.ndarray, place: Place, precision: str) -> np.ndarray:
+def seconds_at_peak(work: np.ndarray, place: ProcessorSpec, precision: str) -> np.ndarray:
     """What each sum would take at the processor's peak: the design row of the estimator."""
     row = work.astype(float)
     row[:_MACS] /= place.macs

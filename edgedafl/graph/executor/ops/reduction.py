@@ -1,4 +1,4 @@
-"""Reductions over axes, arg-max and its kin."""
+"""Reductions over axes, arg-max and similar."""
 
 from __future__ import annotations
 

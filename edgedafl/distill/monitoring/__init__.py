@@ -1,0 +1,1 @@
+"""What watches a distillation: agreement, health, progress, pictures."""

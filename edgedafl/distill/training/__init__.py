@@ -1,0 +1,1 @@
+"""Training of the student: its step, its images, its average."""

@@ -1,0 +1,1 @@
+"""A teacher's layers beside a student's, as a loss for every layer."""
