@@ -51,11 +51,11 @@ class CompressConfig(_Strict):
     """Everything `edgedafl compress` decides by.
 
     Attributes:
-        target: Target name or alias.
+        target: Target name or alias, or the path of a target's .toml file.
         output: Run directory.
         student: `auto`, `kept:SHARE` (the teacher with that share of its weights), `pruned:WIDTH` (with
             that share of every layer's channels), an architecture with an optional width, or `my.py:build`.
-        method: `auto`, or one of the methods; see `docs/methods.md`.
+        method: `auto`, or one of the methods in `distill/methods.py`.
         precision: `int8`, `fp16`, `fp32`; `auto` takes the target's.
         preset: Sets the time budget where none is given.
         time_budget: Seconds of distillation.
@@ -94,19 +94,7 @@ class CompressConfig(_Strict):
     target: str = "x86-64-vnni"
     output: Path = Path("runs/latest")
     student: str = "auto"
-    method: Literal[
-        "auto",
-        "adversarial",
-        "fast",
-        "procedural",
-        "inversion",
-        "dafl",
-        "dfad",
-        "zskt",
-        "dfq",
-        "blackbox",
-        "zeroth-order",
-    ] = "auto"
+    method: str = "auto"
     precision: Literal["auto", "int8", "fp16", "fp32"] = "auto"
     preset: Literal["quick", "default", "extensive"] = "default"
     time_budget: Seconds | None = None
@@ -191,7 +179,8 @@ class ProjectConfig(_Strict):
 def default_output(source: str, target: str | None) -> Path:
     """Where a run goes by default: a folder named after teacher and target."""
     stem = Path(source.replace(":", "-")).stem
-    return Path("runs") / f"{stem}-{target or CompressConfig.model_fields['target'].default}"
+    name = target or str(CompressConfig.model_fields["target"].default)
+    return Path("runs") / f"{stem}-{Path(name).stem if name.endswith('.toml') else name}"
 
 
 def find_project_file(start: Path | None = None) -> Path | None:

@@ -61,6 +61,7 @@ from edgedafl.stages import (
     verify_stage,
 )
 from edgedafl.targets import Target, find_target
+from edgedafl.targets.read import read_target
 from edgedafl.teachers import (
     OnnxTeacher,
     RuntimeTeacher,
@@ -344,8 +345,9 @@ def calibrate(
 
 
 def run_target(run: RunDirectory) -> Target:
-    """The target a run was made for."""
-    return find_target(run.record().target.name)
+    """The target a run was made for; one from a user's file is kept in the run."""
+    name = run.record().target.name
+    return read_target(run.target) if run.target.is_file() else find_target(name)
 
 
 def estimated_latency(run: RunDirectory) -> float:

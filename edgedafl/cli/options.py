@@ -59,7 +59,7 @@ def common(function: Command) -> Command:
 
 
 _TRAINING = [
-    click.option("--target", help="Deployment target; see `edgedafl targets`."),
+    click.option("--target", help="Deployment target: a name of `edgedafl targets`, or a .toml file."),
     click.option("-o", "--output", type=click.Path(path_type=Path), help="Run directory."),
     click.option("--student", help="auto, kept:0.5 (of the teacher's weights), pruned:0.5, resnet8:0.5, my.py:build."),
     click.option("--min-fidelity", help="Share of real inputs that must get the teacher's class; 95% by default."),

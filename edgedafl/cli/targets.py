@@ -6,17 +6,25 @@ import click
 
 from edgedafl.cli.options import common
 from edgedafl.cli.render import print_json, print_table
+from edgedafl.errors import UsageError
 
 __all__ = ["command"]
 
 
 @click.command("targets")
 @click.argument("name", required=False)
+@click.option("--toml", "as_toml", is_flag=True, help="Print NAME's file, to begin one of your own with.")
 @common
-def command(name: str | None, as_json: bool, quiet: bool) -> int:
-    """List the targets, or show the target NAME."""
-    from edgedafl.targets import ALIASES, find_target, list_targets
+def command(name: str | None, as_toml: bool, as_json: bool, quiet: bool) -> int:
+    """List the targets, or show the target NAME (installed, or the path of a .toml file)."""
+    from edgedafl.targets import ALIASES, find_target, list_targets, target_file
 
+    if as_toml:
+        if name is None:
+            raise UsageError("--toml prints one target.", "Name it: edgedafl targets rpi5 --toml.")
+        find_target(name)
+        click.echo(target_file(name).read_text("utf-8"), nl=False)
+        return 0
     if name is not None:
         target = find_target(name)
         if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -131,7 +132,7 @@ def settings_of(method: str, teacher: Teacher, *, inherited: bool = False) -> tu
     """
     gradient = teacher.spec.access == "gradient" or isinstance(teacher, ZerothOrderTeacher)
     name = choose_method(teacher.spec, gradient=gradient, inherited=inherited) if method == "auto" else method
-    entry = METHODS[name]
+    entry = _entry(name)
     if entry.gradient and not gradient:
         other = "" if teacher.spec.access == "labels" else ", or zeroth-order for a teacher that is cheap to ask"
         raise UsageError(
@@ -145,6 +146,14 @@ def settings_of(method: str, teacher: Teacher, *, inherited: bool = False) -> tu
         )
     settings = entry.settings(teacher.spec)
     return name, entry.inherited(settings) if inherited else settings
+
+
+def _entry(name: str) -> Method:
+    if name not in METHODS:
+        near = difflib.get_close_matches(name, METHODS, 1, 0.4)
+        nearest = f"Did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"There is no method {name!r}.", f"{nearest}Known: auto, {', '.join(METHODS)}.")
+    return METHODS[name]
 
 
 def make_synthesizer(

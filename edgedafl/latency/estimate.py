@@ -84,7 +84,10 @@ def _place(target: Target, precision: str) -> ProcessorSpec:
     if "chip" in facts:
         place = find_processor(facts["chip"], precision=precision, backend=facts.get("kind", "cpu"))
         if place is None:
-            raise UsageError(f"{target.title} does not run {precision}.", "Choose another precision or target.")
+            raise UsageError(
+                f"{target.title}: nothing is known of the chip {facts['chip']!r} in {precision}.",
+                "Choose another precision, or give family, lanes, clock_ghz and bandwidth_gb_s under [device].",
+            )
         return place
     factor = {"fp32": 1, "fp16": 1, "int8": 2}[precision]
     peak = facts["clock_ghz"] * 1e9 * facts["lanes"] * factor

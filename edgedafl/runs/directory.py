@@ -70,6 +70,11 @@ class RunDirectory:
         return self.path / "calibration.npz"
 
     @property
+    def target(self) -> Path:
+        """The target's definition, where it came from a file of the user's."""
+        return self.path / "target.toml"
+
+    @property
     def samples(self) -> Path:
         """A sheet of generated images by class."""
         return self.path / "samples" / "classes.png"

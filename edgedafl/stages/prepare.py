@@ -30,7 +30,7 @@ from edgedafl.stages.ladder import Ladder, build_ladder, student_steps
 from edgedafl.stages.students import StudentBuilder, builder, choose_student, hinted
 from edgedafl.stages.study import Study, study_teacher
 from edgedafl.students import Student
-from edgedafl.targets import Target, find_target
+from edgedafl.targets import Target, find_target, target_file
 from edgedafl.teachers import Teacher, TeacherOptions, load_teacher
 
 __all__ = ["Plan", "labelled_of", "options_of", "prepare", "record"]
@@ -271,6 +271,8 @@ def record(plan: Plan, run: RunDirectory, *, force: bool, resume: bool) -> None:
         machine={"system": platform.platform(), "python": platform.python_version()},
     )
     write_atomic(run.path / "config.toml", tomli_w.dumps({"compress": data}))
+    if plan.config.target.endswith(".toml"):
+        write_atomic(run.target, target_file(plan.config.target).read_bytes())
 
 
 def _pictures(plan: Plan) -> dict[str, Any] | None:
@@ -286,7 +288,7 @@ def _clear(run: RunDirectory) -> None:
 
     for name in ("checkpoint", "samples", "models", "bundles", "profile"):
         shutil.rmtree(run.path / name, ignore_errors=True)
-    for file in [run.manifest_path, run.metrics_path, *run.path.glob("report.*")]:
+    for file in [run.manifest_path, run.metrics_path, run.target, *run.path.glob("report.*")]:
         file.unlink(missing_ok=True)
 
 

@@ -1,17 +1,17 @@
-"""Targets by name: one TOML file each, plus aliases."""
+"""Targets by name: files of this package, of other packages, and of the user."""
 
 from __future__ import annotations
 
 import difflib
 import functools
-import tomllib
-from dataclasses import dataclass
-from importlib import resources
-from typing import Any
+from importlib import metadata, resources
+from pathlib import Path
 
-from edgedafl.errors import UsageError
+from edgedafl.errors import EnvironmentMissingError, UsageError, reason_of
+from edgedafl.targets.read import read_target
+from edgedafl.targets.target import Target
 
-__all__ = ["ALIASES", "QuantizationScheme", "Target", "find_target", "list_targets"]
+__all__ = ["ALIASES", "GROUP", "find_target", "list_targets", "target_file"]
 
 ALIASES = {
     "jetson": "jetson-orin-nano",
@@ -20,99 +20,65 @@ ALIASES = {
     "x86": "x86-64-vnni",
 }
 
-
-@dataclass(frozen=True)
-class QuantizationScheme:
-    """How a runtime wants its integers.
-
-    Attributes:
-        activations: `uint8` or `int8`.
-        weights: `int8`.
-        symmetric_activations: Zero point fixed at 0.
-        per_channel: One weight scale per output channel.
-        quantize_bias: Bias as int32 with its own DequantizeLinear; TensorRT refuses that.
-        outputs: Whether outputs of weighted layers are quantized too; TensorRT fuses better
-            with quantized inputs only.
-        remainder: Float type of what stays unquantized: `float32` or `float16`.
-    """
-
-    activations: str
-    weights: str
-    symmetric_activations: bool
-    per_channel: bool
-    quantize_bias: bool
-    outputs: bool
-    remainder: str
-
-
-@dataclass(frozen=True)
-class Target:
-    """One deployment target; see the TOML files for the sources of its figures.
-
-    Attributes:
-        name: `family-board`.
-        title: For people.
-        runtime: `onnxruntime` or `tensorrt`.
-        runtime_range: Versions the bundle is made for.
-        exporter: Default exporter plug-in.
-        architecture: CPU architecture of the device: `aarch64` or `x86_64`.
-        precision: Default precision.
-        opset: Highest opset the exported model uses.
-        ir_version: Highest IR version.
-        channel_multiple: Channel counts that run without padding.
-        scheme: Integer scheme.
-        device: Facts for the latency estimate.
-        notes: What a user should know.
-        power_hint: Commands that fix clocks, printed and never run.
-    """
-
-    name: str
-    title: str
-    runtime: str
-    runtime_range: str
-    exporter: str
-    architecture: str
-    precision: str
-    opset: int
-    ir_version: int
-    channel_multiple: int
-    scheme: QuantizationScheme
-    device: dict[str, Any]
-    notes: str = ""
-    power_hint: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON form."""
-        return {**vars(self), "scheme": vars(self.scheme)}
+GROUP = "edgedafl.targets"
+"""Entry points of packages that bring targets: each one is the path of a TOML file, as text or `Path`."""
 
 
 @functools.cache
-def _load() -> dict[str, Target]:
-    targets = {}
-    for file in sorted(resources.files("edgedafl.targets").joinpath("data").iterdir(), key=str):
-        if file.name.endswith(".toml"):
-            data = tomllib.loads(file.read_text("utf-8"))
-            scheme = QuantizationScheme(**data.pop("scheme"))
-            targets[data["name"]] = Target(scheme=scheme, **data)
-    return targets
+def _files() -> dict[str, Path]:
+    """The TOML file of every target by name; the package's own names cannot be taken by others."""
+    own = Path(str(resources.files("edgedafl.targets").joinpath("data")))
+    files = {file.stem: file for file in sorted(own.glob("*.toml"))}
+    for point in metadata.entry_points(group=GROUP):
+        try:
+            files.setdefault(point.name, Path(point.load()))
+        except Exception as error:  # a plug-in may raise anything
+            raise EnvironmentMissingError(
+                f"The target {point.name!r} of {point.value!r} cannot be loaded: {reason_of(error)}.",
+                "Reinstall or remove that package.",
+            ) from error
+    return files
+
+
+@functools.cache
+def _read(path: Path) -> Target:
+    return read_target(path)
 
 
 def list_targets() -> list[Target]:
-    """All known targets by name."""
-    return list(_load().values())
+    """All installed targets, by name."""
+    return [_read(path) for _, path in sorted(_files().items())]
 
 
-def find_target(name: str) -> Target:
-    """Look a target up by name or alias.
+def target_file(name: str) -> Path:
+    """The TOML file of a target: the user's own (`boards/mine.toml`), or an installed one by name or alias.
 
     Raises:
         UsageError: If there is none; near names are listed.
     """
-    targets = _load()
+    if name.endswith(".toml"):
+        return Path(name)
+    files = _files()
     full = ALIASES.get(name, name)
-    if full in targets:
-        return targets[full]
-    known = [*ALIASES, *targets]
+    if full in files:
+        return files[full]
+    known = [*ALIASES, *files]
     near = difflib.get_close_matches(name, known, 3, 0.4)
     nearest = f"Did you mean {' or '.join(near)}? " if near else ""
-    raise UsageError(f"There is no target {name!r}.", f"{nearest}Known: {', '.join(known)}.")
+    raise UsageError(
+        f"There is no target {name!r}.", f"{nearest}Known: {', '.join(known)}; or the path of a .toml file."
+    )
+
+
+def find_target(name: str) -> Target:
+    """A target by name, by alias, or from a TOML file of the user's.
+
+    Raises:
+        UsageError: If there is none, or its file is wrong.
+
+    Example:
+        >>> find_target("raspberry-pi").runtime
+        'onnxruntime'
+    """
+    path = target_file(name)
+    return read_target(path) if name.endswith(".toml") else _read(path)

@@ -1,0 +1,73 @@
+"""What a deployment target is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["QuantizationScheme", "Target"]
+
+
+@dataclass(frozen=True)
+class QuantizationScheme:
+    """How a runtime wants its integers.
+
+    Attributes:
+        activations: `uint8` or `int8`.
+        weights: `int8`.
+        symmetric_activations: Zero point fixed at 0.
+        per_channel: One weight scale per output channel.
+        quantize_bias: Bias as int32 with its own DequantizeLinear; TensorRT refuses that.
+        outputs: Whether outputs of weighted layers are quantized too; TensorRT fuses better
+            with quantized inputs only.
+        remainder: Float type of what stays unquantized: `float32` or `float16`.
+    """
+
+    activations: Literal["uint8", "int8"]
+    weights: Literal["int8"]
+    symmetric_activations: bool
+    per_channel: bool
+    quantize_bias: bool
+    outputs: bool
+    remainder: Literal["float32", "float16"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One deployment target; see the TOML files for the sources of its figures.
+
+    Attributes:
+        name: `family-board`.
+        title: For people.
+        runtime: `onnxruntime` or `tensorrt`.
+        runtime_range: Versions the bundle is made for.
+        exporter: Default exporter plug-in.
+        architecture: CPU architecture of the device: `aarch64` or `x86_64`.
+        precision: Default precision.
+        opset: Highest opset the exported model uses.
+        ir_version: Highest IR version.
+        channel_multiple: Channel counts that run without padding.
+        scheme: Integer scheme.
+        device: Facts for the latency estimate.
+        notes: What a user should know.
+        power_hint: Commands that fix clocks, printed and never run.
+    """
+
+    name: str
+    title: str
+    runtime: Literal["onnxruntime", "tensorrt", "executorch"]
+    runtime_range: str
+    exporter: str
+    architecture: Literal["aarch64", "x86_64"]
+    precision: Literal["int8", "fp16", "fp32"]
+    opset: int
+    ir_version: int
+    channel_multiple: int
+    scheme: QuantizationScheme
+    device: dict[str, Any]
+    notes: str = ""
+    power_hint: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON form."""
+        return {**vars(self), "scheme": vars(self.scheme)}
