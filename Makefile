@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_OUTPUT ?= runs/mnist-jetson
 
-.PHONY: demo test lint schema clean
+.PHONY: demo test lint schema docs clean
 
 # torch first and exactly pinned: with it installed, nothing else pulls another build.
 $(READY): pyproject.toml constraints.txt
@@ -31,6 +31,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documentation as a site, in build/site; warnings and dead links are errors.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet -e ".[docs]" -c constraints.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The published JSON Schema of run.json; a test compares it with the code.
 schema: $(READY)

@@ -15,13 +15,25 @@ from typing import Any
 for _name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
     os.environ.setdefault(_name, "1")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _EXPORTS = {
+    "BenchOptions": "edgedafl.latency",
     "CompressConfig": "edgedafl.config",
     "Compressed": "edgedafl.api",
     "EdgeDaflError": "edgedafl.errors",
     "GateConfig": "edgedafl.config",
+    "GateReport": "edgedafl.runs",
+    "Inspection": "edgedafl.pipeline",
+    "LabelledSource": "edgedafl.files.labelled",
+    "ProfileResult": "edgedafl.runs",
+    "RunDirectory": "edgedafl.runs",
+    "RunRecord": "edgedafl.runs",
+    "Target": "edgedafl.targets",
+    "Teacher": "edgedafl.teachers",
+    "TeacherOptions": "edgedafl.teachers",
+    "TeacherSpec": "edgedafl.runs",
+    "VerifyResult": "edgedafl.runs",
     "compress": "edgedafl.api",
     "find_target": "edgedafl.targets",
     "inspect": "edgedafl.pipeline",

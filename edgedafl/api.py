@@ -86,10 +86,13 @@ def compress(
         settings: Attributes of `CompressConfig`, e.g. `target="jetson"`, `preprocess="imagenet"`, `max_size="1MB"`,
             `images="pictures/"`, `min_fidelity="95%"`, `output="runs/mine"`.
 
+    Returns:
+        Paths, figures and the verdict; `holds` says whether it is what was asked for.
+
     Raises:
         EdgeDaflError: One of its children, with a message, a hint and an exit code.
 
-    Example:
+    Examples:
         >>> from edgedafl import compress
         >>> result = compress("model.onnx", target="raspberry-pi", preprocess="tf")  # doctest: +SKIP
         >>> result.holds, result.size  # doctest: +SKIP
@@ -112,10 +115,13 @@ def quantize(source: str | Path, **settings: Any) -> Compressed:
         source: As for `compress`.
         settings: As for `compress`; latency is estimated unless a `device` is named.
 
+    Returns:
+        As `compress` returns it.
+
     Raises:
         EdgeDaflError: One of its children.
 
-    Example:
+    Examples:
         >>> from edgedafl.api import quantize
         >>> quantize("model.onnx", target="phone").artifact  # doctest: +SKIP
     """

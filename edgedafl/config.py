@@ -62,6 +62,7 @@ class CompressConfig(_Strict):
         steps: Generator steps, instead of or beside a time budget.
         max_size: Bytes of the artifact.
         max_latency: Seconds per image on the target.
+        max_ram: Bytes of working memory: the artifact's tensors that are alive at the same time.
         preprocess: A common map from pixels by name.
         input_range: Pixels scaled to low,high.
         input_mean: Mean of `(pixel / 255 - mean) / std`.
@@ -89,6 +90,13 @@ class CompressConfig(_Strict):
         accelerator: Where to train: `cpu`, `cuda`; `auto` takes a GPU where there is one.
         pool_memory: Most bytes of the replay pool.
         quick: Shorter latency measurement, marked as such.
+
+    Raises:
+        ValidationError: If a key is unknown or a value is bad; `validated` turns it into a sentence.
+
+    Examples:
+        >>> CompressConfig(target="phone", max_size="200KB", time_budget="90s").max_size
+        200000
     """
 
     target: str = "x86-64-vnni"
@@ -101,6 +109,7 @@ class CompressConfig(_Strict):
     steps: int | None = Field(default=None, ge=1)
     max_size: Bytes | None = None
     max_latency: Seconds | None = None
+    max_ram: Bytes | None = None
     preprocess: Literal["imagenet", "tf", "raw", "unit", "caffe"] | None = None
     input_range: tuple[float, float] | None = None
     input_mean: tuple[float, ...] = ()
@@ -144,6 +153,25 @@ AS_IT_IS = {"student": "kept:1", "device": "none"}
 class GateConfig(_Strict):
     """Limits that CI holds a run or a model to; absent ones are not checked.
 
+    Attributes:
+        max_size: Bytes of the artifact; `max_flash` is the same by another name.
+        max_parameters: Weights.
+        max_macs: Multiply-accumulates per image.
+        max_ram: Bytes of working memory, see `graph.peak_memory`.
+        min_agreement: Least agreement on generated images.
+        min_accuracy: Least accuracy on labelled data.
+        max_accuracy_drop: Most accuracy below the teacher's.
+        max_latency: Seconds, measured.
+        min_fidelity: Least fidelity, predicted or measured.
+        max_size_growth: Of the file over the baseline's, as a share.
+        max_slowdown: Of the median latency over the baseline's, as a share.
+        max_fidelity_loss: Below the baseline's.
+        baseline: What relative limits compare with.
+
+    Examples:
+        >>> GateConfig(max_size="1MB", min_fidelity="95%").min_fidelity
+        0.95
+
     `max_size_growth`, `max_slowdown` and `max_fidelity_loss` are relative to `baseline`: a run, a model, a .json that
     `gate --update-baseline` wrote, or `git:REF`.
     """
@@ -151,6 +179,8 @@ class GateConfig(_Strict):
     max_size: Bytes | None = None
     max_parameters: int | None = Field(default=None, ge=0)
     max_macs: int | None = Field(default=None, ge=0)
+    max_ram: Bytes | None = None
+    max_flash: Bytes | None = None
     min_agreement: Share | None = None
     min_accuracy: Share | None = None
     max_accuracy_drop: Share | None = None

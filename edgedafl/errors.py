@@ -20,7 +20,7 @@ __all__ = [
 
 
 class ExitCode(enum.IntEnum):
-    """Exit codes of the command line; documented in `edgedafl --help` and the README."""
+    """Exit codes of the command line; documented in `edgedafl --help` and docs/reference/files.md."""
 
     DONE = 0
     CHECK_FAILED = 1
@@ -38,6 +38,17 @@ class EdgeDaflError(Exception):
     Args:
         message: One sentence: what was found and what was expected.
         hint: What the user can do about it; may be empty.
+
+    Attributes:
+        exit_code: Of the process, where the error ends it.
+
+    Examples:
+        >>> from edgedafl import EdgeDaflError, find_target
+        >>> try:
+        ...     find_target("jetsn")
+        ... except EdgeDaflError as error:
+        ...     print(error.message, int(error.exit_code))
+        There is no target 'jetsn'. 2
     """
 
     exit_code: ExitCode = ExitCode.INTERNAL

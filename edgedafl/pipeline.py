@@ -134,8 +134,21 @@ class Inspection:
 def inspect(source: str, options: TeacherOptions | None = None) -> Inspection:
     """Load a model as a teacher and look at it.
 
+    Args:
+        source: An .onnx file, `package.module:factory`, a PyTorch file (with `trust`), or an address.
+        options: What is declared about it; `TeacherOptions()` when None.
+
+    Returns:
+        Its specification, its first answers, and facts of its graph.
+
     Raises:
-        EdgeDaflError: One of its children; `UnsupportedModelError` where it can be no teacher.
+        EdgeDaflError: One of its children; `UnsupportedModelError` if it cannot be a teacher.
+
+    Examples:
+        >>> from edgedafl import TeacherOptions, inspect
+        >>> found = inspect("examples/mnist/teacher.onnx", TeacherOptions(mean=(0.1307,), std=(0.3081,)))
+        >>> found.spec.num_classes, found.spec.input_shape
+        (10, (1, 32, 32))
     """
     teacher = load_teacher(source, options)
     graph = facts_of(load_onnx(source).model) if isinstance(teacher, OnnxTeacher | RuntimeTeacher) else None
@@ -299,6 +312,18 @@ def verify(
         target: For which target.
         labelled: The user's labelled pictures, for reporting; the run's teacher is opened for it.
         trust: Whether that teacher may run code or be asked over the network.
+
+    Returns:
+        Agreement and parity of every precision; accuracy and class errors where labelled pictures are given.
+
+    Raises:
+        CheckFailedError: If the bundle's model does not answer as its `expected_io` says.
+        UsageError: If it is not a run, or its teacher needs `trust`.
+
+    Examples:
+        >>> from edgedafl import RunDirectory, find_target, verify
+        >>> verify(RunDirectory("runs/mine"), target=find_target("phone")).agreement  # doctest: +SKIP
+        {'fp32': 0.98, 'fp16': 0.98, 'int8': 0.977}
     """
     run.record()
     with run.locked():
@@ -327,7 +352,28 @@ def profile(
     options: BenchOptions | None = None,
     on_message: OnMessage = silent,
 ) -> ProfileResult:
-    """Measure and estimate a run's latency."""
+    """Measure and estimate a run's latency.
+
+    Args:
+        run: The run.
+        target: Whose bundle is measured.
+        precision: `int8`, `fp16` or `fp32`, for the estimate.
+        device: `local`, `none`, a named device, `ssh://user@host` or `adb:SERIAL`.
+        options: Of the measurement; the full protocol when None.
+        on_message: Called with what happens on the device.
+
+    Returns:
+        All times in nanoseconds; `failed` says why nothing could be measured.
+
+    Raises:
+        EdgeDaflError: One of its children, e.g. `UsageError` if there is no such device.
+
+    Examples:
+        >>> from edgedafl import BenchOptions, RunDirectory, find_target, profile
+        >>> run, target = RunDirectory("runs/mine"), find_target("phone")
+        >>> options = BenchOptions(quick=True)
+        >>> profile(run, target=target, precision="int8", device="local", options=options)  # doctest: +SKIP
+    """
     with run.locked():
         drop = allowed_drop(run)
         result = profile_stage(

@@ -62,7 +62,7 @@ def read_all(path: Path) -> None:
     """What commands do with a finished run, but for what takes long."""
     run = RunDirectory(path)
     write_report(run)
-    compare_runs(run, run)
+    compare_runs((run, run))
     pipeline.measured_of(run)
     pipeline.export(run, target=pipeline.run_target(run), precision="int8")
 

@@ -30,6 +30,7 @@ _COMMANDS = {
     "report": "Write a run's report again.",
     "diff": "Compare two runs.",
     "gate": "Hold a run or any ONNX file against limits.",
+    "history": "What gates found over time, as a table and as a page.",
     "targets": "Known deployment targets.",
     "doctor": "What is installed, and what is missing.",
     "init": "Write an edgedafl.toml to start from.",

@@ -8,12 +8,13 @@ import click
 
 from edgedafl.cli.options import common, is_verbose, merged_config, training
 from edgedafl.cli.render import print_json, print_summary, run_display
-from edgedafl.cli.start import load_plan, print_configuration
+from edgedafl.cli.sections import Sectioned
+from edgedafl.cli.start import load_plan, print_plan
 
 __all__ = ["command", "run_compress"]
 
 
-@click.command("compress")
+@click.command("compress", cls=Sectioned)
 @training
 @common
 def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: bool, quiet: bool, **flags: Any) -> int:
@@ -35,9 +36,6 @@ def run_compress(
     """All stages from a teacher to the report; returns the exit code."""
     project_file = flags["config"]
     config = merged_config(teacher, flags)
-    if dry_run:
-        print_configuration(teacher, config)
-        return 0
     from edgedafl import pipeline
     from edgedafl.config import read_project
     from edgedafl.gate import render
@@ -46,6 +44,10 @@ def run_compress(
     limits = project.gate if project.gate.model_dump(exclude_none=True) else None
     with run_display(quiet) as display:
         plan = load_plan(teacher, config, display, quiet=quiet)
+        if dry_run:
+            display.close()
+            print_plan(plan, as_json=as_json)
+            return 0
         done = pipeline.compress(
             plan,
             resume=resume,

@@ -8,25 +8,27 @@ import click
 
 from edgedafl.cli.options import common, merged_config, training
 from edgedafl.cli.render import print_json, run_display
-from edgedafl.cli.start import load_plan, print_configuration
+from edgedafl.cli.sections import Sectioned
+from edgedafl.cli.start import load_plan, print_plan
 
 __all__ = ["command"]
 
 
-@click.command("distill")
+@click.command("distill", cls=Sectioned)
 @training
 @common
 def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: bool, quiet: bool, **flags: Any) -> int:
     """Teach a student of TEACHER without data; writes student.onnx and calibration.npz."""
     config = merged_config(teacher, flags)
-    if dry_run:
-        print_configuration(teacher, config)
-        return 0
     from edgedafl import pipeline
     from edgedafl.runs import result_to_dict
 
     with run_display(quiet) as display:
         plan = load_plan(teacher, config, display, quiet=quiet)
+        if dry_run:
+            display.close()
+            print_plan(plan, as_json=as_json)
+            return 0
         display.stage("distill")
         result = pipeline.distill(plan, resume=resume, force=force, on_progress=display.progress)
     if result is None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgedafl.cli.options import common
 from edgedafl.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgedafl.config import GateConfig
 
 __all__ = ["command"]
 
@@ -20,6 +23,8 @@ _FORMATS = ("text", "json", "junit", "markdown", "github", "gitlab")
 @click.option("--max-size", help="Largest file, e.g. 1MB.")
 @click.option("--max-parameters", type=int, help="Most parameters.")
 @click.option("--max-macs", type=int, help="Most multiply-accumulates per image.")
+@click.option("--max-ram", help="Most working memory, e.g. 512KB: tensors that are alive at the same time.")
+@click.option("--max-flash", help="Largest file, as --max-size.")
 @click.option("--min-fidelity", help="Least fidelity to the teacher, predicted or measured, e.g. 95%.")
 @click.option("--min-agreement", help="Least synthetic agreement, e.g. 97%.")
 @click.option("--min-accuracy", help="Least accuracy on labelled data.")
@@ -30,6 +35,7 @@ _FORMATS = ("text", "json", "junit", "markdown", "github", "gitlab")
 @click.option("--max-slowdown", help="Most growth of the measured median over the baseline's, e.g. 10%.")
 @click.option("--max-fidelity-loss", help="Most fidelity below the baseline's, e.g. 0.5%.")
 @click.option("--update-baseline", is_flag=True, help="Accept this model: write its values to --baseline.")
+@click.option("--history", type=click.Path(path_type=Path), help="File that gets one JSON line per gated run.")
 @click.option("--config", type=click.Path(path_type=Path), help="File with [gate] or [tool.edgedafl.gate].")
 @click.option(
     "--format",
@@ -44,6 +50,7 @@ def command(
     config: Path | None,
     form: str,
     update_baseline: bool,
+    history: Path | None,
     as_json: bool,
     quiet: bool,
     **flags: Any,
@@ -70,20 +77,24 @@ def command(
     form = "json" if as_json else form
     if update_baseline and len(paths) > 1:
         raise UsageError("A baseline is of one model.", "Name one, with a file of its own.")
-    judge = _accept if update_baseline else _gate
-    return max(judge(path, limits, source, form) for path in paths)
+    if update_baseline:
+        return max(_accept(path, limits, source, form) for path in paths)
+    return max(_gate(path, limits, source, form, history) for path in paths)
 
 
-def _gate(path: Path, limits: Any, source: Path | None, form: str) -> int:
-    from edgedafl.gate import gate_model, gate_run, render
+def _gate(path: Path, limits: GateConfig, source: Path | None, form: str, history: Path | None = None) -> int:
+    from edgedafl.gate import entry_of, gate_model, gate_run, render
     from edgedafl.runs import RunDirectory
+    from edgedafl.runs.history import append_entry
 
     report = gate_run(RunDirectory(path), limits, source) if path.is_dir() else gate_model(path, limits, source)
+    if history is not None:
+        append_entry(history, entry_of(path, report, limits))
     click.echo(render(report, form))
     return 0 if report.passed else 1
 
 
-def _accept(path: Path, limits: Any, source: Path | None, form: str) -> int:
+def _accept(path: Path, limits: GateConfig, source: Path | None, form: str) -> int:
     """Write the baseline, unless a limit that is not relative fails."""
     from edgedafl.gate import RELATIVE_LIMITS, accept
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgedafl.cli.sections import in_section
 from edgedafl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = [
     "one_teacher",
     "run_directory",
     "setup_verbosity",
+    "teacher_options",
     "training",
 ]
 
@@ -58,64 +60,81 @@ def common(function: Command) -> Command:
     return wrapped
 
 
-_TRAINING = [
-    click.option("--target", help="Deployment target: a name of `edgedafl targets`, or a .toml file."),
-    click.option("-o", "--output", type=click.Path(path_type=Path), help="Run directory."),
-    click.option("--student", help="auto, kept:0.5 (of the teacher's weights), pruned:0.5, resnet8:0.5, my.py:build."),
-    click.option("--min-fidelity", help="Share of real inputs that must get the teacher's class; 95% by default."),
-    click.option("--images", type=click.Path(path_type=Path), help="Your own unlabelled pictures: a folder or .npz."),
-    click.option("--method", help="auto, adversarial, fast, inversion, dafl, dfad, zskt, dfq, blackbox, zeroth-order."),
-    click.option("--access", help="What of the teacher to use: auto, gradient, scores or labels."),
-    click.option("--teacher-url", help="A served model instead of TEACHER: https://host/v2/models/NAME."),
-    click.option("--token-env", help="Environment variable with the server's bearer token."),
-    click.option("--timeout", help="Longest wait for one answer of a server, e.g. 30s."),
-    click.option("--max-queries", type=int, help="Most images the teacher may ever be asked about."),
-    click.option("--classes", type=int, help="How many, for a teacher that answers class indices only."),
-    click.option("--task", help="single-label, binary or multi-label, where the guess is wrong."),
-    click.option("--trust", is_flag=True, default=None, help="Open model files that can run code."),
-    click.option("--precision", help="auto, int8, fp16 or fp32."),
-    click.option("--preset", help="quick (1 min), default (3 min) or extensive (20 min)."),
-    click.option("--time-budget", help="Time to distill, e.g. 10m."),
-    click.option("--steps", type=int, help="Generator steps instead of a time."),
-    click.option("--max-size", help="Largest artifact, e.g. 1MB."),
-    click.option("--max-latency", help="Slowest artifact on the target, e.g. 5ms."),
-    click.option("--preprocess", help="How pixels go in: imagenet, tf (-1 to 1), unit (0 to 1), raw or caffe (BGR)."),
-    click.option("--input-mean", help="Mean of (pixel/255 - mean)/std, e.g. 0.485,0.456,0.406."),
-    click.option("--input-std", help="Deviation of the same."),
-    click.option("--input-range", help="Pixels scaled to LOW,HIGH, e.g. 0,1 or -1,1."),
-    click.option("--input-shape", help="C,H,W where the model leaves it free."),
-    click.option("--input-name", help="Image input, where there are several."),
-    click.option("--output-name", help="Score output, where there are several."),
-    click.option("--layout", help="NCHW or NHWC, where the guess is wrong."),
-    click.option("--weights", type=click.Path(path_type=Path), help="Weights of a PyTorch factory."),
-    click.option("--eval", "eval", type=click.Path(path_type=Path), help="Labelled pictures: folders, CSV or .npz."),
-    click.option("--classes-file", type=click.Path(path_type=Path), help="Names of the classes, one per line."),
-    click.option("--max-drop", help="Agreement that int8 may lose against fp32, e.g. 0.5%."),
-    click.option("--device", help="Where to profile: local, none, a named device, ssh://user@host or adb:SERIAL."),
-    click.option("--seed", type=int, help="Seed of everything random."),
-    click.option("--threads", type=int, help="CPU threads for training; 0 takes all."),
-    click.option("--accelerator", help="Where to train: auto, cpu or cuda."),
-    click.option("--pool-memory", help="Most memory for generated images, e.g. 512MB."),
-    click.option("--quick", is_flag=True, default=None, help="Shorter latency measurement, marked so."),
-    click.option("--config", type=click.Path(path_type=Path), help="edgedafl.toml to read."),
-    click.option("--resume", is_flag=True, help="Go on from an interrupted run."),
-    click.option("--force", is_flag=True, help="Replace another run in the same directory."),
-    click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop."),
+_teacher, _student, _target = in_section("Teacher"), in_section("Student"), in_section("Target")
+_training, _server, _output = in_section("Training"), in_section("Server"), in_section("Output")
+_path = click.Path(path_type=Path)
+
+_TEACHER = [
+    _teacher("--preprocess", help="How pixels go in: imagenet, tf (-1 to 1), unit (0 to 1), raw or caffe (BGR)."),
+    _teacher("--input-mean", help="Mean of (pixel/255 - mean)/std, e.g. 0.485,0.456,0.406."),
+    _teacher("--input-std", help="Deviation of the same."),
+    _teacher("--input-range", help="Pixels scaled to LOW,HIGH, e.g. 0,1 or -1,1."),
+    _teacher("--input-shape", help="C,H,W where the model leaves it free."),
+    _teacher("--input-name", help="Image input, where there are several."),
+    _teacher("--output-name", help="Score output, where there are several."),
+    _teacher("--layout", help="NCHW or NHWC, where the guess is wrong."),
+    _teacher("--task", help="single-label, binary or multi-label, where the guess is wrong."),
+    _teacher("--weights", type=_path, help="Weights of a PyTorch factory."),
+    _teacher("--trust", is_flag=True, default=None, help="Open model files that can run code."),
+    _server("--teacher-url", help="A served model instead of a file: https://host/v2/models/NAME."),
+    _server("--token-env", help="Environment variable with the server's bearer token."),
+    _server("--timeout", help="Longest wait for one answer, e.g. 30s."),
+    _server("--access", help="What of the teacher to use: auto, gradient, scores or labels."),
+    _server("--max-queries", type=int, help="Most images the teacher may ever be asked about."),
+    _server("--classes", type=int, help="How many, for a teacher that answers class indices only."),
+]  # fmt: skip
+"""What is declared about a teacher; the same for every command that opens one."""
+
+_COMPRESSING = [
+    _student("--student", help="auto, kept:0.5 (of the teacher's weights), pruned:0.5, resnet8:0.5, my.py:build."),
+    _student("--min-fidelity", help="Share of real inputs that must get the teacher's class; 95% by default."),
+    _student("--max-size", help="Largest artifact, e.g. 1MB."),
+    _student("--max-latency", help="Slowest artifact on the target, e.g. 5ms."),
+    _student("--max-ram", help="Most working memory of the artifact, e.g. 512KB."),
+    _target("--target", help="Deployment target: a name of `edgedafl targets`, or a .toml file."),
+    _target("--precision", help="auto, int8, fp16 or fp32."),
+    _target("--max-drop", help="Agreement that int8 may lose against fp32, e.g. 0.5%."),
+    _target("--device", help="Where to profile: local, none, a named device, ssh://user@host or adb:SERIAL."),
+    _target("--quick", is_flag=True, default=None, help="Shorter latency measurement, marked so."),
+    _training("--images", type=_path, help="Your own unlabelled pictures: a folder or .npz."),
+    _training("--method", help="auto, adversarial, fast, inversion, dafl, dfad, zskt, dfq, blackbox, zeroth-order."),
+    _training("--preset", help="quick (1 min), default (3 min) or extensive (20 min)."),
+    _training("--time-budget", help="Time to distill, e.g. 10m."),
+    _training("--steps", type=int, help="Generator steps instead of a time."),
+    _training("--seed", type=int, help="Seed of everything random."),
+    _training("--threads", type=int, help="CPU threads for training; 0 takes all."),
+    _training("--accelerator", help="Where to train: auto, cpu or cuda."),
+    _training("--pool-memory", help="Most memory for generated images, e.g. 512MB."),
+    _output("-o", "--output", type=_path, help="Run directory."),
+    _output("--eval", "eval", type=_path, help="Labelled pictures for the report: folders, CSV or .npz."),
+    _output("--classes-file", type=_path, help="Names of the classes, one per line."),
+    _output("--config", type=_path, help="edgedafl.toml to read."),
+    _output("--resume", is_flag=True, help="Go on from an interrupted run."),
+    _output("--force", is_flag=True, help="Replace another run in the same directory."),
+    _output("--dry-run", is_flag=True, help="Look at the teacher, print the plan, and stop."),
 ]  # fmt: skip
 
 
-def training(function: Command) -> Command:
-    """TEACHER and the flags of `compress` and `distill`."""
+def teacher_options(function: Command) -> Command:
+    """TEACHER and what may be declared about it."""
 
     @click.argument("teacher", required=False)
     @functools.wraps(function)
     def wrapped(teacher: str | None, teacher_url: str | None, **flags: Any) -> Any:
         return function(teacher=one_teacher(teacher, teacher_url), **flags)
 
-    command: Command = wrapped
-    for option in reversed(_TRAINING):
-        command = option(command)
-    return command
+    return _with(wrapped, _TEACHER)
+
+
+def training(function: Command) -> Command:
+    """TEACHER and the flags of `compress`, `quantize`, `distill` and `search`."""
+    return teacher_options(_with(function, _COMPRESSING))
+
+
+def _with(function: Command, options: list[Callable[[Command], Command]]) -> Command:
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def one_teacher(teacher: str | None, url: str | None) -> str:
@@ -152,7 +171,7 @@ def merged_config(source: str, flags: dict[str, Any]) -> CompressConfig:
     """
     from edgedafl.config import CompressConfig, default_output, read_project, validated
 
-    project = read_project(flags.pop("config"))
+    project = read_project(flags.pop("config", None))
     given = {name: value for name, value in flags.items() if value is not None}
     for name in ("input_mean", "input_std", "input_range"):
         if name in given:

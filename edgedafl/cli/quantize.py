@@ -10,6 +10,7 @@ import click
 from edgedafl.cli.compress import run_compress
 from edgedafl.cli.options import common, run_directory, training
 from edgedafl.cli.render import print_json, print_table
+from edgedafl.cli.sections import Sectioned
 from edgedafl.config import AS_IT_IS
 from edgedafl.errors import UsageError
 
@@ -21,7 +22,7 @@ __all__ = ["command"]
 _OF_RUNS = {"target", "precision", "max_drop"}
 
 
-@click.command("quantize")
+@click.command("quantize", cls=Sectioned)
 @training
 @common
 def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: bool, quiet: bool, **flags: Any) -> int:

@@ -97,6 +97,7 @@ def _print_tables(summary: RunSummary) -> None:
             ("file size", "size"),
             ("parameters", "parameters"),
             ("MACs per image", "macs"),
+            ("working memory", "memory"),
             ("latency here", "latency"),
             ("synthetic agreement", "agreement"),
             ("accuracy", "accuracy"),
@@ -174,6 +175,10 @@ def _print_measured(measured: MeasuredLatency) -> None:
         print_table([f"{precision}, slowest layers", "operator", "median", "share"], rows)
 
 
+STAGES = ("teacher", "ladder", "distill", "quantize", "export", "verify", "profile", "report")
+"""Of `compress`, in order; a run that takes a larger candidate comes back to `distill`."""
+
+
 class RunDisplay:
     """Live progress of a run: a bar on a terminal, a line now and then elsewhere."""
 
@@ -183,7 +188,7 @@ class RunDisplay:
         self._quiet = quiet
         self._bar: Any = None
         self._task: Any = None
-        self._agreement = ""
+        self._figure = ""
         self._printed = -1e9
 
     def open(self) -> None:
@@ -195,7 +200,7 @@ class RunDisplay:
 
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}"),
@@ -207,25 +212,29 @@ class RunDisplay:
         """Stop drawing."""
         if self._bar is not None:
             self._bar.stop()
+            self._bar = None
 
     def stage(self, name: str) -> None:
         """A stage begins."""
         if self._quiet:
             return
+        title = f"{STAGES.index(name) + 1}/{len(STAGES)} {name}" if name in STAGES else name
         if self._bar is None:
-            click.echo(name, err=True)
+            click.echo(title, err=True)
             return
         if self._task is not None:
-            self._bar.update(self._task, completed=1.0, note=self._agreement)
-        self._agreement = ""
-        self._task = self._bar.add_task(f"{name:<9}", total=1.0, note="")
+            self._bar.update(self._task, completed=1.0, note=self._figure)
+        self._figure = ""
+        self._task = self._bar.add_task(f"{title:<12}", total=1.0, note="")
 
     def progress(self, progress: Progress) -> None:
         """Distillation moves on."""
         if self._quiet:
             return
-        if progress.agreement is not None:
-            self._agreement = f"agreement {100 * progress.agreement.generated:.1f} %"
+        if progress.fidelity is not None:
+            self._figure = f"predicted fidelity {100 * progress.fidelity:.1f} %"
+        elif progress.agreement is not None and not self._figure.startswith("predicted"):
+            self._figure = f"agreement on generated images {100 * progress.agreement.generated:.1f} %"
         note = self._note(progress)
         if self._bar is not None:
             self._bar.update(self._task, completed=progress.fraction, note=note)
@@ -234,12 +243,16 @@ class RunDisplay:
             click.echo(f"  {100 * progress.fraction:3.0f} %  {note}", err=True)
 
     def _note(self, progress: Progress) -> str:
+        """Time left and one figure that means something; losses only with `-v`."""
+        from edgedafl.cli.options import is_verbose
         from edgedafl.units import format_count, format_duration
 
         left = progress.seconds * (1 / max(progress.fraction, 1e-3) - 1)
-        terms = " ".join(f"{name} {value:.3g}" for name, value in progress.losses.items())
-        rate = f"{format_count(progress.images_per_second)} images/s"
-        return f"{self._agreement or 'agreement -'}  {rate}  {format_duration(max(left, 1.0))} left  {terms}"
+        parts = [f"{format_duration(max(left, 1.0))} left", self._figure]
+        if is_verbose():
+            parts.append(f"{format_count(progress.images_per_second)} images/s")
+            parts.append(" ".join(f"{name} {value:.3g}" for name, value in progress.losses.items()))
+        return "  ".join(part for part in parts if part)
 
 
 @contextmanager

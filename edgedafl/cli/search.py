@@ -9,12 +9,13 @@ import click
 
 from edgedafl.cli.options import common, merged_config, training
 from edgedafl.cli.render import print_json, print_table
+from edgedafl.cli.sections import Sectioned
 from edgedafl.errors import UsageError
 
 __all__ = ["command"]
 
 
-@click.command("search")
+@click.command("search", cls=Sectioned)
 @click.option("--students", help="Students to try, comma-separated; by default those below the teacher's size.")
 @click.option("--targets", help="Targets to try, comma-separated; by default --target.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds to try, comma-separated.")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgedafl.callbacks import OnProgress, silent
 from edgedafl.distill.distributed import DistributedContext
@@ -87,6 +88,7 @@ class Distiller:
         pool_memory: Most bytes of the replay pool.
         checkpoint: File for the state; None keeps none.
         on_progress: Called with progress, about once per second, in the first process.
+        fidelity: Predicts the fidelity of a student, given as a function of images on the CPU.
     """
 
     def __init__(
@@ -101,7 +103,9 @@ class Distiller:
         pool_memory: int = POOL_MEMORY,
         checkpoint: Path | None = None,
         on_progress: OnProgress = silent,
+        fidelity: Callable[[Callable[[Tensor], Tensor]], float | None] | None = None,
     ) -> None:
+        self._predict_fidelity = fidelity
         self.world = world or DistributedContext()
         self.budget = budget
         self.teacher = teacher.to(self.world.device)
@@ -141,7 +145,7 @@ class Distiller:
             self._restore(load_checkpoint(self._checkpoint))
         clock = Clock(self.budget, self._elapsed)
         self._plan.begin()
-        reporter = Reporter(clock, self._on_progress, self.agreement)
+        reporter = Reporter(clock, self._on_progress, self.agreement, self._fidelity)
         try:
             self._loop(clock, reporter)
         except KeyboardInterrupt as interrupt:
@@ -236,6 +240,18 @@ class Distiller:
         """Synthetic agreement of the student to keep."""
         with torch.no_grad(), evaluating(self.best) as module, self.compute.autocast():
             return self.probes.agreement(module)
+
+    def _fidelity(self) -> float | None:
+        if self._predict_fidelity is None:
+            return None
+        with torch.no_grad(), evaluating(self.best) as module:
+            device = self.world.device
+
+            def scores_of(images: Tensor) -> Tensor:
+                scores: Tensor = module(images.to(device))
+                return scores.float().cpu()
+
+            return self._predict_fidelity(scores_of)
 
     def check_health(self, loss: float) -> None:
         """Recover from NaN and collapse, or give up with advice."""

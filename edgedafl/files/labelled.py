@@ -29,7 +29,7 @@ class LabelledSource:
         classes: Text file with the teacher's classes, one name per line, the first class first. Without it
             folders are numbered in the order of their names, as torchvision and Keras do it.
 
-    Example:
+    Examples:
         >>> LabelledSource(Path("test")).read((3, 224, 224), 2).labels  # doctest: +SKIP
         array([0, 0, 1])
     """

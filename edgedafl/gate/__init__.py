@@ -1,7 +1,7 @@
 """Budgets that CI holds a model to."""
 
 from edgedafl.gate.limits import Measured, check_limits
-from edgedafl.gate.measured import BASELINE, accept, gate_model, gate_run, measured_of
+from edgedafl.gate.measured import BASELINE, accept, entry_of, gate_model, gate_run, measured_of
 from edgedafl.gate.relative import RELATIVE_LIMITS, Baseline, check_growth, has_relative_limits
 from edgedafl.gate.render import FORMATS, render
 
@@ -14,6 +14,7 @@ __all__ = [
     "accept",
     "check_growth",
     "check_limits",
+    "entry_of",
     "gate_model",
     "gate_run",
     "has_relative_limits",

@@ -23,6 +23,7 @@ class Measured:
         size: Bytes of the artifact.
         parameters: Weights.
         macs: Multiply-accumulates per image.
+        ram: Bytes of working memory.
         agreement: Synthetic agreement in [0, 1].
         accuracy: Accuracy on labelled data in [0, 1].
         accuracy_drop: Teacher's accuracy minus the artifact's.
@@ -38,6 +39,7 @@ class Measured:
     size: int | None = None
     parameters: int | None = None
     macs: int | None = None
+    ram: int | None = None
     agreement: float | None = None
     accuracy: float | None = None
     accuracy_drop: float | None = None
@@ -63,6 +65,8 @@ _KINDS: dict[str, tuple[str, str, Any, Any]] = {
     "max_size": ("file size", "size", format_bytes, format_bytes),
     "max_parameters": ("parameters", "parameters", format_count, format_count),
     "max_macs": ("MACs", "macs", format_count, format_count),
+    "max_ram": ("working memory", "ram", format_bytes, format_bytes),
+    "max_flash": ("flash", "size", format_bytes, format_bytes),
     "min_fidelity": ("fidelity", "fidelity", _percent, _points),
     "min_agreement": ("synthetic agreement", "agreement", _percent, _points),
     "min_accuracy": ("accuracy", "accuracy", _percent, _points),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import tempfile
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from edgedafl.config import GateConfig
@@ -15,8 +17,9 @@ from edgedafl.gate.limits import Measured, check_limits
 from edgedafl.gate.relative import Baseline, check_growth, has_relative_limits
 from edgedafl.graph.weigh import weigh
 from edgedafl.runs import GateReport, ProfileResult, RunDirectory, RunRecord
+from edgedafl.runs.history import HistoryEntry
 
-__all__ = ["BASELINE", "accept", "baseline_of", "gate_model", "gate_run", "measured_model", "measured_of"]
+__all__ = ["BASELINE", "accept", "baseline_of", "entry_of", "gate_model", "gate_run", "measured_model", "measured_of"]
 
 BASELINE = "edgedafl-baseline.json"
 """Name of the file that keeps an accepted run's values."""
@@ -68,7 +71,7 @@ def measured_model(path: Path, limits: GateConfig) -> Measured:
         UsageError: If there is no such file.
         UnsupportedModelError: If it is not an ONNX model.
     """
-    if limits.max_parameters is None and limits.max_macs is None:
+    if limits.max_parameters is None and limits.max_macs is None and limits.max_ram is None:
         return Measured(size=weigh(path))
     from edgedafl.graph.facts import facts_of
     from edgedafl.graph.load import load_onnx
@@ -80,7 +83,12 @@ def measured_model(path: Path, limits: GateConfig) -> Measured:
         from edgedafl.graph.image_input import find_image_input
 
         macs = count_macs(file.model, find_image_input(file.model))
-    return Measured(size=file.size, parameters=facts_of(file.model).parameters, macs=macs)
+    ram = None
+    if limits.max_ram is not None:
+        from edgedafl.graph.peak_memory import peak_memory
+
+        ram = peak_memory(file.model).peak
+    return Measured(size=file.size, parameters=facts_of(file.model).parameters, macs=macs, ram=ram)
 
 
 def baseline_of(named: str, subject: Path) -> Baseline | None:
@@ -152,6 +160,35 @@ def _from_git(ref: str, subject: Path) -> Baseline | None:
         return Baseline(origin, Measured(size=weigh(copy)))
 
 
+def entry_of(path: Path, report: GateReport, limits: GateConfig) -> HistoryEntry:
+    """A line of a history for a gated run or model.
+
+    Args:
+        path: The run or model.
+        report: How its limits fared.
+        limits: The limits: of models only what they ask for is looked at.
+    """
+    found = measured_of(RunDirectory(path)) if path.is_dir() else measured_model(path, limits)
+    folder = path.resolve() if path.is_dir() else path.resolve().parent
+    head = _git(folder, "rev-parse", "HEAD") if shutil.which("git") else None
+    return HistoryEntry(
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit="" if head is None else head.decode().strip(),
+        subject=str(path),
+        passed=report.passed,
+        failed=tuple(v.name for v in report.verdicts if not v.passed),
+        size=found.size,
+        parameters=found.parameters,
+        macs=found.macs,
+        ram=found.ram,
+        fidelity=found.fidelity,
+        fidelity_kind=found.fidelity_kind,
+        accuracy=found.accuracy,
+        latency=found.latency,
+        latency_place=found.latency_place,
+    )
+
+
 def _git(folder: Path, *arguments: str) -> bytes | None:
     """What git prints; None where it fails."""
     try:
@@ -172,6 +209,7 @@ def _of_record(record: RunRecord) -> Measured:
         size=record.exported.sizes.get(precision) if record.exported else None,
         parameters=record.student.parameters,
         macs=record.student.macs,
+        ram=record.exported.memory.get(precision) if record.exported else None,
         agreement=verified.agreement.get(precision) if verified else None,
         accuracy=accuracy,
         accuracy_drop=None if accuracy is None or teacher is None else teacher - accuracy,

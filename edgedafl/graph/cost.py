@@ -11,7 +11,7 @@ from edgedafl.errors import UnsupportedModelError, reason_of
 from edgedafl.graph.facts import ImageInput
 from edgedafl.module_cost import LayerSize
 
-__all__ = ["LayerCost", "count_macs", "layer_costs"]
+__all__ = ["LayerCost", "count_macs", "infer_types", "layer_costs"]
 
 _CONVS = {"Conv", "FusedConv", "QLinearConv", "ConvInteger", "ConvTranspose"}
 # Shapes, axes and the like are shorter than this; what is longer is a weight.
@@ -43,7 +43,7 @@ def count_macs(model: onnx.ModelProto, image: ImageInput) -> int:
 
 def layer_costs(model: onnx.ModelProto, image: ImageInput) -> list[LayerCost]:
     """Cost of every layer, from inferred shapes at batch 1."""
-    shapes = _infer_shapes(model, image)
+    shapes = {name: shape for name, (_, shape) in infer_types(model, image).items()}
     rows = []
     for node in model.graph.node:
         if node.op_type in _CONVS | _PRODUCTS:
@@ -65,7 +65,12 @@ def _between(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> LayerC
     return LayerCost(kind, 0, 0, inputs, math.prod(output), (given[0][1], output[1]), name)
 
 
-def _infer_shapes(model: onnx.ModelProto, image: ImageInput) -> dict[str, tuple[int, ...]]:
+def infer_types(model: onnx.ModelProto, image: ImageInput) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Element type (of `onnx.TensorProto`) and shape of every value whose shape is known, at batch 1.
+
+    Raises:
+        UnsupportedModelError: If the shapes contradict each other.
+    """
     light = _without_weights(model)
     for value in light.graph.input:
         if value.name == image.name and image.batch is None:
@@ -81,12 +86,12 @@ def _infer_shapes(model: onnx.ModelProto, image: ImageInput) -> dict[str, tuple[
         raise UnsupportedModelError(
             f"The shapes in the graph contradict each other: {reason_of(error)}.", "Export the model again."
         ) from error
-    shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    found = {t.name: (int(t.data_type), tuple(t.dims)) for t in model.graph.initializer}
     for value in [*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input]:
-        dims = value.type.tensor_type.shape.dim
-        if dims and all(d.HasField("dim_value") for d in dims):
-            shapes.setdefault(value.name, tuple(d.dim_value for d in dims))
-    return shapes
+        known = value.type.tensor_type
+        if known.shape.dim and all(d.HasField("dim_value") for d in known.shape.dim):
+            found.setdefault(value.name, (known.elem_type, tuple(d.dim_value for d in known.shape.dim)))
+    return found
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

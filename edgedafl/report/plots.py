@@ -9,7 +9,16 @@ from typing import Any, Protocol
 
 from edgedafl.runs import Candidate, Progress
 
-__all__ = ["FrontTrial", "agreement_plot", "bar_plot", "front_plot", "ladder_plot", "latency_plot"]
+__all__ = [
+    "FrontTrial",
+    "agreement_plot",
+    "bar_plot",
+    "front_plot",
+    "ladder_plot",
+    "latency_plot",
+    "series_plot",
+    "trade_off_plot",
+]
 
 _INK, _ACCENT, _SOFT = "#1f2933", "#3b82f6", "#8a9bb0"
 
@@ -101,6 +110,37 @@ def bar_plot(title: str, unit: str, values: dict[str, float], show: Callable[[fl
         axes.text(value, y, f" {show(value)}", va="center", color=_INK)
     axes.set_xlabel(f"{title}, {unit}")
     axes.set_xlim(0, max(heights) * 1.2)
+    return _svg(figure)
+
+
+def series_plot(names: Sequence[str], values: Sequence[float | None], label: str) -> str:
+    """A value over entries in their order; gaps where it is not known, empty where it is known less than twice."""
+    points = [(place, value) for place, value in enumerate(values) if value is not None]
+    if len(points) < 2:
+        return ""
+    figure, axes = _figure(5.2, 2.4)
+    axes.plot([x for x, _ in points], [y for _, y in points], "o-", color=_ACCENT, ms=4, lw=1.2)
+    shown = range(0, len(names), max(1, len(names) // 8))
+    axes.set_xticks(list(shown), [names[place] for place in shown], rotation=30, ha="right", fontsize=7)
+    axes.set_ylabel(label)
+    return _svg(figure)
+
+
+def trade_off_plot(points: Sequence[tuple[str, float, float]]) -> str:
+    """Names at latency (seconds) and fidelity in [0, 1]; those that none beats in both are joined."""
+    if len(points) < 2:
+        return ""
+    figure, axes = _figure(5.2, 3.0)
+    axes.set_xscale("log")
+    axes.scatter([1e3 * x for _, x, _ in points], [100 * y for _, _, y in points], s=16, color=_SOFT)
+    front = sorted(
+        (x, y) for _, x, y in points if not any(a <= x and b >= y and (a, b) != (x, y) for _, a, b in points)
+    )
+    axes.plot([1e3 * x for x, _ in front], [100 * y for _, y in front], "o-", color=_ACCENT, ms=4, lw=1)
+    for name, x, y in points:
+        axes.annotate(name, (1e3 * x, 100 * y), fontsize=7, xytext=(3, 3), textcoords="offset points")
+    axes.set_xlabel("latency, ms")
+    axes.set_ylabel("fidelity, %")
     return _svg(figure)
 
 

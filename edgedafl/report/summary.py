@@ -36,6 +36,7 @@ class Column:
     size: str
     parameters: str
     macs: str
+    memory: str
     latency: str
     agreement: str
     accuracy: str
@@ -213,6 +214,7 @@ def _columns(record: RunRecord, measured: MeasuredLatency | None) -> Iterator[Co
         format_bytes(teacher.size) if teacher.size else "",
         format_count(teacher.parameters) if teacher.parameters else "",
         format_count(teacher.macs) if teacher.macs else "",
+        "",
         _latency(times.get("teacher")),
         "",
         _percent(accuracies.get("teacher")),
@@ -223,6 +225,7 @@ def _columns(record: RunRecord, measured: MeasuredLatency | None) -> Iterator[Co
             format_bytes(size),
             format_count(student.parameters),
             format_count(student.macs),
+            _bytes(record.exported.memory.get(precision)) if record.exported else "",
             _latency(times.get(precision)),
             _percent(agreements.get(precision)),
             _percent(accuracies.get(precision)),
@@ -232,6 +235,10 @@ def _columns(record: RunRecord, measured: MeasuredLatency | None) -> Iterator[Co
 def title_of(precision: str) -> str:
     """What a precision's file is called in tables and plots."""
     return f"{'student' if precision == 'fp32' else 'artifact'} {precision}"
+
+
+def _bytes(value: int | None) -> str:
+    return "" if value is None else format_bytes(value)
 
 
 def _latency(summary: LatencySummary | None) -> str:

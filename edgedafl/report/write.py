@@ -12,6 +12,7 @@ from typing import Any
 
 from edgedafl.errors import UsageError, reason_of
 from edgedafl.files import write_atomic
+from edgedafl.report.pages import render_page
 from edgedafl.report.plots import agreement_plot, bar_plot, ladder_plot, latency_plot
 from edgedafl.report.summary import RunSummary, summarize_run, title_of
 from edgedafl.runs import RunDirectory
@@ -56,8 +57,7 @@ def _render(run: RunDirectory, summary: RunSummary, form: str) -> str:
     }
     if form == "html":
         values |= {"plots": _plots(run), "samples": _picture(run)}
-    page: str = _environment(form).get_template(f"report.{form}").render(values)
-    return page
+    return render_page(f"report.{form}", title=summary.title, **values)
 
 
 def _rows(summary: RunSummary) -> list[tuple[str, str]]:
@@ -67,25 +67,11 @@ def _rows(summary: RunSummary) -> list[tuple[str, str]]:
         ("File size", "size"),
         ("Parameters", "parameters"),
         ("MACs per image", "macs"),
+        ("Working memory", "memory"),
         (f"Median latency{place}", "latency"),
         ("Synthetic agreement", "agreement"),
         ("Accuracy", "accuracy"),
     ]
-
-
-def _environment(form: str) -> Any:
-    import jinja2
-
-    loader = jinja2.PackageLoader("edgedafl.report", "templates")
-    environment = jinja2.Environment(loader=loader, autoescape=form == "html", undefined=jinja2.StrictUndefined)
-    environment.filters["md"] = _escape_markdown
-    return environment
-
-
-def _escape_markdown(text: str) -> str:
-    for mark in "\\`*_<>|":
-        text = text.replace(mark, f"\\{mark}")
-    return text
 
 
 def _picture(run: RunDirectory) -> str:

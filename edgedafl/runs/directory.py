@@ -36,7 +36,7 @@ class RunDirectory:
     Args:
         path: The directory; created when first written to.
 
-    Example:
+    Examples:
         >>> RunDirectory("runs/mine").student.as_posix()
         'runs/mine/student.onnx'
     """

@@ -58,6 +58,7 @@ class Candidate:
         latency: Seconds per image on the target, estimated; None where it was not asked for.
         untrained: Fidelity of the artifact before any training; None where it was not looked at.
         expected: The same after what training the time allows.
+        memory: Bytes of working memory, estimated; None where it was not asked for.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Candidate:
     latency: float | None
     untrained: Band | None = None
     expected: Band | None = None
+    memory: int | None = None
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,7 @@ class Progress:
         agreement: Synthetic agreement of the averaged student; None between probes.
         images_per_second: Student images per second since the last report.
         queries: Rows the teacher has answered.
+        fidelity: Predicted for the student as it stands, in [0, 1]; None between looks, or where it cannot be told.
     """
 
     step: int
@@ -141,6 +142,7 @@ class Progress:
     agreement: AgreementReport | None
     images_per_second: float
     queries: int
+    fidelity: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON form."""
@@ -262,7 +264,7 @@ def result_to_dict(result: StageResult) -> dict[str, Any]:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of `run.json`, stages included.
 
-    Example:
+    Examples:
         >>> json_schema()["title"]
         'RunRecord'
     """

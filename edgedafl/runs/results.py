@@ -131,6 +131,7 @@ class ExportResult:
         precision: Of the artifact.
         sizes: Bytes of each model file, by precision.
         float_size: Bytes of the float student.
+        memory: Bytes of working memory by precision: tensors that are alive at the same time.
     """
 
     exporter: str
@@ -140,6 +141,7 @@ class ExportResult:
     precision: str
     sizes: dict[str, int]
     float_size: int
+    memory: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

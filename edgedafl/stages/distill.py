@@ -138,8 +138,22 @@ def _distiller(
         pool_memory=plan.config.pool_memory,
         checkpoint=checkpoint,
         on_progress=on_progress,
+        fidelity=_predictor(plan),
     )
     return method, distiller
+
+
+def _predictor(plan: Plan) -> Callable[[Callable[[Tensor], Tensor]], float | None] | None:
+    """Predicts fidelity while a student is trained; None where nothing is known to predict it from."""
+    study, spec = plan.study, plan.student.spec
+    if study is None or spec.input_shape != plan.teacher.spec.input_shape:
+        return None
+
+    def fidelity(scores_of: Callable[[Tensor], Tensor]) -> float | None:
+        band = study.band(scores_of)
+        return None if band is None else band.fidelity
+
+    return fidelity
 
 
 def _better_weights(plan: Plan, student: nn.Module, begun: dict[str, Any] | None) -> bool:

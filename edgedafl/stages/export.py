@@ -8,6 +8,7 @@ from edgedafl.errors import UsageError
 from edgedafl.export import Artifacts, Bundle, find_exporter, read_bundle
 from edgedafl.files import digest_of
 from edgedafl.graph.load import sha256_of
+from edgedafl.graph.peak_memory import peak_memory
 from edgedafl.quantize import CalibrationSet
 from edgedafl.runs import DistillResult, ExportResult, QuantizeResult, RunDirectory, RunRecord
 from edgedafl.stages.quantize import load_models
@@ -92,6 +93,7 @@ def export_stage(run: RunDirectory, target: Target, precision: str, exporter: st
         precision=str(bundle.manifest["precision"]),
         sizes={v["precision"]: (directory / v["file"]).stat().st_size for v in bundle.manifest["variants"]},
         float_size=(run.models(target.name) / "fp32.onnx").stat().st_size,
+        memory={p: peak_memory(m, architecture=target.architecture).peak for p, m in artifacts.models.items()},
     )
     written = [bundle.archive, *(directory / file for file in [*bundle.manifest["files"], "manifest.json"])]
     run.finish(stage, inputs, written, result)

@@ -14,6 +14,7 @@ from edgedafl.config import CompressConfig
 from edgedafl.errors import UsageError
 from edgedafl.export import student_to_onnx
 from edgedafl.graph.edit import fix_batch, model_bytes
+from edgedafl.graph.peak_memory import peak_memory
 from edgedafl.latency import estimate_latency
 from edgedafl.quantize import ROUNDING_IMAGES, integer_model, with_remainder
 from edgedafl.runs import Band, Candidate
@@ -124,12 +125,19 @@ class _Rungs:
         channels, height, width = self._study.teacher.spec.input_shape
         return channels, int(side), round(int(side) * width / height)
 
-    def with_latency(self, candidate: Candidate) -> Candidate:
-        """With the estimated latency on the target."""
+    def with_costs(self, candidate: Candidate) -> Candidate:
+        """With the latency and the working memory on the target, where they are limited."""
         student = self._pruner.student(candidate.name.partition("@")[0], fitted=False)
-        layers = module_layers(student.module, candidate.input_shape)
-        seconds = estimate_latency(layers, self._target, self._precision, self._model).median / 1e9
-        return replace(candidate, latency=seconds)
+        if self._config.max_latency is not None:
+            layers = module_layers(student.module, candidate.input_shape)
+            seconds = estimate_latency(layers, self._target, self._precision, self._model).median / 1e9
+            candidate = replace(candidate, latency=seconds)
+        if self._config.max_ram is not None:
+            graph = fix_batch(student_to_onnx(student.module, candidate.input_shape), 1)
+            share = BYTES_PER_WEIGHT[self._precision] / BYTES_PER_WEIGHT["fp32"]
+            bytes_ = peak_memory(graph, architecture=self._target.architecture).peak * share
+            candidate = replace(candidate, memory=int(bytes_))
+        return candidate
 
     def judged(self, candidate: Candidate) -> Candidate:
         """With its fidelity: of the refitted student, less what the uncut teacher loses in integers."""
@@ -167,7 +175,7 @@ class _Rungs:
                 return
             yield side
 
-    def names_for_latency(self) -> list[str]:
+    def names_for_costs(self) -> list[str]:
         """Widths, sides, and both together."""
         sides = ["", *(f"@{side}" for side in self.sides())]
         return [f"{KEPT}:{share:g}{side}" for side in sides for share in self.shares]
@@ -222,8 +230,8 @@ def build_ladder(
         UsageError: If no candidate fits the limits; the message says what the smallest needs.
     """
     rungs = _Rungs(build, study, target, precision, config)
-    if config.max_latency is not None:
-        return _within_latency(rungs, config)
+    if config.max_latency is not None or config.max_ram is not None:
+        return _within_costs(rungs, config)
     if config.max_size is not None:
         chosen = rungs.judged(rungs.outline(rungs.name_for_size(config.max_size)))
         return Ladder((chosen,), 0)
@@ -260,23 +268,12 @@ def _smallest_that_holds(rungs: _Rungs, outlines: list[Candidate], floor: float)
     return Ladder(tuple(found.values()), high)
 
 
-def _within_latency(rungs: _Rungs, config: CompressConfig) -> Ladder:
-    assert config.max_latency is not None
-    timed = [rungs.with_latency(rungs.outline(name)) for name in rungs.names_for_latency()]
-    fitting = [
-        c
-        for c in timed
-        if c.latency is not None
-        and c.latency <= config.max_latency
-        and (config.max_size is None or c.size <= config.max_size)
-    ]
+def _within_costs(rungs: _Rungs, config: CompressConfig) -> Ladder:
+    """Of all widths and sizes of images, those within limits on latency, working memory and size."""
+    costed = [rungs.with_costs(rungs.outline(name)) for name in rungs.names_for_costs()]
+    fitting = [c for c in costed if _fits(c, config)]
     if not fitting:
-        fastest = min(timed, key=lambda c: c.latency or 0.0)
-        raise UsageError(
-            f"No student fits --max-latency {format_duration(config.max_latency)}: the fastest ({fastest.name}) "
-            f"takes about {format_duration(fastest.latency or 0.0)}.",
-            "Raise the limit to at least that.",
-        )
+        raise _none_fits(costed, config)
     # Of every size of images the widest that fits: narrower ones answer worse and gain nothing.
     widest: dict[str, Candidate] = {}
     for candidate in sorted(fitting, key=lambda c: c.share):
@@ -284,6 +281,30 @@ def _within_latency(rungs: _Rungs, config: CompressConfig) -> Ladder:
     judged = [rungs.judged(candidate) for candidate in widest.values()]
     judged.sort(key=lambda c: c.expected.fidelity if c.expected else 0.0)
     return Ladder(tuple(judged), len(judged) - 1)
+
+
+def _fits(candidate: Candidate, config: CompressConfig) -> bool:
+    limits = (
+        (candidate.latency, config.max_latency),
+        (candidate.memory, config.max_ram),
+        (candidate.size, config.max_size),
+    )
+    return all(limit is None or (cost is not None and cost <= limit) for cost, limit in limits)
+
+
+def _none_fits(costed: list[Candidate], config: CompressConfig) -> UsageError:
+    """Names the limit that cannot be met alone, or says that they exclude each other."""
+    fastest = min(costed, key=lambda c: c.latency or 0.0)
+    leanest = min(costed, key=lambda c: c.memory or 0)
+    if config.max_latency is not None and (fastest.latency or 0.0) > config.max_latency:
+        limit = f"--max-latency {format_duration(config.max_latency)}"
+        least = f"the fastest ({fastest.name}) takes about {format_duration(fastest.latency or 0.0)}"
+    elif config.max_ram is not None and (leanest.memory or 0) > config.max_ram:
+        limit = f"--max-ram {format_bytes(config.max_ram)}"
+        least = f"the leanest ({leanest.name}) needs about {format_bytes(leanest.memory or 0)}"
+    else:
+        return UsageError("No student fits all limits at once.", "Raise one of --max-latency, --max-ram, --max-size.")
+    return UsageError(f"No student fits {limit}: {least}.", "Raise the limit to at least that.")
 
 
 def _less(band: Band | None, whole: Band | None) -> Band | None:

@@ -33,7 +33,7 @@ def read_target(path: Path) -> Target:
     Raises:
         UsageError: If it is missing, has an unknown or missing key, or a value that does not fit.
 
-    Example:
+    Examples:
         >>> read_target(Path("my-board.toml")).runtime  # doctest: +SKIP
         'onnxruntime'
     """

@@ -46,7 +46,15 @@ def _read(path: Path) -> Target:
 
 
 def list_targets() -> list[Target]:
-    """All installed targets, by name."""
+    """All installed targets, by name.
+
+    Returns:
+        Those of this package and of others that bring some.
+
+    Examples:
+        >>> [target.name for target in list_targets()][:2]
+        ['android-arm64', 'jetson-orin-nano']
+    """
     return [_read(path) for _, path in sorted(_files().items())]
 
 
@@ -73,10 +81,16 @@ def target_file(name: str) -> Path:
 def find_target(name: str) -> Target:
     """A target by name, by alias, or from a TOML file of the user's.
 
+    Args:
+        name: As `--target` takes it: `jetson`, `rpi5`, `boards/mine.toml`.
+
+    Returns:
+        The target.
+
     Raises:
         UsageError: If there is none, or its file is wrong.
 
-    Example:
+    Examples:
         >>> find_target("raspberry-pi").runtime
         'onnxruntime'
     """

@@ -52,8 +52,23 @@ def is_plain_file(source: str) -> bool:
 def load_teacher(source: str, options: TeacherOptions | None = None) -> Teacher:
     """Load a teacher from a file, a `package.module:factory`, or the address of a served model.
 
+    Args:
+        source: An .onnx file, a factory, a PyTorch file (with `trust`), or `https://host/v2/models/NAME`.
+        options: What is declared about it; `TeacherOptions()` when None.
+
+    Returns:
+        A frozen classifier: images (N,C,H,W) float32 in model space to logits (N,K), on the CPU.
+
     Raises:
-        EdgeDaflError: One of its children; see the function for each form.
+        UsageError: If there is no such file, or it needs `trust`.
+        UnsupportedModelError: If it is damaged, or is not an image classifier.
+        EnvironmentMissingError: If a package that it needs is missing.
+
+    Examples:
+        >>> from edgedafl import TeacherOptions, load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx", TeacherOptions(mean=(0.1307,), std=(0.3081,)))
+        >>> teacher.spec.task, teacher.spec.access
+        ('single-label', 'gradient')
     """
     options = options or TeacherOptions()
     if looks_like_url(source):

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from edgedafl.cli.app import _COMMANDS
+from edgedafl.config import read_project
 from tests.conftest import EXAMPLE, LINEAR, ROOT, assert_clean_failure, edgedafl, tiny_text
 
 TEACHER = EXAMPLE / "teacher.onnx"
@@ -140,16 +141,18 @@ def test_a_teacher_that_ignores_its_input_is_reported_at_once(save: Callable[...
     assert_clean_failure(result, 2, "same answer to every image", "--input-range")
 
 
-def test_dry_run_prints_the_resolved_configuration(tmp_path: Path) -> None:
+def test_a_dry_run_looks_at_the_teacher_and_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "edgedafl.toml").write_text("[compress]\ntarget = 'rpi4'\npreset = 'quick'\n")
-    result = edgedafl("compress", "t.onnx", "--dry-run", "--max-size", "1.5MB", cwd=tmp_path)
-    found = result.json
-    assert (found["target"], found["seconds"], found["max_size"], found["output"]) == (
-        "rpi4",
-        60,
-        1_500_000,
-        "runs/t-rpi4",
-    )
+    flags = ("--dry-run", "--max-size", "1.5MB", "--input-mean", "0.1307", "--input-std", "0.3081")
+    found = edgedafl("compress", TEACHER, *flags, "--json", cwd=tmp_path).json
+    config = found["config"]
+    assert (config["target"], config["seconds"], config["max_size"]) == ("rpi4", 60, 1_500_000)
+    assert (found["target"], found["precision"], found["teacher"]["num_classes"]) == ("rpi4", "int8", 10)
+    assert [c["name"] for c in found["candidates"]] == [found["student"]["name"]]
+    assert found["candidates"][0]["size"] <= 1_500_000
+    text = edgedafl("compress", TEACHER, *flags, cwd=tmp_path)
+    assert "fidelity untrained" in text.out and "Would write runs/teacher-rpi4" in text.out
+    assert [path.name for path in tmp_path.iterdir()] == ["edgedafl.toml"]
 
 
 def test_gate_on_any_onnx_file(tmp_path: Path) -> None:
@@ -181,7 +184,7 @@ def test_targets_doctor_init_completion(tmp_path: Path) -> None:
     assert doctor.code == 0
     assert next(f for f in doctor.json if f["name"] == "exporters")["detail"] == "executorch, onnx, ort, tensorrt"
     assert edgedafl("init", cwd=tmp_path).code == 0
-    assert edgedafl("compress", "t.onnx", "--dry-run", cwd=tmp_path).json["target"] == "jetson"
+    assert read_project(tmp_path / "edgedafl.toml").compress["target"] == "jetson"
     assert_clean_failure(edgedafl("init", cwd=tmp_path), 2, "exists already")
     assert "_EDGEDAFL_COMPLETE" in edgedafl("completion", "bash").out
 

@@ -40,8 +40,15 @@ class RunState:
 class Reporter:
     """Decides when to read losses (which waits for the device), ask the probes, and save."""
 
-    def __init__(self, clock: Clock, on_progress: OnProgress, agreement: Callable[[], AgreementReport]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        on_progress: OnProgress,
+        agreement: Callable[[], AgreementReport],
+        fidelity: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self._clock = clock
+        self._fidelity = fidelity
         self._on_progress = on_progress
         self._agreement = agreement
         self._reported = clock.elapsed
@@ -65,17 +72,18 @@ class Reporter:
         now = self._clock.elapsed
         if now - self._reported < _REPORT_SECONDS:
             return
-        agreement = self._asked() if now >= self._probe_due else None
+        agreement, fidelity = self._asked() if now >= self._probe_due else (None, None)
         rate = self._images / max(now - self._reported, 1e-9)
         terms = {name: float(term) for name, term in losses.items()} | {"distillation": float(loss)}
-        self._on_progress(Progress(state.step, state.fraction, now, terms, agreement, rate, state.queries))
+        self._on_progress(Progress(state.step, state.fraction, now, terms, agreement, rate, state.queries, fidelity))
         self._reported, self._images = now, 0
 
-    def _asked(self) -> AgreementReport:
+    def _asked(self) -> tuple[AgreementReport, float | None]:
         """What the probes say; the same is asked again after the last step, which takes as long."""
         started = self._clock.elapsed
         agreement = self._agreement()
+        self._clock.leave(self._clock.elapsed - started)
+        fidelity = self._fidelity()
         cost = self._clock.elapsed - started
-        self._clock.leave(cost)
         self._probe_due = started + max(_PROBE_SECONDS, cost / _PROBE_SHARE)
-        return agreement
+        return agreement, fidelity

@@ -13,7 +13,7 @@ __all__ = ["ProcessorSpec", "find_processor"]
 
 IN_ORDER = "in-order"
 GPU = "gpu"
-# Sister chips: what is known of one is known of the other, so a hold-out leaves out both.
+# Related chips: what is known of one is known of the other, so a hold-out leaves out both.
 _RELATED = {
     "RK3568": "RK3566", "BCM2837": "BCM2710", "Snapdragon 821": "Snapdragon 820", "Kirin 970": "Kirin 960",
     "Jetson Orin NX": "Jetson AGX Orin", "Jetson Orin Nano": "Jetson AGX Orin",
