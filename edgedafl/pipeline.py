@@ -8,10 +8,12 @@ Each function below is one of the commands; `compress` is all of them.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 
 from edgedafl.callbacks import OnMessage, OnProgress, silent
@@ -19,6 +21,7 @@ from edgedafl.config import GateConfig
 from edgedafl.distill import DistributedContext, init_distributed
 from edgedafl.distill.monitoring.preflight import check_teacher
 from edgedafl.errors import UsageError
+from edgedafl.export import read_bundle
 from edgedafl.fidelity import measured_band
 from edgedafl.files.labelled import LabelledSource
 from edgedafl.gate import gate_model, gate_run, measured_of
@@ -57,6 +60,7 @@ from edgedafl.stages import (
     quantize_stage,
     record,
     require_device,
+    shipped_scores,
     verdict_stage,
     verify_stage,
 )
@@ -260,11 +264,18 @@ def _verdict(plan: Plan, run: RunDirectory, verified: VerifyResult) -> FidelityV
         run,
         plan.study,
         run.record().student,
-        lambda: load_models(run, plan.target)[plan.precision],
+        lambda: _artifact(run, plan),
         plan.config.min_fidelity,
         labelled=labelled,
         ladder=looked,
     )
+
+
+def _artifact(run: RunDirectory, plan: Plan) -> onnx.ModelProto | Callable[[np.ndarray], np.ndarray]:
+    """What is shipped: a graph of the run, or what an exporter has made of it."""
+    bundle = read_bundle(run.bundle(plan.target.name))
+    own = shipped_scores(bundle).get(str(bundle.manifest["precision"]))
+    return own or load_models(run, plan.target)[plan.precision]
 
 
 def distill(

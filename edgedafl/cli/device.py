@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgedafl.cli.options import common
-from edgedafl.cli.render import exit_code_of, notices, print_findings, print_json, print_table, refuse_invalid
+from edgedafl.cli.render import exit_code_of, message_printer, print_findings, print_json, print_table, refuse_invalid
 
 __all__ = ["command"]
 
@@ -106,7 +106,7 @@ def calibrate(name: str, target: str | None, threads: int, allow_contended: bool
     """
     from edgedafl import pipeline
 
-    found = pipeline.calibrate(name, target=target, threads=threads, on_message=notices(quiet))
+    found = pipeline.calibrate(name, target=target, threads=threads, on_message=message_printer(quiet))
     refuse_invalid(found.invalid, allow_contended)
     path = pipeline.keep_calibration(found)
     if as_json:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RunDisplay",
     "exit_code_of",
-    "notices",
+    "message_printer",
     "print_findings",
     "print_json",
     "print_measurement",
@@ -117,8 +117,8 @@ def exit_code_of(findings: Sequence[Finding]) -> int:
     return int(ExitCode.ENVIRONMENT) if any(f.ok is False for f in findings) else 0
 
 
-def notices(quiet: bool) -> Callable[[str], None]:
-    """Where lines about the course of things go."""
+def message_printer(quiet: bool) -> Callable[[str], None]:
+    """Prints messages to stderr, or swallows them with `-q`."""
     return lambda text: None if quiet else click.echo(text, err=True)
 
 

@@ -28,7 +28,7 @@ from edgedafl.targets import Target
 __all__ = ["estimate_latency"]
 
 # Runtimes as published tables name them.
-_RUNTIMES = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT", "executorch": "XNNPACK"}
+_RUNTIMES = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT", "executorch": "XNNPACK", "litert": "TFLite+XNNPACK"}
 
 
 def estimate_latency(
@@ -48,6 +48,10 @@ def estimate_latency(
     if model is not None and precision in model.fits:
         found = model.predict(layers, precision)
         return _estimate(model.device, found.seconds, found.band, found.tier, found.basis)
+    if not target.device:
+        raise UsageError(
+            f"{target.title}: nothing is known of its speed.", "Measure it, or describe its processor under [device]."
+        )
     place = _place(target, precision)
     runtime = _RUNTIMES[target.runtime]
     known = _rows_of_kin(place, runtime, precision)

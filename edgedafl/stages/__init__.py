@@ -1,5 +1,6 @@
 """The stages of a run; each reads and writes files of one run directory."""
 
+from edgedafl.stages.against import Slowdown, measure_against
 from edgedafl.stages.calibrate import calibrate_device
 from edgedafl.stages.calibrations import calibration_of, keep_calibration
 from edgedafl.stages.distill import assist, distill_stage
@@ -11,11 +12,12 @@ from edgedafl.stages.quantize import allowed_drop, load_models, quantize_stage
 from edgedafl.stages.students import StudentBuilder, builder, choose_student, pruner_of
 from edgedafl.stages.study import Study, study_teacher
 from edgedafl.stages.verdict import band_of, verdict_stage
-from edgedafl.stages.verify import check_answers, compare_models, trials, verify_stage
+from edgedafl.stages.verify import check_answers, compare_models, shipped_scores, trials, verify_stage
 
 __all__ = [
     "Ladder",
     "Plan",
+    "Slowdown",
     "StudentBuilder",
     "Study",
     "allowed_drop",
@@ -33,6 +35,7 @@ __all__ = [
     "keep_calibration",
     "labelled_of",
     "load_models",
+    "measure_against",
     "options_of",
     "prepare",
     "profile_bundle",
@@ -41,6 +44,7 @@ __all__ = [
     "quantize_stage",
     "record",
     "require_device",
+    "shipped_scores",
     "study_teacher",
     "trials",
     "verdict_stage",

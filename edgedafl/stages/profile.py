@@ -133,7 +133,7 @@ def profile_stage(
         get_device_entry(device)
         export_stage(run, target, precision)
         result = _measure(run, run.bundle(target.name), device, options, on_message)
-    if device == "none" or (device == "local" and target.name != host.name):
+    if target.device and (device == "none" or (device == "local" and target.name != host.name)):
         layers = layer_costs(student, find_image_input(student))
         result = replace(result, estimate=estimate_latency(layers, target, precision))
     if (found := result.measured) is not None:

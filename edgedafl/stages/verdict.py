@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 
+import numpy as np
 import onnx
+import torch
 
 from edgedafl.runs import Band, Candidate, FidelityVerdict, RunDirectory
-from edgedafl.stages.study import Study
+from edgedafl.stages.study import Study, resized
 from edgedafl.students import StudentSpec
 from edgedafl.units import format_bytes, format_duration
 
@@ -20,6 +22,13 @@ def band_of(model: onnx.ModelProto, study: Study, spec: StudentSpec) -> Band | N
     return study.band_of_graph(model, whole=is_whole(spec, study))
 
 
+def _band_of_scores(scores_of: Callable[[np.ndarray], np.ndarray], study: Study, spec: StudentSpec) -> Band | None:
+    sides = (spec.input_shape[1], spec.input_shape[2])
+    return study.band(
+        lambda images: torch.from_numpy(scores_of(resized(images, sides).numpy())), whole=is_whole(spec, study)
+    )
+
+
 def is_whole(spec: StudentSpec, study: Study) -> bool:
     """Whether a student is the teacher itself, uncut and at its own size."""
     return spec.inherited and spec.width >= 1 and spec.input_shape == study.teacher.spec.input_shape
@@ -29,7 +38,7 @@ def verdict_stage(
     run: RunDirectory,
     study: Study,
     spec: StudentSpec,
-    answers_of: Callable[[], onnx.ModelProto],
+    answers_of: Callable[[], onnx.ModelProto | Callable[[np.ndarray], np.ndarray]],
     floor: float,
     *,
     labelled: Band | None,
@@ -41,12 +50,14 @@ def verdict_stage(
         run: The run.
         study: Of the teacher.
         spec: Of the student.
-        answers_of: The artifact's graph.
+        answers_of: Gives the artifact's graph; or, where that is not what is shipped, a function from images
+            (N,C,H,W) at the artifact's size to scores (N,K).
         floor: Fidelity asked for.
         labelled: Fidelity on the user's labelled images, where they were given.
         ladder: The candidates that were looked at.
     """
-    predicted = band_of(answers_of(), study, spec)
+    artifact = answers_of()
+    predicted = _band_of_scores(artifact, study, spec) if callable(artifact) else band_of(artifact, study, spec)
     band = labelled or predicted
     verdict = FidelityVerdict(band, floor, *_judged(band, floor, ladder), predicted)
     run.update(verdict=asdict(verdict))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,9 +29,10 @@ from edgedafl.targets import Target
 from edgedafl.tasks import SINGLE_LABEL, agreement, predictions
 from edgedafl.teachers import Teacher
 
-__all__ = ["ModelComparison", "check_answers", "compare_models", "trials", "verify_stage"]
+__all__ = ["ModelComparison", "check_answers", "compare_models", "shipped_scores", "trials", "verify_stage"]
 
 _CHUNK = 32
+_Scores = Callable[[np.ndarray], np.ndarray]
 # Bundles for these runtimes ship the run's own graphs.
 _SAME_GRAPHS = ("onnxruntime", "tensorrt")
 
@@ -93,7 +95,7 @@ def verify_stage(
     name = run.stage_name("verify", target.name)
     inputs = digest_of([sha256_of(run.models(target.name) / f"{p}.onnx") for p in models])
     if labelled is not None:
-        known = _on_labelled(models, teacher, labelled, calibration)
+        known = _on_labelled(models, teacher, labelled, calibration, shipped_scores(bundle))
     else:
         known = _known_before(run, name, inputs)  # measured before on these very models
     result = VerifyResult(agreements, parity, **vars(known), built=trials(bundle))
@@ -153,8 +155,24 @@ def check_answers(bundle: Bundle) -> dict[str, Parity]:
     return checks
 
 
+def shipped_scores(bundle: Bundle) -> dict[str, _Scores]:
+    """What answers on the device, by precision, where an exporter makes models of its own; else nothing.
+
+    Each maps float32 images (N,C,H,W) in model space, at the size that the bundle takes, to scores (N,K).
+    """
+    if bundle.manifest["runtime"] in _SAME_GRAPHS:
+        return {}
+    exporter = find_exporter(str(bundle.manifest["exporter"]))
+    files = {str(v["precision"]): bundle.directory / v["file"] for v in bundle.manifest["variants"]}
+    return {p: functools.partial(exporter.predict, file) for p, file in files.items()}
+
+
 def _on_labelled(
-    models: dict[str, onnx.ModelProto], teacher: Teacher | None, labelled: LabelledSource, calibration: CalibrationSet
+    models: dict[str, onnx.ModelProto],
+    teacher: Teacher | None,
+    labelled: LabelledSource,
+    calibration: CalibrationSet,
+    shipped: dict[str, _Scores],
 ) -> _Labelled:
     """On the user's labelled images: every model's accuracy, answers as its teacher's, and classes that it loses."""
     first = next(iter(models.values())).graph
@@ -164,7 +182,8 @@ def _on_labelled(
     task, preprocess = calibration.task, calibration.preprocess
     data = labelled.read(shape, classes, task=task)
     answering = {} if teacher is None else {"teacher": _scores_of_teacher(teacher)}
-    answering |= {precision: _scores_of_model(model, (own[1], own[2])) for precision, model in models.items()}
+    for precision, model in models.items():
+        answering[precision] = _sized(shipped.get(precision) or _scores_of_model(model), (own[1], own[2]))
     found, answers = {}, {}
     for name, scores_of in answering.items():
         kept = _Kept(scores_of, task)
@@ -184,9 +203,6 @@ def _on_labelled(
         {precision: tuple(lost_classes(data.labels, wanted, rows, names)) for precision, rows in mine.items()},
         {precision: tuple(confusions(data.labels, wanted, rows, names)) for precision, rows in mine.items()},
     )
-
-
-_Scores = Callable[[np.ndarray], np.ndarray]
 
 
 class _Kept:
@@ -210,6 +226,10 @@ def _scores_of_teacher(teacher: Teacher) -> _Scores:
     return scores_of
 
 
-def _scores_of_model(model: onnx.ModelProto, sides: tuple[int, int]) -> _Scores:
+def _scores_of_model(model: onnx.ModelProto) -> _Scores:
     session = open_session(model, threads=0)
-    return lambda images: run_batched(session, resized(torch.from_numpy(images), sides).numpy(), batch=1)
+    return lambda images: run_batched(session, images, batch=1)
+
+
+def _sized(scores_of: _Scores, sides: tuple[int, int]) -> _Scores:
+    return lambda images: scores_of(resized(torch.from_numpy(images), sides).numpy())

@@ -75,7 +75,7 @@ def _refuse_unfit(target: Target, where: str) -> None:
         raise UsageError(f"{where}: opset = {target.opset}; models can be written from 13 to 25.", "Correct the value.")
     if target.channel_multiple < 1 or target.ir_version < 1:
         raise UsageError(f"{where}: channel_multiple and ir_version are 1 or more.", "Correct the value.")
-    if "chip" not in target.device and not target.device.keys() >= _SPECIFIED:
+    if target.device and "chip" not in target.device and not target.device.keys() >= _SPECIFIED:
         raise UsageError(
             f"{where}: [device] says neither which chip it is nor what one can do.",
             f'Give chip = "...", or all of {", ".join(sorted(_SPECIFIED))}.',

@@ -52,8 +52,8 @@ def list_targets() -> list[Target]:
         Those of this package and of others that bring some.
 
     Examples:
-        >>> [target.name for target in list_targets()][:2]
-        ['android-arm64', 'jetson-orin-nano']
+        >>> "rpi5" in {target.name for target in list_targets()}
+        True
     """
     return [_read(path) for _, path in sorted(_files().items())]
 

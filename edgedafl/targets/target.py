@@ -39,26 +39,26 @@ class Target:
     Attributes:
         name: `family-board`.
         title: For people.
-        runtime: `onnxruntime` or `tensorrt`.
+        runtime: `onnxruntime`, `tensorrt`, `executorch` or `litert`.
         runtime_range: Versions the bundle is made for.
         exporter: Default exporter plug-in.
-        architecture: CPU architecture of the device: `aarch64` or `x86_64`.
+        architecture: CPU architecture of the device: `aarch64`, `x86_64` or `cortex-m`.
         precision: Default precision.
         opset: Highest opset the exported model uses.
         ir_version: Highest IR version.
         channel_multiple: Channel counts that run without padding.
         scheme: Integer scheme.
-        device: Facts for the latency estimate.
+        device: Facts for the latency estimate; empty where none can be made.
         notes: What a user should know.
         power_hint: Commands that fix clocks, printed and never run.
     """
 
     name: str
     title: str
-    runtime: Literal["onnxruntime", "tensorrt", "executorch"]
+    runtime: Literal["onnxruntime", "tensorrt", "executorch", "litert"]
     runtime_range: str
     exporter: str
-    architecture: Literal["aarch64", "x86_64"]
+    architecture: Literal["aarch64", "x86_64", "cortex-m"]
     precision: Literal["int8", "fp16", "fp32"]
     opset: int
     ir_version: int

@@ -15,7 +15,12 @@ __all__ = ["bill_of_materials", "model_card", "readme"]
 
 # Any fixed value: names below it depend on the content alone.
 _NAMESPACE = uuid.UUID("8f4a2c1e-6f0b-4d52-9c1d-0c9a5f3f7b6e")
-_PACKAGES = {"onnxruntime": "onnxruntime", "executorch": "executorch", "tensorrt": "TensorRT's trtexec"}
+_PACKAGES = {
+    "onnxruntime": "onnxruntime",
+    "executorch": "executorch",
+    "litert": "ai-edge-litert",
+    "tensorrt": "TensorRT's trtexec",
+}
 
 
 def readme(template: str, entries: dict[str, Any], target: Target) -> bytes:

@@ -182,7 +182,9 @@ def test_targets_doctor_init_completion(tmp_path: Path) -> None:
     assert edgedafl("targets", "jetson", "--json").json["scheme"]["remainder"] == "float16"
     doctor = edgedafl("doctor", "--json")
     assert doctor.code == 0
-    assert next(f for f in doctor.json if f["name"] == "exporters")["detail"] == "executorch, onnx, ort, tensorrt"
+    assert (
+        next(f for f in doctor.json if f["name"] == "exporters")["detail"] == "executorch, litert, onnx, ort, tensorrt"
+    )
     assert edgedafl("init", cwd=tmp_path).code == 0
     assert read_project(tmp_path / "edgedafl.toml").compress["target"] == "jetson"
     assert_clean_failure(edgedafl("init", cwd=tmp_path), 2, "exists already")

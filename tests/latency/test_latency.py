@@ -91,7 +91,7 @@ def test_damaged_results_are_refused(tmp_path: Path, text: str) -> None:
         read_measurement(path, "local")
 
 
-@pytest.mark.parametrize("target", list_targets(), ids=lambda t: t.name)
+@pytest.mark.parametrize("target", [t for t in list_targets() if t.device], ids=lambda t: t.name)
 def test_estimates_grow_with_work_and_carry_their_band(target) -> None:
     small, large = (
         estimate_latency(module_layers(build_student(n, (3, 32, 32), 10).module, (3, 32, 32)), target, "int8")
@@ -101,6 +101,12 @@ def test_estimates_grow_with_work_and_carry_their_band(target) -> None:
     assert (small.kind, small.tier) == ("estimate", "D")
     assert small.high / small.median >= 3 * (1 - 1e-9)
     assert small.median / small.low == pytest.approx(small.high / small.median)
+
+
+def test_a_target_without_a_described_processor_has_no_estimate() -> None:
+    layers = module_layers(build_student("resnet8", (3, 32, 32), 10).module, (3, 32, 32))
+    with pytest.raises(UsageError, match="nothing is known of its speed"):
+        estimate_latency(layers, find_target("cortex-m"), "int8")
 
 
 @pytest.mark.parametrize(

@@ -158,13 +158,54 @@ def open_executorch(variant, manifest, threads):
     return lambda image: method.execute([torch.from_numpy(image)])[0].numpy()
 
 
-OPENERS = {"onnxruntime": open_onnxruntime, "executorch": open_executorch}
+def litert_interpreter():
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        from tflite_runtime.interpreter import Interpreter  # Raspberry Pi OS and Termux package this one
+    return Interpreter
+
+
+def open_litert(variant, manifest, threads):
+    import numpy
+
+    runner = litert_interpreter()(os.path.join(FOLDER, variant["file"]), num_threads=threads)
+    runner.allocate_tensors()
+    given, made = runner.get_input_details()[0], runner.get_output_details()[0]
+
+    def run(image):
+        value = numpy.ascontiguousarray(image.transpose(0, 2, 3, 1))
+        if given["dtype"] != numpy.float32:
+            scale, zero = given["quantization"]
+            limits = numpy.iinfo(given["dtype"])
+            value = numpy.clip(numpy.round(value / scale) + zero, limits.min, limits.max).astype(given["dtype"])
+        runner.set_tensor(given["index"], value)
+        runner.invoke()
+        scores = runner.get_tensor(made["index"])
+        scale, zero = made["quantization"]
+        return (scores.astype(numpy.float32) - zero) * numpy.float32(scale) if scale else scores
+
+    return run
+
+
+OPENERS = {"onnxruntime": open_onnxruntime, "executorch": open_executorch, "litert": open_litert}
+PACKAGES = {"onnxruntime": "onnxruntime", "executorch": "executorch", "litert": "ai-edge-litert"}
+MODULES = {
+    "onnxruntime": ("onnxruntime",),
+    "executorch": ("executorch",),
+    "litert": ("ai_edge_litert", "tflite_runtime"),
+}
 
 
 def version_of(runtime):
     import importlib.metadata
 
-    return "%s %s" % (runtime, importlib.metadata.version(runtime))
+    for module in MODULES[runtime]:
+        try:
+            return "%s %s" % (runtime, importlib.metadata.version(module.replace("_", "-")))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return runtime
 
 
 def check_outputs(np, models, manifest, examples):
@@ -394,9 +435,13 @@ def main():
     with open(os.path.join(FOLDER, "manifest.json")) as stream:
         manifest = json.load(stream)
     runtime = manifest["runtime"]
-    missing = [name for name in ("numpy", runtime) if importlib.util.find_spec(name) is None]
+    missing = [] if importlib.util.find_spec("numpy") else ["numpy"]
+    if not any(importlib.util.find_spec(name) for name in MODULES[runtime]):
+        missing.append(PACKAGES[runtime])
     if missing:
-        sys.exit("bench: %s missing; install: python3 -m pip install numpy %s" % (" and ".join(missing), runtime))
+        sys.exit(
+            "bench: %s missing; install: python3 -m pip install numpy %s" % (" and ".join(missing), PACKAGES[runtime])
+        )
     if args.layers and runtime != "onnxruntime":
         sys.exit("bench: operators can be timed with ONNX Runtime only")
     if args.worker:

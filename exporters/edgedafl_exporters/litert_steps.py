@@ -1,0 +1,213 @@
+"""What runs in a process of its own because it imports LiteRT's converter.
+
+python -m edgedafl_exporters.litert_steps build FOLDER PRECISION...
+python -m edgedafl_exporters.litert_steps answer FILE IMAGES SCORES
+python -m edgedafl_exporters.litert_steps operators FILE LIST
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from edgedafl.graph.dequantize import without_integers
+from edgedafl.graph.executor import OnnxModule
+
+__all__ = ["answer", "build", "operators"]
+
+_HEADROOM = 2.0
+"""A range ends at twice what the median image reaches: a few synthetic images excite a layer far more."""
+_BEYOND = 1.25
+"""Scores of real images run beyond those of synthetic ones, which seldom are of a clear class."""
+_LEAST_RANGE = 1e-4
+"""Of a layer that hardly answers: on a finer grid the bounds of its activation overflow 32 bits."""
+_MATRIX = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL"}
+
+
+def build(folder: Path, precisions: list[str]) -> None:
+    """Write `model.<precision>.tflite` of `fp32.onnx`, and of `int8.onnx` with ranges from `calibration.npy`.
+
+    The integer file has the weights that rounding left in `int8.onnx`: on the same grid LiteRT's quantizer finds
+    the same integers.
+    """
+    for precision in precisions:
+        graph = onnx.load(folder / f"{precision}.onnx")
+        file = folder / f"model.{precision}.tflite"
+        _convert(without_integers(graph) if precision == "int8" else graph, file)
+        if precision == "int8":
+            _quantize(file, np.load(folder / "calibration.npy"))
+        file.write_bytes(_with_short_names(file.read_bytes()))
+
+
+def _convert(graph: onnx.ModelProto, file: Path) -> None:
+    """Channels last inside and at the input."""
+    import litert_torch
+
+    module = OnnxModule(graph).eval()
+    batch, channels, height, width = (side.dim_value for side in graph.graph.input[0].type.tensor_type.shape.dim)
+    example = torch.zeros(batch or 1, height, width, channels)
+    wrapped = litert_torch.to_channel_last_io(module, args=[0]).eval()
+    litert_torch.convert(wrapped, (example,)).export(str(file))
+
+
+def _quantize(file: Path, images: np.ndarray) -> None:
+    from ai_edge_quantizer import quantizer, recipe
+
+    found = quantizer.Quantizer(str(file), recipe.static_wi8_ai8())
+    ranges = _ranges(file, found, images)
+    found.quantize(ranges).export_model(str(file), overwrite=True)
+
+
+def _ranges(file: Path, found: Any, images: np.ndarray) -> dict[str, Any]:
+    """Least and greatest value of every tensor, by name."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(file))
+    (key, signature), *_ = interpreter.get_signature_list().items()
+    (scores,) = interpreter.get_signature_runner(key).get_output_details().values()
+    seen = list(_looks(file, found, key, signature["inputs"][0], images))
+    ranges = {}
+    for name, shape in ((name, np.asarray(value["min"]).shape) for name, value in seen[0].items()):
+        lows = np.array([float(np.min(look[name]["min"])) for look in seen])
+        highs = np.array([float(np.max(look[name]["max"])) for look in seen])
+        low, high = _symmetric(lows, highs) if name == scores["name"] else _robust(lows, highs)
+        high = max(high, low + _LEAST_RANGE)
+        ranges[name] = {"min": np.full(shape, low, np.float32), "max": np.full(shape, high, np.float32)}
+    return ranges
+
+
+def _looks(file: Path, found: Any, key: str, name: str, images: np.ndarray) -> Iterator[dict[str, Any]]:
+    """What every tensor reaches, one image after the other."""
+    from ai_edge_quantizer import calibrator
+
+    model = file.read_bytes()
+    for image in images.transpose(0, 2, 3, 1):
+        own = calibrator.Calibrator(model, num_threads=1)
+        own.calibrate({key: [{name: np.ascontiguousarray(image[None])}]}, found._recipe_manager)
+        yield own.get_model_qsvs()
+
+
+def _robust(lows: np.ndarray, highs: np.ndarray) -> tuple[float, float]:
+    low = max(float(lows.min()), _HEADROOM * float(np.median(lows[lows < 0]))) if (lows < 0).any() else 0.0
+    high = min(float(highs.max()), _HEADROOM * float(np.median(highs[highs > 0]))) if (highs > 0).any() else 0.0
+    return low, high
+
+
+def _symmetric(lows: np.ndarray, highs: np.ndarray) -> tuple[float, float]:
+    most = _BEYOND * float(max(-lows.min(), highs.max(), 1e-6))
+    return -most, most
+
+
+def _with_short_names(model: bytes) -> bytes:
+    """The converter names tensors by where they came from; that is a fifth of a small file."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    tree = schema.ModelT.InitFromPackedBuf(model, 0)
+    for graph in tree.subgraphs:
+        for place, tensor in enumerate(graph.tensors):
+            tensor.name = f"t{place}".encode()
+    for buffer in tree.buffers:
+        if buffer.offset > 1:  # weights that lie behind the tree: their places move
+            buffer.data = np.frombuffer(model, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    builder = flatbuffers.Builder(len(model))
+    builder.Finish(tree.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def answer(file: Path, images: Path, scores: Path) -> None:
+    """Run a .tflite file on images (N,C,H,W) one by one; integers at its ends are turned into floats."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(file), num_threads=1)
+    interpreter.allocate_tensors()
+    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
+    rows = []
+    for image in np.load(images).transpose(0, 2, 3, 1):
+        interpreter.set_tensor(given["index"], _to_integers(image[None], given))
+        interpreter.invoke()
+        rows.append(_to_floats(interpreter.get_tensor(made["index"]), made))
+    np.save(scores, np.concatenate(rows))
+
+
+def _to_integers(value: np.ndarray, details: Any) -> np.ndarray:
+    kind = np.dtype(details["dtype"])
+    if kind.kind == "f":
+        return np.ascontiguousarray(value, np.float32)
+    scale, zero = details["quantization"]
+    limits = np.iinfo(kind)
+    whole: np.ndarray = np.clip(np.round(value / scale) + zero, limits.min, limits.max).astype(kind)
+    return whole
+
+
+def _to_floats(value: np.ndarray, details: Any) -> np.ndarray:
+    scale, zero = details["quantization"]
+    return value.astype(np.float32) if not scale else ((value.astype(np.float32) - zero) * scale).astype(np.float32)
+
+
+def operators(file: Path, output: Path) -> None:
+    """Write what a .tflite file is made of: operators, matrix layers in integers, its ends, live tensors."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(str(file), experimental_op_resolver_type=plain)
+    interpreter.allocate_tensors()
+    nodes = interpreter._get_ops_details()
+    details = {d["index"]: d for d in interpreter.get_tensor_details()}
+    layers = [node for node in nodes if node["op_name"] in _MATRIX]
+    integer = [node for node in layers if np.dtype(details[node["inputs"][0]]["dtype"]).kind == "i"]
+    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
+    found = {
+        "operators": sorted({str(node["op_name"]) for node in nodes}),
+        "layers": len(layers),
+        "integer_layers": len(integer),
+        "input": _end(given),
+        "output": _end(made),
+        "live_bytes": _live_bytes(nodes, details, [given["index"]], [made["index"]]),
+    }
+    output.write_text(json.dumps(found))
+
+
+def _end(details: Any) -> dict[str, Any]:
+    scale, zero = details["quantization"]
+    shape = [int(side) for side in details["shape"]]
+    return {"dtype": np.dtype(details["dtype"]).name, "shape": shape, "scale": float(scale), "zero_point": int(zero)}
+
+
+def _live_bytes(nodes: list[Any], details: dict[int, Any], given: list[int], made: list[int]) -> int:
+    """Bytes of the tensors that are alive at the same time, constants left out: what an arena holds at least."""
+    written = {int(t) for node in nodes for t in node["outputs"]} | set(given)
+    last = {int(t): place for place, node in enumerate(nodes) for t in node["inputs"]} | dict.fromkeys(made, len(nodes))
+    sizes = {
+        t: int(np.prod(d["shape"], initial=1)) * np.dtype(d["dtype"]).itemsize
+        for t, d in details.items()
+        if t in written
+    }
+    held, peak = set(given), 0
+    for place, node in enumerate(nodes):
+        held |= {int(t) for t in node["outputs"]}
+        peak = max(peak, sum(sizes[t] for t in held))
+        held = {t for t in held if last.get(t, -1) > place}
+    return peak
+
+
+def _main(command: str, *arguments: str) -> None:
+    torch.set_num_threads(1)
+    if command == "build":
+        build(Path(arguments[0]), list(arguments[1:]))
+    elif command == "answer":
+        answer(Path(arguments[0]), Path(arguments[1]), Path(arguments[2]))
+    else:
+        operators(Path(arguments[0]), Path(arguments[1]))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
