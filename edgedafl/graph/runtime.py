@@ -12,7 +12,7 @@ from edgedafl.errors import UnsupportedModelError
 
 __all__ = ["open_session", "run_batched"]
 
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4  # what goes wrong is raised as well, and another level may do
 # x86 processors without VNNI add up products of uint8 and int8 in 16 bits, which overflow; with this
 # set they take a slower way to the right sum. All others have no such way to take, and ignore it.
 # There are graphs for which ONNX Runtime has no kernels that way: those run unfused, in floats.
@@ -64,7 +64,7 @@ def _options(threads: int, level: ort.GraphOptimizationLevel) -> ort.SessionOpti
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL_ONLY
     options.graph_optimization_level = level
     if level == ort.GraphOptimizationLevel.ORT_ENABLE_ALL:
         options.add_session_config_entry(*_NO_OVERFLOW)

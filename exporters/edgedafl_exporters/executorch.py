@@ -6,13 +6,9 @@ generated calibration images, not from the ONNX one.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import os
-import subprocess
-import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,26 +17,24 @@ from edgedafl.errors import EnvironmentMissingError
 from edgedafl.export import Artifacts, Bundle
 from edgedafl.graph.edit import model_bytes
 from edgedafl.targets import Target
-from edgedafl_exporters.contents import CpuExporter, compose
+from edgedafl_exporters.child import ChildExporter, Made, StepError
+from edgedafl_exporters.contents import compose
 
 __all__ = ["ExecuTorchExporter"]
 
 _LOG = logging.getLogger(__name__)
-_SECONDS = 900
 _RANGE = ">=1.0"
 _PRECISIONS = ("fp32", "int8")
 
 
-@dataclass(frozen=True)
-class _Made:
-    blob: bytes
-    scores: np.ndarray
-
-
-class ExecuTorchExporter(CpuExporter):
+class ExecuTorchExporter(ChildExporter):
     """A bundle of .pte files; `bench` runs them with ExecuTorch's Python runtime."""
 
     name = "executorch"
+    title = "ExecuTorch"
+    steps = "executorch_steps"
+    extra = "executorch"
+    packages = ("executorch",)
 
     def export(self, artifacts: Artifacts, target: Target, directory: Path) -> Bundle:
         """Write the bundle.
@@ -77,44 +71,23 @@ class ExecuTorchExporter(CpuExporter):
             },
         )
 
-    def _build(self, place: Path, artifacts: Artifacts) -> tuple[dict[str, _Made], dict[str, str]]:
+    def _build(self, place: Path, artifacts: Artifacts) -> tuple[dict[str, Made], dict[str, str]]:
         """Models by precision, and why a precision is not among them."""
-        made: dict[str, _Made] = {}
+        made: dict[str, Made] = {}
         omitted: dict[str, str] = {}
         for precision in _PRECISIONS:
             if precision != "fp32" and precision not in artifacts.models:
                 continue
             file = place / f"model.{precision}.pte"
             try:
-                _child("build", str(place), precision)
-                made[precision] = _Made(file.read_bytes(), self.predict(file, artifacts.inputs))
-            except EnvironmentMissingError as error:
+                self.step("build", str(place), precision)
+                made[precision] = Made(file.read_bytes(), self.predict(file, artifacts.inputs))
+            except StepError as error:
+                reason = f"ExecuTorch failed to build: {error}"
                 if precision == "fp32":
-                    raise
-                _LOG.warning("%s is left out of the bundle. %s", precision, error.message)
-                omitted[precision] = error.message
+                    raise EnvironmentMissingError(
+                        reason, "Use `--exporter onnx`, or another version of executorch (1.5 is known to work)."
+                    ) from error
+                _LOG.warning("%s is left out of the bundle. %s", precision, reason)
+                omitted[precision] = reason
         return made, omitted
-
-    def predict(self, file: Path, images: np.ndarray) -> np.ndarray:
-        """Scores of a shipped file, from ExecuTorch's own runtime."""
-        with tempfile.TemporaryDirectory() as folder:
-            given, found = Path(folder) / "images.npy", Path(folder) / "scores.npy"
-            np.save(given, images)
-            _child("answer", str(file), str(given), str(found))
-            scores: np.ndarray = np.load(found)
-            return scores
-
-
-def _child(*arguments: str) -> None:
-    """Run a step in a process of its own: ExecuTorch registers operators and writes to the terminal."""
-    if importlib.util.find_spec("executorch") is None:
-        raise EnvironmentMissingError("ExecuTorch is not installed.", "pip install 'edgedafl[executorch]'")
-    command = [sys.executable, "-m", "edgedafl_exporters.executorch_steps", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, env=environment, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise EnvironmentMissingError(
-            f"ExecuTorch failed to {arguments[0]}: {reason}",
-            "Use `--exporter onnx`, or another version of executorch (1.5 is known to work).",
-        )

@@ -6,32 +6,27 @@ come from our generated images.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
-import os
-import subprocess
-import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from edgedafl.errors import EnvironmentMissingError, UnsupportedModelError
+from edgedafl.errors import UnsupportedModelError
 from edgedafl.export import Artifacts, Bundle
 from edgedafl.graph.edit import fix_batch, model_bytes
 from edgedafl.graph.parity import compare
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.targets import Target
 from edgedafl_exporters.c_array import c_array_files
-from edgedafl_exporters.contents import CpuExporter, compose
+from edgedafl_exporters.child import ChildExporter, Made, StepError
+from edgedafl_exporters.contents import compose
 
 __all__ = ["LiteRtExporter"]
 
 _LOG = logging.getLogger(__name__)
-_SECONDS = 900
 _RANGE = ">=2.0"
 _PRECISIONS = ("fp32", "int8")
 _FLOAT_ERROR = 1e-3
@@ -40,17 +35,15 @@ _IMAGES = 64
 """Calibration images: ranges are settled by then, and each takes an interpreter of its own."""
 
 
-@dataclass(frozen=True)
-class _Made:
-    blob: bytes
-    scores: np.ndarray
-    facts: dict[str, Any]
-
-
-class LiteRtExporter(CpuExporter):
+class LiteRtExporter(ChildExporter):
     """A bundle of .tflite files, channels last, the int8 one with integers at both ends."""
 
     name = "litert"
+    title = "LiteRT"
+    steps = "litert_steps"
+    extra = "litert"
+    packages = ("ai_edge_litert",)
+    builders = ("litert_torch", "ai_edge_quantizer")
 
     def export(self, artifacts: Artifacts, target: Target, directory: Path) -> Bundle:
         """Write the bundle.
@@ -65,7 +58,7 @@ class LiteRtExporter(CpuExporter):
         known = {k: v for k, v in artifacts.agreements.items() if k != "int8"}  # of the ONNX model
         files = {variants[precision]: model.blob for precision, model in made.items()}
         if target.architecture == "cortex-m":
-            files |= c_array_files(made[primary].blob, made[primary].facts["operators"])
+            files |= c_array_files(made[primary].blob, _operators(made[primary]))
         own = {
             **artifacts.card,
             "Conversion": f"LiteRT, ranges from {min(_IMAGES, len(artifacts.calibration))} generated images",
@@ -87,9 +80,9 @@ class LiteRtExporter(CpuExporter):
             },
         )
 
-    def _build(self, artifacts: Artifacts) -> tuple[dict[str, _Made], dict[str, str]]:
+    def _build(self, artifacts: Artifacts) -> tuple[dict[str, Made], dict[str, str]]:
         """Models by precision, and why a precision is not among them."""
-        made: dict[str, _Made] = {}
+        made: dict[str, Made] = {}
         omitted: dict[str, str] = {}
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
@@ -107,43 +100,27 @@ class LiteRtExporter(CpuExporter):
                     omitted[precision] = error.message
         return made, omitted
 
-    def _one(self, place: Path, precision: str, artifacts: Artifacts) -> _Made:
+    def _one(self, place: Path, precision: str, artifacts: Artifacts) -> Made:
         file, facts = place / f"model.{precision}.tflite", place / "facts.json"
-        _child("build", str(place), precision)
-        _child("operators", str(file), str(facts))
+        try:
+            self.step("build", str(place), precision)
+            self.step("operators", str(file), str(facts))
+        except StepError as error:
+            raise UnsupportedModelError(
+                f"LiteRT cannot take the {precision} model: {error}",
+                "Use `--exporter onnx`, or `--exporter executorch`.",
+            ) from error
         scores = self.predict(file, artifacts.inputs)
         if precision == "fp32":
             reference = run_batched(open_session(artifacts.models["fp32"]), artifacts.inputs, batch=1)
-            error = compare(reference, scores).relative_error
-            if error > _FLOAT_ERROR:
+            apart = compare(reference, scores).relative_error
+            if apart > _FLOAT_ERROR:
                 raise UnsupportedModelError(
-                    f"LiteRT's float model differs from ONNX Runtime by {error:.2g}.", "Use `--exporter onnx`."
+                    f"LiteRT's float model differs from ONNX Runtime by {apart:.2g}.", "Use `--exporter onnx`."
                 )
-        return _Made(file.read_bytes(), scores, json.loads(facts.read_text()))
-
-    def predict(self, file: Path, images: np.ndarray) -> np.ndarray:
-        """Scores of a shipped file, from LiteRT's own interpreter."""
-        with tempfile.TemporaryDirectory() as folder:
-            given, found = Path(folder) / "images.npy", Path(folder) / "scores.npy"
-            np.save(given, images)
-            _child("answer", str(file), str(given), str(found))
-            scores: np.ndarray = np.load(found)
-            return scores
+        return Made(file.read_bytes(), scores, json.loads(facts.read_text()))
 
 
-def _child(command: str, *arguments: str) -> None:
-    """Run a step in a process of its own: the converter registers operators and writes to the terminal."""
-    needed = ("ai_edge_litert",) if command != "build" else ("ai_edge_litert", "litert_torch", "ai_edge_quantizer")
-    if any(importlib.util.find_spec(package) is None for package in needed):
-        raise EnvironmentMissingError("LiteRT is not installed.", "pip install 'edgedafl[litert]'")
-    line = [sys.executable, "-m", "edgedafl_exporters.litert_steps", command, *arguments]
-    quiet = {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
-    done = subprocess.run(
-        line, capture_output=True, text=True, timeout=_SECONDS, env={**os.environ, **quiet}, check=False
-    )
-    if done.returncode:
-        lines = [text for text in done.stderr.strip().splitlines() if text.strip()] or ["no reason given"]
-        reason = next((text for text in reversed(lines) if "rror" in text), lines[-1]).strip()[:300]
-        raise UnsupportedModelError(
-            f"LiteRT failed to {command} the model: {reason}", "Use `--exporter onnx`, or `--exporter executorch`."
-        )
+def _operators(model: Made) -> list[str]:
+    names = model.facts["operators"]
+    return [str(name) for name in names] if isinstance(names, list) else []

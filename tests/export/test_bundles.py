@@ -217,17 +217,16 @@ def test_executorch_bundles_answer_as_the_student_does(tmp_path: Path) -> None:
 def test_executorch_ships_fp32_alone_where_xnnpack_cannot_take_int8(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgedafl.errors import EnvironmentMissingError
-    from edgedafl_exporters import executorch
+    from edgedafl_exporters.child import ChildExporter, StepError
 
-    run_child = executorch._child
+    step = ChildExporter.step
 
-    def without_int8(*arguments: str) -> None:
+    def without_int8(self: ChildExporter, *arguments: str) -> None:
         if arguments[0] == "build" and arguments[-1] == "int8":
-            raise EnvironmentMissingError("ExecuTorch failed to build: Missing out variants")
-        run_child(*arguments)
+            raise StepError("Missing out variants")
+        step(self, *arguments)
 
-    monkeypatch.setattr(executorch, "_child", without_int8)
+    monkeypatch.setattr(ChildExporter, "step", without_int8)
     made = find_exporter("executorch").export(phone_artifacts((1, 32, 32)), find_target("phone"), tmp_path / "phone")
     assert made.manifest["primary"] == "model.fp32.pte"
     assert [v["precision"] for v in made.manifest["variants"]] == ["fp32"]
@@ -238,9 +237,9 @@ def test_a_missing_executorch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 
     from edgedafl.errors import EnvironmentMissingError
-    from edgedafl_exporters import executorch
+    from edgedafl_exporters.executorch import ExecuTorchExporter
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentMissingError, match="not installed") as caught:
-        executorch._child("build")
+        ExecuTorchExporter().step("build")
     assert "edgedafl[executorch]" in caught.value.hint
