@@ -1,10 +1,11 @@
 """Data-free distillation: synthesizers, one engine, probes."""
 
 from edgedafl.distill.distributed import DistributedContext, init_distributed
-from edgedafl.distill.engine import Distillation, Distiller
+from edgedafl.distill.engine import Distiller
 from edgedafl.distill.methods import METHODS, make_synthesizer, settings_of, with_estimated_gradients
 from edgedafl.distill.monitoring.preflight import check_teacher
 from edgedafl.distill.monitoring.samples import class_sheet
+from edgedafl.distill.outcome import Distillation
 from edgedafl.distill.synthesizers import (
     AdversarialSettings,
     AdversarialSynthesizer,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ from edgedafl.distill.distributed import DistributedContext
 from edgedafl.distill.monitoring.health import KINDS, HealthMonitor, Symptom
 from edgedafl.distill.monitoring.probes import ProbePlan, ProbeSets
 from edgedafl.distill.monitoring.reporter import Reporter, RunState
+from edgedafl.distill.outcome import Distillation
 from edgedafl.distill.synthesizers.base import Batch, Synthesizer, evaluating
 from edgedafl.distill.training.budget import Budget, Clock
 from edgedafl.distill.training.checkpoint import load_checkpoint, merged_pools, pool_part, save_checkpoint
 from edgedafl.distill.training.compute import Compute
-from edgedafl.distill.training.pool import Pool
 from edgedafl.distill.training.trainer import StudentTrainer
 from edgedafl.errors import (
     DistillationError,
@@ -33,7 +32,7 @@ from edgedafl.runs import AgreementReport
 from edgedafl.students.base import Student
 from edgedafl.teachers.base import QueryBudgetError, Teacher
 
-__all__ = ["POOL_MEMORY", "Distillation", "Distiller"]
+__all__ = ["POOL_MEMORY", "Distiller"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,36 +42,6 @@ POOL_MEMORY = 2 << 30
 _MOST_RECOVERIES = 3
 # By steps and not by time: a resumed run must judge itself at the same steps.
 _HEALTH_EVERY = 10
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """The result.
-
-    Attributes:
-        student: The averaged student in evaluation mode.
-        agreement: Its synthetic agreement on all probe sets.
-        pool: The replay pool, for calibration and pictures.
-        probes: The probe sets.
-        steps: Synthesizer steps taken.
-        seconds: Time spent.
-        queries: Rows the teacher answered.
-        recoveries: What went wrong on the way and was recovered.
-        images_per_second: Student images per second over the whole run.
-        bare_images_per_second: The same of the student's bare training step on this device: the
-            most there is to reach.
-    """
-
-    student: nn.Module
-    agreement: AgreementReport
-    pool: Pool
-    probes: ProbeSets
-    steps: int
-    seconds: float
-    queries: int
-    recoveries: tuple[str, ...]
-    images_per_second: float
-    bare_images_per_second: float
 
 
 class Distiller:

@@ -73,12 +73,8 @@ def train_quantized(
     module = OnnxModule(frozen)
     names = [t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
     weights = module.make_trainable(names)
-    # Weights move in units of their own integer step, channel by channel: layers and channels of
-    # any scale learn alike.
-    units = {name: _integer_step(value.detach()) for name, value in weights.items()}
-    starts = {name: value.detach().clone() for name, value in weights.items()}
-    moves = {name: torch.zeros_like(value, requires_grad=True) for name, value in weights.items()}
-    optimizer = torch.optim.Adam(moves.values(), lr=_RATE)
+    moving = _Moving(weights)
+    optimizer = torch.optim.Adam(moving.moves.values(), lr=_RATE)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + math.cos(math.pi * k / steps)))
     random = np.random.default_rng(seed)
     start, done = time.monotonic(), 0
@@ -88,21 +84,47 @@ def train_quantized(
             break
         rows = random.choice(len(calibration.training_pixels), _BATCH)
         images, wanted = calibration.training_batch(rows)
-        with torch.no_grad():
-            for name, value in weights.items():
-                value.copy_(starts[name] + units[name] * moves[name])
-                value.grad = None
-        loss = _loss(module(torch.from_numpy(images)), torch.from_numpy(wanted), calibration.task)
-        loss.backward()
-        for name, value in weights.items():
-            moves[name].grad = None if value.grad is None else value.grad * units[name]
+        moving.place()
+        _loss(module(torch.from_numpy(images)), torch.from_numpy(wanted), calibration.task).backward()
+        moving.take_gradients()
         optimizer.step()
         schedule.step()
         done = step + 1
-    if done < min(least, steps):
-        return None
-    trained = {name: (starts[name] + units[name] * moves[name]).detach() for name in weights}
-    return _with_weights(model, {name: value.numpy() for name, value in trained.items()})
+    return None if done < min(least, steps) else _with_weights(model, moving.values())
+
+
+class _Moving:
+    """Weights that move in units of their own integer step, channel by channel: layers of any scale learn alike.
+
+    Args:
+        weights: The trainable ones, by name.
+
+    Attributes:
+        moves: By how many integer steps each has moved; what an optimizer changes.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        self._weights = weights
+        self._units = {name: _integer_step(value.detach()) for name, value in weights.items()}
+        self._starts = {name: value.detach().clone() for name, value in weights.items()}
+        self.moves = {name: torch.zeros_like(value, requires_grad=True) for name, value in weights.items()}
+
+    @torch.no_grad()
+    def place(self) -> None:
+        """Put the weights where the moves say."""
+        for name, value in self._weights.items():
+            value.copy_(self._starts[name] + self._units[name] * self.moves[name])
+            value.grad = None
+
+    def take_gradients(self) -> None:
+        """Turn the weights' gradients into those of the moves."""
+        for name, value in self._weights.items():
+            self.moves[name].grad = None if value.grad is None else value.grad * self._units[name]
+
+    def values(self) -> dict[str, np.ndarray]:
+        """The weights as they have come to be."""
+        moved = {name: self._starts[name] + self._units[name] * self.moves[name] for name in self._weights}
+        return {name: value.detach().numpy() for name, value in moved.items()}
 
 
 def _integer_step(weight: Tensor) -> Tensor:

@@ -89,10 +89,15 @@ def distill_stage(
         plan.student.module.to("cpu").load_state_dict(begun)
         return _untrained(plan, run, failed=error.message)
     kept = _better_weights(plan, outcome.student, begun)
-    files = _write(outcome, plan, run)
-    result = DistillResult(
+    result = _result(outcome, plan, method, trained=kept)
+    run.finish("distill", plan.identity, _write(outcome, plan, run), result)
+    return result
+
+
+def _result(outcome: Distillation, plan: Plan, method: str, *, trained: bool) -> DistillResult:
+    return DistillResult(
         method=method,
-        trained=kept,
+        trained=trained,
         steps=outcome.steps,
         seconds=outcome.seconds,
         queries=outcome.queries,
@@ -102,8 +107,6 @@ def distill_stage(
         share_of_bare_step=outcome.images_per_second / max(outcome.bare_images_per_second, 1e-9),
         warnings=_warnings(plan),
     )
-    run.finish("distill", plan.identity, files, result)
-    return result
 
 
 def _warnings(plan: Plan) -> tuple[str, ...]:

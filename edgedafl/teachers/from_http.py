@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["HttpTeacher", "load_http_teacher", "looks_like_url"]
 
 _log = logging.getLogger(__name__)
-
 _TRIAL_ROWS = 4
 _BATCH = 64
 _TYPES = {"FP32": np.float32, "FP64": np.float64, "FP16": np.float16, "UINT8": np.uint8, "INT64": np.int64}

@@ -177,17 +177,7 @@ def load_onnx_teacher(path: str | Path, options: TeacherOptions | None = None) -
             "Export it in inference mode: model.eval() before the export.",
         )
     image = options.image_input(model)
-    missing = unsupported_nodes(model.graph)
-    if missing:
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        own = all("." not in name.split(" ")[0] for name in missing)  # a domain stands before others' operators
-        raise UnsupportedModelError(
-            f"{file.path.name} has {len(missing)} nodes without a differentiable form: {', '.join(missing[:5])}{more}.",
-            "Use it as a black box: --access scores."
-            if own
-            else "Export it with standard operators (ONNX Runtime: save at level EXTENDED, not ALL), "
-            "or use it as a black box: --access scores.",
-        )
+    _refuse_unsupported(model, file.path.name)
     head = _choose_head(model, output)
     wiring = _Wiring(image, head, tuple(batch_norm_taps(model)))
     preprocess = options.preprocess(image.image_shape[0], image.dtype)
@@ -218,6 +208,22 @@ def load_onnx_teacher(path: str | Path, options: TeacherOptions | None = None) -
     if preprocess.origin == "assumed":
         teacher.spec = replace(teacher.spec, preprocess=find_input_range(teacher, baked_scale(model, image.name)))
     return teacher
+
+
+def _refuse_unsupported(model: onnx.ModelProto, name: str) -> None:
+    """Raises UnsupportedModelError where an operator has no differentiable form."""
+    missing = unsupported_nodes(model.graph)
+    if not missing:
+        return
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    own = all("." not in node.split(" ")[0] for node in missing)  # a domain stands before others' operators
+    raise UnsupportedModelError(
+        f"{name} has {len(missing)} nodes without a differentiable form: {', '.join(missing[:5])}{more}.",
+        "Use it as a black box: --access scores."
+        if own
+        else "Export it with standard operators (ONNX Runtime: save at level EXTENDED, not ALL), "
+        "or use it as a black box: --access scores.",
+    )
 
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
