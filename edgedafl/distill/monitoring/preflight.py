@@ -15,6 +15,7 @@ from edgedafl.teachers.base import Teacher
 __all__ = ["check_teacher"]
 
 _ROWS = (24, 400)
+_UNKNOWN_ROWS = 96  # of a teacher whose arithmetic is not known: a server may take a tenth of a second for each
 _EFFORT = 8e9  # multiply-accumulates: a second or two on a few cores
 _CHUNK = 24
 # Under a query limit the look takes at most 1/100 of it.
@@ -30,7 +31,8 @@ def check_teacher(teacher: Teacher) -> Preflight:
         UsageError: If its answers do not depend on the image: the input range must be wrong.
     """
     spec = teacher.spec
-    rows = rows_within_budget(spec.macs, effort=_EFFORT, fewest=_ROWS[0], most=_ROWS[1])
+    most = _ROWS[1] if spec.macs else _UNKNOWN_ROWS
+    rows = rows_within_budget(spec.macs, effort=_EFFORT, fewest=_ROWS[0], most=most)
     rows = rows if teacher.max_queries is None else max(2, min(rows, teacher.max_queries // _SHARE))
     unit = noise_fields(rows, spec.input_shape, torch.Generator().manual_seed(7))
     images = spec.preprocess.to_model(unit)
