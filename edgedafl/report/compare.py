@@ -134,6 +134,8 @@ def _cell(quantity: _Quantity, first: float | None, value: float | None, compara
     if first is None or not comparable:
         return Cell(shown)
     step = value - first
+    if not step:
+        return Cell(shown, "same")
     change = (
         f"{100 * step:+.2f} points" if quantity.is_share else f"{100 * (value / first - 1):+.1f} %" if first else ""
     )

@@ -28,7 +28,7 @@ def history_rows(entries: Sequence[HistoryEntry]) -> list[list[str]]:
 
     return [
         [
-            e.time,
+            e.time[:16].replace("T", " "),
             e.commit[:_COMMIT],
             e.subject,
             "holds" if e.passed else f"fails: {', '.join(e.failed)}",

@@ -139,6 +139,8 @@ def trade_off_plot(points: Sequence[tuple[str, float, float]]) -> str:
     axes.plot([1e3 * x for x, _ in front], [100 * y for _, y in front], "o-", color=_ACCENT, ms=4, lw=1)
     for name, x, y in points:
         axes.annotate(name, (1e3 * x, 100 * y), fontsize=7, xytext=(3, 3), textcoords="offset points")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("latency, ms")
     axes.set_ylabel("fidelity, %")
     return _svg(figure)
