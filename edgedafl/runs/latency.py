@@ -117,10 +117,12 @@ class AnswerCheck:
     Attributes:
         passed: Whether they are near enough.
         relative_error: Largest difference over the largest score.
+        same_class: Share of the example images with the same class, in [0, 1].
     """
 
     passed: bool
     relative_error: float | None = None
+    same_class: float | None = None
 
 
 @dataclass(frozen=True)
