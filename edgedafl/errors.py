@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 
 __all__ = [
     "CheckFailedError",
@@ -14,6 +15,7 @@ __all__ = [
     "MeasurementError",
     "UnsupportedModelError",
     "UsageError",
+    "did_you_mean",
     "exit_code_for",
     "reason_of",
 ]
@@ -99,6 +101,21 @@ class InterruptedRunError(EdgeDaflError):
     """The user stopped the run; its state is saved and `--resume` goes on from it."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+def did_you_mean(name: str, known: Iterable[str], *, most: int = 2, alike: float = 0.4) -> str:
+    """`Did you mean a or b? ` for a name that is near known ones; empty where none is.
+
+    Args:
+        name: As the user wrote it.
+        known: The names that there are.
+        most: How many are named.
+        alike: How near they must be, in [0, 1].
+    """
+    import difflib  # not for every `--help`
+
+    near = difflib.get_close_matches(name, list(known), most, alike)
+    return f"Did you mean {' or '.join(near)}? " if near else ""
 
 
 def reason_of(error: BaseException, longest: int = 160) -> str:

@@ -83,13 +83,13 @@ def command(
 
 
 def _gate(path: Path, limits: GateConfig, source: Path | None, form: str, history: Path | None = None) -> int:
-    from edgedafl.gate import entry_of, gate_model, gate_run, render
-    from edgedafl.runs import RunDirectory
+    from edgedafl.gate import entry_of, gate_measured, look_at, render
     from edgedafl.runs.history import append_entry
 
-    report = gate_run(RunDirectory(path), limits, source) if path.is_dir() else gate_model(path, limits, source)
+    found = look_at(path, limits)
+    report = gate_measured(found, limits, source, path)
     if history is not None:
-        append_entry(history, entry_of(path, report, limits))
+        append_entry(history, entry_of(path, found, report))
     click.echo(render(report, form))
     return 0 if report.passed else 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from edgedafl.devices.adb import AdbDevice
 from edgedafl.devices.base import Device
 from edgedafl.devices.local import LocalDevice
 from edgedafl.devices.ssh import SshDevice
-from edgedafl.errors import UsageError
+from edgedafl.errors import UsageError, did_you_mean
 from edgedafl.files import write_atomic
 from edgedafl.files.toml import read_toml
 
@@ -162,8 +161,7 @@ def _is_address(text: str) -> bool:
 
 def _unknown(name: str, shelf: _Shelf) -> UsageError:
     known = ["local", "adb", *shelf.devices]
-    near = difflib.get_close_matches(name, known, 2, 0.5)
-    nearest = f"Did you mean {' or '.join(near)}? " if near else ""
+    nearest = did_you_mean(name, known, alike=0.5)
     return UsageError(
         f"There is no device {name!r}.",
         f"{nearest}Known: {', '.join(known)}; or write ssh://user@host, or run `edgedafl device add`.",

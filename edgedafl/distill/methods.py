@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +28,7 @@ from edgedafl.distill.synthesizers import (
     zskt,
 )
 from edgedafl.distill.synthesizers.zeroth_order import ZerothOrderTeacher
-from edgedafl.errors import UsageError
+from edgedafl.errors import UsageError, did_you_mean
 from edgedafl.teachers.base import Teacher, TeacherSpec
 
 __all__ = ["METHODS", "Method", "choose_method", "make_synthesizer", "settings_of", "with_estimated_gradients"]
@@ -150,8 +149,7 @@ def settings_of(method: str, teacher: Teacher, *, inherited: bool = False) -> tu
 
 def _entry(name: str) -> Method:
     if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, 1, 0.4)
-        nearest = f"Did you mean {near[0]!r}? " if near else ""
+        nearest = did_you_mean(name, METHODS, most=1)
         raise UsageError(f"There is no method {name!r}.", f"{nearest}Known: auto, {', '.join(METHODS)}.")
     return METHODS[name]
 

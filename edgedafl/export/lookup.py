@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.metadata import entry_points
 from typing import cast
 
-from edgedafl.errors import EnvironmentMissingError, UsageError
+from edgedafl.errors import EnvironmentMissingError, UsageError, did_you_mean
 from edgedafl.export.base import Exporter
 
 __all__ = ["GROUP", "find_exporter", "list_exporters"]
@@ -38,6 +37,5 @@ def find_exporter(name: str) -> Exporter:
             "No exporter is installed: the entry points of EdgeDAFL are missing.",
             "Install the project with `pip install .` rather than running it from its source folder.",
         )
-    near = difflib.get_close_matches(name, known, 2, 0.4)
-    nearest = f"Did you mean {' or '.join(near)}? " if near else ""
+    nearest = did_you_mean(name, known)
     raise UsageError(f"There is no exporter {name!r}.", f"{nearest}Installed: {', '.join(known)}.")

@@ -19,7 +19,18 @@ from edgedafl.graph.weigh import weigh
 from edgedafl.runs import GateReport, ProfileResult, RunDirectory, RunRecord
 from edgedafl.runs.history import HistoryEntry
 
-__all__ = ["BASELINE", "accept", "baseline_of", "entry_of", "gate_model", "gate_run", "measured_model", "measured_of"]
+__all__ = [
+    "BASELINE",
+    "accept",
+    "baseline_of",
+    "entry_of",
+    "gate_measured",
+    "gate_model",
+    "gate_run",
+    "look_at",
+    "measured_model",
+    "measured_of",
+]
 
 BASELINE = "edgedafl-baseline.json"
 """Name of the file that keeps an accepted run's values."""
@@ -33,7 +44,7 @@ def gate_run(run: RunDirectory, limits: GateConfig, source: Path | None) -> Gate
     Raises:
         UsageError: If there is no limit, or a relative one without a baseline.
     """
-    return _gated(measured_of(run), limits, source, run.path)
+    return gate_measured(measured_of(run), limits, source, run.path)
 
 
 def gate_model(path: Path, limits: GateConfig, source: Path | None) -> GateReport:
@@ -43,10 +54,31 @@ def gate_model(path: Path, limits: GateConfig, source: Path | None) -> GateRepor
         UsageError: If there is no limit, or a relative one without a baseline.
         UnsupportedModelError: If it is not an ONNX model.
     """
-    return _gated(measured_model(path, limits), limits, source, path)
+    return gate_measured(measured_model(path, limits), limits, source, path)
 
 
-def _gated(measured: Measured, limits: GateConfig, source: Path | None, subject: Path) -> GateReport:
+def look_at(path: Path, limits: GateConfig) -> Measured:
+    """Values of a run directory, or those of a model that its limits ask for.
+
+    Raises:
+        UsageError: If it is neither.
+        UnsupportedModelError: If it is not an ONNX model.
+    """
+    return measured_of(RunDirectory(path)) if path.is_dir() else measured_model(path, limits)
+
+
+def gate_measured(measured: Measured, limits: GateConfig, source: Path | None, subject: Path) -> GateReport:
+    """Hold values against limits, and against a baseline where one is named and there.
+
+    Args:
+        measured: The values.
+        limits: The limits.
+        source: The file that they came from; None for flags.
+        subject: The run or model, whose earlier form `git:REF` names.
+
+    Raises:
+        UsageError: If there is no limit, or a relative one without a baseline.
+    """
     found = check_limits(limits, measured, subject=str(subject), source=source)
     if not has_relative_limits(limits):
         return found
@@ -160,15 +192,14 @@ def _from_git(ref: str, subject: Path) -> Baseline | None:
         return Baseline(origin, Measured(size=weigh(copy)))
 
 
-def entry_of(path: Path, report: GateReport, limits: GateConfig) -> HistoryEntry:
+def entry_of(path: Path, found: Measured, report: GateReport) -> HistoryEntry:
     """A line of a history for a gated run or model.
 
     Args:
         path: The run or model.
+        found: Its values.
         report: How its limits fared.
-        limits: The limits: of models only what they ask for is looked at.
     """
-    found = measured_of(RunDirectory(path)) if path.is_dir() else measured_model(path, limits)
     folder = path.resolve() if path.is_dir() else path.resolve().parent
     head = _git(folder, "rev-parse", "HEAD") if shutil.which("git") else None
     return HistoryEntry(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import onnx
-import onnxruntime as ort
 
 from edgedafl.graph.cost import layer_costs
 from edgedafl.graph.image_input import find_image_input
+from edgedafl.graph.runtime import optimized
 
 __all__ = ["Coverage", "integer_coverage"]
 
@@ -18,9 +16,6 @@ _INTEGER = {
     "QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "ConvIntegerToFloat",
     "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearConvTranspose",
 }  # fmt: skip
-# By default x86 builds leave int8 activations in float; ARM builds fuse them.
-_ARM_TRANSFORM = ("session.qdqisint8allowed", "1")
-_ERRORS_ONLY = 3
 
 
 @dataclass(frozen=True)
@@ -59,17 +54,10 @@ def integer_coverage(model: onnx.ModelProto, *, runtime: str, architecture: str)
 
 
 def _fused_by_onnxruntime(model: onnx.ModelProto, architecture: str) -> set[str]:
-    options = ort.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    if architecture == "aarch64":
-        options.add_session_config_entry(*_ARM_TRANSFORM)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "optimized.onnx"
-        options.optimized_model_filepath = str(path)
-        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        optimized = onnx.load(path)
     # Nodes that its optimizer moves get a suffix to their name.
-    return {node.name.split("_token_")[0] for node in optimized.graph.node if node.op_type in _INTEGER}
+    return {
+        node.name.split("_token_")[0] for node in optimized(model, architecture).graph.node if node.op_type in _INTEGER
+    }
 
 
 def _dequantized(model: onnx.ModelProto) -> set[str]:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 
 from edgedafl.graph.cost import infer_types
 from edgedafl.graph.image_input import find_image_input
+from edgedafl.graph.runtime import optimized
 
 __all__ = ["PeakMemory", "peak_memory"]
 
-_ERRORS_ONLY = 3
-_ARM_TRANSFORM = ("session.qdqisint8allowed", "1")
 # The same bytes under another shape.
 _ALIASES = {"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 # ONNX Runtime writes the result over the input, where nothing else reads it (measured; not so for Add and Mul).
@@ -54,7 +50,7 @@ def peak_memory(model: onnx.ModelProto, *, architecture: str = "x86_64", fused: 
         UnsupportedModelError: If the shapes contradict each other.
     """
     sizes = {name: _bytes(*known) for name, known in infer_types(model, find_image_input(model)).items()}
-    graph = _optimized(model, architecture).graph if fused else model.graph
+    graph = optimized(model, architecture, blocked=False).graph if fused else model.graph
     stored = {t.name for t in graph.initializer}
     walk = _Walk(graph, {name: size for name, size in sizes.items() if name not in stored})
     worst = max(walk.moments(), key=lambda moment: sum(moment[1].values()))
@@ -64,20 +60,6 @@ def peak_memory(model: onnx.ModelProto, *, architecture: str = "x86_64", fused: 
 
 def _bytes(kind: int, shape: tuple[int, ...]) -> int:
     return math.prod(shape) * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).itemsize
-
-
-def _optimized(model: onnx.ModelProto, architecture: str) -> onnx.ModelProto:
-    """As ONNX Runtime runs it, without its blocked layouts, which other processors do not have."""
-    options = ort.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    if architecture == "aarch64":
-        options.add_session_config_entry(*_ARM_TRANSFORM)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "optimized.onnx"
-        options.optimized_model_filepath = str(path)
-        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return onnx.load(path)
 
 
 class _Walk:

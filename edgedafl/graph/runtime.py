@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ import onnxruntime as ort
 
 from edgedafl.errors import UnsupportedModelError
 
-__all__ = ["open_session", "run_batched"]
+__all__ = ["open_session", "optimized", "run_batched"]
 
 _FATAL_ONLY = 4  # what goes wrong is raised as well, and another level may do
 # x86 processors without VNNI add up products of uint8 and int8 in 16 bits, which overflow; with this
 # set they take a slower way to the right sum. All others have no such way to take, and ignore it.
 # There are graphs for which ONNX Runtime has no kernels that way: those run unfused, in floats.
 _NO_OVERFLOW = ("session.x64quantprecision", "1")
+# By default x86 builds leave int8 activations in float; ARM builds fuse them.
+_ARM_TRANSFORM = ("session.qdqisint8allowed", "1")
 # Models and their shapes are their owner's business.
 ort.disable_telemetry_events()
 
@@ -44,6 +47,27 @@ def open_session(
         f"ONNX Runtime {ort.__version__} does not load the model: {str(reasons[0]).strip().splitlines()[0]}",
         "Export it for a supported opset, without custom operators.",
     ) from reasons[0]
+
+
+def optimized(model: onnx.ModelProto, architecture: str, *, blocked: bool = True) -> onnx.ModelProto:
+    """The graph as ONNX Runtime makes it before it runs.
+
+    Args:
+        model: Any graph.
+        architecture: `aarch64` or `x86_64`: how integers are fused for it.
+        blocked: Whether this machine's blocked layouts may be used, which other processors do not have.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    if not blocked:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    if architecture == "aarch64":
+        options.add_session_config_entry(*_ARM_TRANSFORM)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "optimized.onnx"
+        options.optimized_model_filepath = str(path)
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnx.load(path)
 
 
 def _is_half_integer(model: onnx.ModelProto | Path | str) -> bool:

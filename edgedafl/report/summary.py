@@ -20,7 +20,17 @@ from edgedafl.runs import (
 )
 from edgedafl.units import format_bytes, format_count, format_duration
 
-__all__ = ["Column", "Confusion", "GateRow", "LostRow", "RunSummary", "Rung", "summarize_run", "title_of"]
+__all__ = [
+    "Column",
+    "Confusion",
+    "GateRow",
+    "LostRow",
+    "RunSummary",
+    "Rung",
+    "summarize_record",
+    "summarize_run",
+    "title_of",
+]
 
 _CHECKSUMMED = (".onnx", ".ort", ".pte", ".engine", ".tar.gz", ".cpp")
 
@@ -134,7 +144,16 @@ def summarize_run(run: RunDirectory) -> RunSummary:
     Raises:
         UsageError: If the directory is not a run.
     """
-    record = run.record()
+    return summarize_record(run.record(), run)
+
+
+def summarize_record(record: RunRecord, run: RunDirectory) -> RunSummary:
+    """The same of a record that was read already.
+
+    Args:
+        record: Of the run.
+        run: For the progress that it kept.
+    """
     verdict, measured = record.verdict, record.profiled.measured if record.profiled else None
     return RunSummary(
         title=f"{record.teacher.name} on {record.target.title}",

@@ -14,8 +14,8 @@ from edgedafl.errors import UsageError, reason_of
 from edgedafl.files import write_atomic
 from edgedafl.report.pages import render_page
 from edgedafl.report.plots import agreement_plot, bar_plot, ladder_plot, latency_plot
-from edgedafl.report.summary import RunSummary, summarize_run, title_of
-from edgedafl.runs import RunDirectory
+from edgedafl.report.summary import RunSummary, summarize_record, title_of
+from edgedafl.runs import RunDirectory, RunRecord
 from edgedafl.units import format_bytes, format_duration
 
 __all__ = ["FORMATS", "Plot", "write_report"]
@@ -38,16 +38,17 @@ def write_report(run: RunDirectory, formats: tuple[str, ...] = FORMATS) -> list[
     Raises:
         UsageError: If the directory is not a run.
     """
-    summary = summarize_run(run)
+    record = run.record()
+    summary = summarize_record(record, run)
     written = []
     for form in formats:
         path = run.path / f"report.{form}"
-        write_atomic(path, _render(run, summary, form))
+        write_atomic(path, _render(run, record, summary, form))
         written.append(path)
     return written
 
 
-def _render(run: RunDirectory, summary: RunSummary, form: str) -> str:
+def _render(run: RunDirectory, record: RunRecord, summary: RunSummary, form: str) -> str:
     if form == "json":
         return json.dumps(run.manifest(), indent=2) + "\n"
     values: dict[str, Any] = {
@@ -56,7 +57,7 @@ def _render(run: RunDirectory, summary: RunSummary, form: str) -> str:
         "has_accuracy": any(column.accuracy for column in summary.columns),
     }
     if form == "html":
-        values |= {"plots": _plots(run), "samples": _picture(run)}
+        values |= {"plots": _plots(run, record), "samples": _picture(run)}
     return render_page(f"report.{form}", title=summary.title, **values)
 
 
@@ -105,9 +106,8 @@ def _samples(profile: Path) -> dict[str, list[int]]:
         ) from error
 
 
-def _plots(run: RunDirectory) -> list[Plot]:
-    record, metrics = run.record(), run.read_metrics()
-    whole = record.teacher.size
+def _plots(run: RunDirectory, record: RunRecord) -> list[Plot]:
+    metrics, whole = run.read_metrics(), record.teacher.size
     sizes = {"teacher": whole / 1e3} if whole else {}
     if record.exported:
         sizes |= {title_of(precision): size / 1e3 for precision, size in record.exported.sizes.items()}

@@ -124,42 +124,34 @@ class RunDirectory:
         Raises:
             UsageError: If this is not a run directory, its manifest is damaged or of another version.
         """
-        manifest = self._manifest()
+        manifest = self.manifest()
         try:
             return read_record(manifest)
         except (TypeError, ValueError) as error:
-            raise self._damaged(error) from error
-
-    def manifest(self) -> dict[str, Any]:
-        """`run.json` as it is, for printing; `record` is what code reads.
-
-        Raises:
-            UsageError: If this is not a run directory, its manifest is damaged or of another version.
-        """
-        return self._manifest()
+            raise self._damaged(reason_of(error)) from error
 
     def update(self, **entries: Any) -> None:
         """Set top-level entries of the manifest, given in their JSON form."""
-        manifest = self._manifest() if self.manifest_path.exists() else {"stages": {}}
+        manifest = self.manifest() if self.manifest_path.exists() else {"stages": {}}
         text = json.dumps({"schema": SCHEMA, **manifest, **entries}, indent=2, default=str)
         write_atomic(self.manifest_path, text + "\n")
 
     def stage_name(self, stage: str, target: str) -> str:
         """Stages of the run's own target keep their plain name; others carry the target's."""
-        own = self._manifest().get("target")
+        own = self.manifest().get("target")
         return stage if isinstance(own, dict) and own.get("name") == target else f"{stage}:{target}"
 
     def stage(self, name: str) -> StageRecord | None:
         """What a finished stage left, or None."""
         if not self.manifest_path.exists():
             return None
-        entry = self._manifest()["stages"].get(name)
+        entry = self.manifest()["stages"].get(name)
         if entry is None:
             return None
         try:
             return read_result(entry, StageRecord)
         except (TypeError, ValueError) as error:
-            raise self._damaged(error) from error
+            raise self._damaged(reason_of(error)) from error
 
     def result(self, name: str, form: type[_Result]) -> _Result | None:
         """What a finished stage found, or None.
@@ -173,7 +165,7 @@ class RunDirectory:
         try:
             return read_result(found.result, form)
         except (TypeError, ValueError) as error:
-            raise self._damaged(error) from error
+            raise self._damaged(reason_of(error)) from error
 
     def current(self, name: str, inputs: str, form: type[_Result]) -> _Result | None:
         """What a stage found with these very inputs; None where it has to run again or its files changed."""
@@ -187,7 +179,7 @@ class RunDirectory:
     def finish(self, name: str, inputs: str, files: Iterable[Path], result: StageResult) -> None:
         """Record a finished stage with the digests of its files."""
         outputs = {str(f.relative_to(self.path)): _sha256(f) for f in sorted(files) if f.is_file()}
-        stages = dict(self._manifest()["stages"]) if self.manifest_path.exists() else {}
+        stages = dict(self.manifest()["stages"]) if self.manifest_path.exists() else {}
         stages[name] = {"inputs": inputs, "outputs": outputs, "result": result_to_dict(result)}
         self.update(stages=stages)
 
@@ -216,7 +208,12 @@ class RunDirectory:
                 rows.append(read_result(json.loads(line), Progress))
         return rows
 
-    def _manifest(self) -> dict[str, Any]:
+    def manifest(self) -> dict[str, Any]:
+        """`run.json` as it is, for printing; `record` is what code reads.
+
+        Raises:
+            UsageError: If this is not a run directory, its manifest is damaged or of another version.
+        """
         try:
             manifest: dict[str, Any] = json.loads(self.manifest_path.read_text("utf-8"))
         except FileNotFoundError as error:
@@ -225,15 +222,14 @@ class RunDirectory:
                 "Give the folder that `edgedafl compress -o` wrote.",
             ) from error
         except (OSError, ValueError) as error:
-            raise self._damaged(error) from error
+            raise self._damaged(reason_of(error)) from error
         if not isinstance(manifest, dict) or not isinstance(manifest.get("stages", {}), dict):
             raise self._damaged("it holds no stages by name")
         refuse_schema(manifest.get("schema"), repr(str(self.manifest_path)))
         return {"stages": {}, **manifest}
 
-    def _damaged(self, why: object) -> UsageError:
-        text = why if isinstance(why, str) else reason_of(why) if isinstance(why, BaseException) else str(why)
-        return UsageError(f"{str(self.manifest_path)!r} is damaged: {text}.", "Run again.")
+    def _damaged(self, why: str) -> UsageError:
+        return UsageError(f"{str(self.manifest_path)!r} is damaged: {why}.", "Run again.")
 
 
 def _sha256(path: Path) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -191,27 +192,27 @@ class RunRecord:
     gate: GateReport | None = None
     stages: dict[str, StageRecord] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def distilled(self) -> DistillResult | None:
         """Of the `distill` stage; None until it is finished."""
         return self._of("distill", DistillResult)
 
-    @property
+    @cached_property
     def quantized(self) -> QuantizeResult | None:
         """Of the `quantize` stage of the run's own target."""
         return self._of("quantize", QuantizeResult)
 
-    @property
+    @cached_property
     def exported(self) -> ExportResult | None:
         """Of the `export` stage of the run's own target."""
         return self._of("export", ExportResult)
 
-    @property
+    @cached_property
     def verified(self) -> VerifyResult | None:
         """Of the `verify` stage of the run's own target."""
         return self._of("verify", VerifyResult)
 
-    @property
+    @cached_property
     def profiled(self) -> ProfileResult | None:
         """Of the `profile` stage of the run's own target."""
         return self._of("profile", ProfileResult)

@@ -87,8 +87,9 @@ def _model(path: Path) -> onnx.ModelProto:
     """A run's artifact as ONNX Runtime takes it, or a model file, at batch 1."""
     if not path.is_dir():
         return fix_batch(load_onnx(path).model, 1)
-    record = RunDirectory(path).record()
-    file = path / "models" / record.target.name / f"{record.shipped}.onnx"
+    run = RunDirectory(path)
+    record = run.record()
+    file = run.models(record.target.name) / f"{record.shipped}.onnx"
     if not file.is_file():
         raise UsageError(f"{str(path)!r} holds no {record.shipped} model.", "Run `edgedafl quantize` for it first.")
     return load_onnx(file).model

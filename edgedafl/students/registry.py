@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib.util
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgedafl.errors import UsageError
+from edgedafl.errors import UsageError, did_you_mean
 from edgedafl.module_cost import module_macs
 from edgedafl.students.base import PRUNED, Student, StudentSpec
 from edgedafl.students.convnet import ConvNet
@@ -73,8 +72,7 @@ def _parse(name: str) -> tuple[str, float]:
         return name, 1.0
     architecture, _, width = name.partition(":")
     if architecture not in ARCHITECTURES:
-        near = difflib.get_close_matches(architecture, [*ARCHITECTURES, PRUNED], 3, 0.4)
-        nearest = f"Did you mean {' or '.join(near)}? " if near else ""
+        nearest = did_you_mean(architecture, [*ARCHITECTURES, PRUNED], most=3)
         raise UsageError(
             f"There is no student {architecture!r}.",
             f"{nearest}Known: {', '.join(ARCHITECTURES)}, {PRUNED}:0.5 (cut out of the teacher), or my.py:build.",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from importlib import metadata, resources
 from pathlib import Path
 
-from edgedafl.errors import EnvironmentMissingError, UsageError, reason_of
+from edgedafl.errors import EnvironmentMissingError, UsageError, did_you_mean, reason_of
 from edgedafl.targets.read import read_target
 from edgedafl.targets.target import Target
 
@@ -71,8 +70,7 @@ def target_file(name: str) -> Path:
     if full in files:
         return files[full]
     known = [*ALIASES, *files]
-    near = difflib.get_close_matches(name, known, 3, 0.4)
-    nearest = f"Did you mean {' or '.join(near)}? " if near else ""
+    nearest = did_you_mean(name, known, most=3)
     raise UsageError(
         f"There is no target {name!r}.", f"{nearest}Known: {', '.join(known)}; or the path of a .toml file."
     )

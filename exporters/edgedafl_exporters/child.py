@@ -7,13 +7,17 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from edgedafl.errors import EnvironmentMissingError
-from edgedafl_exporters.contents import CpuExporter
+from edgedafl.export import Artifacts, Bundle
+from edgedafl.targets import Target
+from edgedafl_exporters.contents import CpuExporter, compose
 
 __all__ = ["ChildExporter", "Made", "StepError"]
 
@@ -43,6 +47,7 @@ class ChildExporter(CpuExporter):
     """Runs the steps of a module `python -m edgedafl_exporters.<steps> COMMAND ...`.
 
     Attributes:
+        name: Of the exporter, and of its runtime in manifests.
         title: Of the runtime, for messages.
         steps: Name of the module.
         extra: Of the package that installs it.
@@ -50,11 +55,52 @@ class ChildExporter(CpuExporter):
         builders: What has to be installed beside them to make one.
     """
 
+    name: str
     title: str
     steps: str
     extra: str
     packages: tuple[str, ...]
     builders: tuple[str, ...] = ()
+
+    def ship(
+        self,
+        artifacts: Artifacts,
+        target: Target,
+        directory: Path,
+        made: Mapping[str, Made],
+        *,
+        suffix: str,
+        card: Mapping[str, str],
+        changes: dict[str, object],
+        files: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> Bundle:
+        """Write the bundle of what was made.
+
+        Args:
+            artifacts: What there was to ship.
+            target: For what.
+            directory: Where to.
+            made: Models by precision, fp32 among them.
+            suffix: Of their files, e.g. `tflite`.
+            card: What the model card says beside the student's own lines.
+            changes: Manifest entries that differ from the target's.
+            files: Further files by name.
+        """
+        variants = {precision: f"model.{precision}.{suffix}" for precision in made}
+        primary = artifacts.primary if artifacts.primary in made else "fp32"
+        # What is known of the ONNX int8 model does not hold for this one.
+        known = {k: v for k, v in artifacts.agreements.items() if k != "int8"}
+        return compose(
+            replace(artifacts, primary=primary, agreements=known, card={**artifacts.card, **card}),
+            target,
+            directory,
+            exporter=self.name,
+            variants=variants,
+            files={**{variants[precision]: model.blob for precision, model in made.items()}, **files},
+            outputs={precision: model.scores for precision, model in made.items()},
+            run=self.executables(),
+            changes={"runtime": self.name, **changes},
+        )
 
     def predict(self, file: Path, images: np.ndarray) -> np.ndarray:
         """Scores of a shipped file, from its own runtime.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from edgedafl.export import Artifacts, Bundle
 from edgedafl.graph.edit import model_bytes
 from edgedafl.targets import Target
 from edgedafl_exporters.child import ChildExporter, Made, StepError
-from edgedafl_exporters.contents import compose
 
 __all__ = ["ExecuTorchExporter"]
 
@@ -47,28 +45,14 @@ class ExecuTorchExporter(ChildExporter):
             (place / "float.onnx").write_bytes(model_bytes(artifacts.models["fp32"]))
             np.save(place / "calibration.npy", artifacts.calibration)
             made, omitted = self._build(place, artifacts)
-        variants = {precision: f"model.{precision}.pte" for precision in made}
-        primary = artifacts.primary if artifacts.primary in made else "fp32"
-        # What is known of the ONNX int8 model does not hold for this one.
-        known = {k: v for k, v in artifacts.agreements.items() if k != "int8"}
-        own = {
-            **artifacts.card,
-            "Quantization": f"XNNPACK's quantizer on {len(artifacts.calibration)} generated images",
-        }
-        return compose(
-            replace(artifacts, primary=primary, agreements=known, card=own),
+        return self.ship(
+            artifacts,
             target,
             directory,
-            exporter=self.name,
-            variants=variants,
-            files={variants[precision]: model.blob for precision, model in made.items()},
-            outputs={precision: model.scores for precision, model in made.items()},
-            run=self.executables(),
-            changes={
-                "runtime": "executorch",
-                "runtime_range": _RANGE,
-                "omitted": omitted,
-            },
+            made,
+            suffix="pte",
+            card={"Quantization": f"XNNPACK's quantizer on {len(artifacts.calibration)} generated images"},
+            changes={"runtime_range": _RANGE, "omitted": omitted},
         )
 
     def _build(self, place: Path, artifacts: Artifacts) -> tuple[dict[str, Made], dict[str, str]]:

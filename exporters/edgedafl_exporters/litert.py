@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,6 @@ from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.targets import Target
 from edgedafl_exporters.c_array import c_array_files
 from edgedafl_exporters.child import ChildExporter, Made, StepError
-from edgedafl_exporters.contents import compose
 
 __all__ = ["LiteRtExporter"]
 
@@ -53,31 +51,20 @@ class LiteRtExporter(ChildExporter):
             UnsupportedModelError: If it cannot take the network; its reason is in the message.
         """
         made, omitted = self._build(artifacts)
-        variants = {precision: f"model.{precision}.tflite" for precision in made}
-        primary = artifacts.primary if artifacts.primary in made else "fp32"
-        known = {k: v for k, v in artifacts.agreements.items() if k != "int8"}  # of the ONNX model
-        files = {variants[precision]: model.blob for precision, model in made.items()}
-        if target.architecture == "cortex-m":
-            files |= c_array_files(made[primary].blob, _operators(made[primary]))
-        own = {
-            **artifacts.card,
-            "Conversion": f"LiteRT, ranges from {min(_IMAGES, len(artifacts.calibration))} generated images",
-        }
-        return compose(
-            replace(artifacts, primary=primary, agreements=known, card=own),
+        source = made.get(artifacts.primary, made["fp32"])
+        return self.ship(
+            artifacts,
             target,
             directory,
-            exporter=self.name,
-            variants=variants,
-            files=files,
-            outputs={precision: model.scores for precision, model in made.items()},
-            run=self.executables(),
+            made,
+            suffix="tflite",
+            card={"Conversion": f"LiteRT, ranges from {min(_IMAGES, len(artifacts.calibration))} generated images"},
             changes={
-                "runtime": "litert",
                 "runtime_range": _RANGE,
                 "omitted": omitted,
                 "litert": {precision: model.facts for precision, model in made.items()},
             },
+            files=c_array_files(source.blob, _operators(source)) if target.architecture == "cortex-m" else {},
         )
 
     def _build(self, artifacts: Artifacts) -> tuple[dict[str, Made], dict[str, str]]:

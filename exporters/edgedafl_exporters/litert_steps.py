@@ -19,11 +19,10 @@ import torch
 
 from edgedafl.graph.dequantize import without_integers
 from edgedafl.graph.executor import OnnxModule
+from edgedafl.quantize.ranges import Activation, ranges_of
 
 __all__ = ["answer", "build", "operators"]
 
-_HEADROOM = 2.0
-"""A range ends at twice what the median image reaches: a few synthetic images excite a layer far more."""
 _BEYOND = 1.25
 """Scores of real images run beyond those of synthetic ones, which seldom are of a clear class."""
 _LEAST_RANGE = 1e-4
@@ -73,11 +72,17 @@ def _ranges(file: Path, found: Any, images: np.ndarray) -> dict[str, Any]:
     (key, signature), *_ = interpreter.get_signature_list().items()
     (scores,) = interpreter.get_signature_runner(key).get_output_details().values()
     seen = list(_looks(file, found, key, signature["inputs"][0], images))
+    extremes = {}
+    for name in seen[0]:
+        lows = np.array([min(0.0, float(np.min(look[name]["min"]))) for look in seen])
+        highs = np.array([max(0.0, float(np.max(look[name]["max"]))) for look in seen])
+        extremes[name] = Activation(lows, highs, np.empty(0))
+    robust = ranges_of(extremes, "robust")
     ranges = {}
     for name, shape in ((name, np.asarray(value["min"]).shape) for name, value in seen[0].items()):
-        lows = np.array([float(np.min(look[name]["min"])) for look in seen])
-        highs = np.array([float(np.max(look[name]["max"])) for look in seen])
-        low, high = _symmetric(lows, highs) if name == scores["name"] else _robust(lows, highs)
+        low, high = robust[name].low, robust[name].high
+        if name == scores["name"]:
+            low, high = _symmetric(extremes[name])
         high = max(high, low + _LEAST_RANGE)
         ranges[name] = {"min": np.full(shape, low, np.float32), "max": np.full(shape, high, np.float32)}
     return ranges
@@ -94,14 +99,8 @@ def _looks(file: Path, found: Any, key: str, name: str, images: np.ndarray) -> I
         yield own.get_model_qsvs()
 
 
-def _robust(lows: np.ndarray, highs: np.ndarray) -> tuple[float, float]:
-    low = max(float(lows.min()), _HEADROOM * float(np.median(lows[lows < 0]))) if (lows < 0).any() else 0.0
-    high = min(float(highs.max()), _HEADROOM * float(np.median(highs[highs > 0]))) if (highs > 0).any() else 0.0
-    return low, high
-
-
-def _symmetric(lows: np.ndarray, highs: np.ndarray) -> tuple[float, float]:
-    most = _BEYOND * float(max(-lows.min(), highs.max(), 1e-6))
+def _symmetric(scores: Activation) -> tuple[float, float]:
+    most = _BEYOND * float(max(-scores.lows.min(), scores.highs.max(), 1e-6))
     return -most, most
 
 

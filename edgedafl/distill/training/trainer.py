@@ -231,16 +231,17 @@ class StudentTrainer:
             return F.l1_loss(guess, target)
         return distillation_loss(guess, target, recipe.temperature)
 
+    @property
+    def _has_images(self) -> bool:
+        return len(self.pool) >= max(1, self.recipe.begin)
+
     def _ready_to_train(self, fraction: float) -> bool:
         """Whether the pool holds enough images, and the time has come that the recipe names."""
-        recipe = self.recipe
-        if self._started:
-            return len(self.pool) >= max(1, recipe.begin)
-        return len(self.pool) >= max(1, recipe.begin) and (fraction >= recipe.begin_at or not self.may_ask)
+        return self._has_images and (self._started or fraction >= self.recipe.begin_at or not self.may_ask)
 
     def _prepare_augmentation(self) -> None:
         """Choose variations once by the first images."""
-        if not self._augmentation_chosen and len(self.pool) >= max(1, self.recipe.begin):
+        if not self._augmentation_chosen and self._has_images:
             self._augmentation_chosen = True
             self._choose_augmentation()
 
