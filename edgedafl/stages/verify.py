@@ -121,7 +121,7 @@ def _shipped_agreement(bundle: Bundle, calibration: CalibrationSet) -> dict[str,
 
 
 def trials(bundle: Bundle) -> dict[str, Any]:
-    """What making the device's own form of each model here tells, by file; see `Exporter.trial`."""
+    """What making the device's own form of each model here tells, by file; see `Exporter.try_build`."""
     exporter = find_exporter(str(bundle.manifest["exporter"]))
     found = {str(v["file"]): exporter.try_build(bundle.directory / v["file"]) for v in bundle.manifest["variants"]}
     return {file: facts for file, facts in found.items() if facts}

@@ -120,7 +120,7 @@ def test_zeroth_order_is_offered_for_scores_and_paid_in_queries(tiny_onnx: Path)
     before = teacher.queries
     student = build_student("lenet5", (1, 16, 16), 3).module
     synthesizer.step(teacher, student, 0.0)
-    s = synthesizer.settings
+    s = synthesizer.settings  # type: ignore[attr-defined]
     assert name == "zeroth-order"
     assert before < teacher.queries <= before + len(FAMILIES) * s.prior_trial + 2 * s.batch + s.priors
     with pytest.raises(UsageError, match="labels only"):

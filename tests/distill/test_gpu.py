@@ -176,7 +176,7 @@ def test_a_recorded_inner_step_finds_what_one_that_is_not_finds() -> None:
             for step in (eager, recorded):
                 for parameter in [*step.generator.parameters(), *step._student.parameters()]:
                     parameter += 0.02 * (turn + 1)
-    assert recorded._step._graph is not None
+    assert recorded._step._graph is not None  # type: ignore[attr-defined]
 
 
 def learned(recorded: bool, student_name: str, path: Path, layers: bool) -> StudentTrainer:

@@ -39,7 +39,7 @@ def test_the_distance_counts_kept_channels_in_units_of_the_teachers_variance(tin
     before = float(student.layers.distance(wanted, seen))
     assert before > 1e-3
     # The first layer of all reads the image, so what the first convolution writes is still exact.
-    first = next(name for name in seen if name in student.layers._kept)
+    first = next(name for name in seen if name in student.layers._kept)  # type: ignore[attr-defined]
     alone = {name: value.detach() for name, value in seen.items()}
     alone[first] = alone[first] + 1.0
     assert float(student.layers.distance(wanted, alone)) > before + 0.1

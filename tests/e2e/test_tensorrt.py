@@ -75,7 +75,7 @@ def jetson_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", list(STUDENTS))
 def test_tensorrt_rtx_builds_the_jetson_model(name: str, precision: str, jetson_models: dict[str, Path]) -> None:
-    found = TensorRtExporter().trial(jetson_models[f"{name}.{precision}"])
+    found = TensorRtExporter().try_build(jetson_models[f"{name}.{precision}"])
     assert found["plan_bytes"] > 10_000
     assert found["layers"]["CONVOLUTION"] >= 2
     assert ("DEQUANTIZE" in found["layers"]) == (precision == "int8")
@@ -85,7 +85,7 @@ def test_tensorrt_rtx_builds_the_jetson_model(name: str, precision: str, jetson_
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.skipif(not any(importlib.util.find_spec(name) for name in PACKAGES), reason="TensorRT is not installed")
 def test_what_tensorrt_builds_is_timed_on_a_gpu(jetson_models: dict[str, Path]) -> None:
-    found = TensorRtExporter().trial(jetson_models["resnet8.fp16"])
+    found = TensorRtExporter().try_build(jetson_models["resnet8.fp16"])
     assert 0.001 < found["latency_ms"] < 100
     assert found["samples"] >= 200
     assert found["gpu"] == torch.cuda.get_device_name()
@@ -105,7 +105,7 @@ def test_what_tensorrt_refuses_is_said(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.onnx"
     wrong.write_bytes(b"not a model")
     with pytest.raises(CheckFailedError, match=r"does not take wrong\.onnx"):
-        TensorRtExporter().trial(wrong)
+        TensorRtExporter().try_build(wrong)
 
 
 # A stand-in, not TensorRT: it refuses flags that its version does not have, and answers with the

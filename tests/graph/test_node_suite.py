@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -16,6 +17,9 @@ import pytest
 import torch
 
 from edgedafl.graph.executor import OnnxModule, unsupported_nodes
+
+if TYPE_CHECKING:
+    from onnx.backend.test.case.test_case import TestCase
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +50,7 @@ class Outcome:
     reason: str
 
 
-def cases() -> list[onnx.backend.test.case.test_case.TestCase]:
+def cases() -> list[TestCase]:
     from onnx.backend.test.case.node import collect_testcases
 
     with warnings.catch_warnings():
