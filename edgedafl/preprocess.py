@@ -140,9 +140,11 @@ class Preprocess:
 
     def from_pixels(self, pixels: Tensor) -> Tensor:
         """uint8 images (N,C,H,W) to float32 in model space."""
-        unit = pixels.float()
-        low, span = self._columns(unit)
-        return unit * (span / 255) + low
+        import torch
+
+        images = pixels.to(torch.float32, copy=True)
+        low, span = self._columns(images)
+        return images.mul_(span / 255).add_(low)
 
     def to_pixels(self, images: Tensor) -> Tensor:
         """Model space to uint8, clamped to the range of pixels."""

@@ -155,7 +155,7 @@ def _faithful_student(
             left = max(0.0, plan.config.seconds - (time.monotonic() - started))
             if left < _LITTLE_TIME:  # what is not faithful untrained will not become so
                 rest = [c for c in rest[:-1] if c.untrained and c.untrained.cautious >= floor] + rest[-1:]
-        run.checkpoint_path.unlink(missing_ok=True)
+        run.remove_checkpoint()
         current, first = plan.at(rest.pop(0).name, left), False
 
 

@@ -97,9 +97,9 @@ class CalibrationSet:
         return joined.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write a compressed .npz atomically."""
+        """Write an .npz atomically; not compressed, which takes seconds and saves a tenth."""
         buffer = io.BytesIO()
-        np.savez_compressed(
+        np.savez(
             buffer,
             pixels=self.pixels,
             probe_pixels=self.probe_pixels,
@@ -148,4 +148,7 @@ def _balanced_order(classes: np.ndarray, seed: int) -> np.ndarray:
 def _to_model(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     low = np.array(preprocess.low, np.float32).reshape(1, -1, 1, 1)
     high = np.array(preprocess.high, np.float32).reshape(1, -1, 1, 1)
-    return pixels.astype(np.float32) * ((high - low) / 255) + low
+    images = pixels.astype(np.float32)
+    images *= (high - low) / 255
+    images += low
+    return images

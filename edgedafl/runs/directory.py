@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,6 +54,10 @@ class RunDirectory:
     def checkpoint_path(self) -> Path:
         """The distillation's state."""
         return self.path / "checkpoint" / "state.pt"
+
+    def remove_checkpoint(self) -> None:
+        """Free what only an unfinished distillation needs: gigabytes for large images."""
+        shutil.rmtree(self.checkpoint_path.parent, ignore_errors=True)
 
     @property
     def metrics_path(self) -> Path:

@@ -91,6 +91,7 @@ def distill_stage(
     kept = _better_weights(plan, outcome.student, begun)
     result = _result(outcome, plan, method, trained=kept)
     run.finish("distill", plan.identity, _write(outcome, plan, run), result)
+    run.remove_checkpoint()
     return result
 
 

@@ -145,7 +145,7 @@ class Pruner:
         most = images_at_once(graph, (c, h, w))
         movements = find_movements(module, images[:most], promised or {})
         found = tuple(collect_moments(module, channels, images.split(most), movements))
-        images = images[:most]
+        images = images[:most].clone()  # of a view, all images would stay in memory
         rankings = rank_channels(graph, channels, found)
         return cls(graph, module, shapes, channels, found, rankings, images, unseen, num_classes, movements, multiple)
 

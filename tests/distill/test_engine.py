@@ -437,3 +437,11 @@ def test_a_used_up_query_budget_ends_asking_and_not_learning(tiny_onnx: Path) ->
     assert outcome.steps == 100
     assert 2900 < outcome.queries <= 3000
     assert outcome.agreement.generated > 0.6
+
+
+def test_a_checkpoint_holds_what_a_pool_is_filled_with_not_its_capacity(tmp_path: Path) -> None:
+    pool = Pool(4000, (3, 32, 32), 3, Preprocess.from_range(0, 1, 3))
+    pool.add(torch.rand(10, 3, 32, 32), torch.rand(10, 3))
+    save_checkpoint(tmp_path / "c.pt", {"pool": pool.state_dict()})
+    assert (tmp_path / "c.pt").stat().st_size < 100_000  # 12 MB with all of its rows
+    assert torch.equal(load_checkpoint(tmp_path / "c.pt")["pool"]["pixels"], pool.pixels())

@@ -78,5 +78,6 @@ def test_a_run_with_the_default_student_resumes(tmp_path: Path) -> None:
     short = ["distill", source, "-o", tmp_path / "run", "--threads", "1", "--input-range", "0,1", "--steps", "3"]
     assert edgedafl(*short).code == 0
     again = edgedafl(*short, "--resume")
+    assert not (tmp_path / "run" / "checkpoint").exists()  # only an unfinished run needs it
     assert again.code == 0, again.err  # nothing is left to do: the same student was found
     assert edgedafl("quantize", tmp_path / "run").code == 0

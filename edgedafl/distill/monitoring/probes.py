@@ -6,6 +6,7 @@ accuracy: nobody can say from it how the student does on real images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,8 @@ _CHUNK, _CHUNK_GPU = 128, 512
 _ROWS, _FEWEST_ROWS = 1000, 200
 # Multiply-accumulates that the teacher may take for one set: seconds on a small processor.
 _EFFORT = 2e11
+# Of one set; there are five, and all of them are in every checkpoint.
+_BYTES = 64 << 20
 # With the default synthesizer's eight lives these lie right before its adversarial phases: probes
 # show how the student does on clear images, not on those made to fool it.
 _MOMENTS = (0.28, 0.53, 0.78, 0.905)
@@ -109,7 +112,8 @@ class ProbePlan:
     ) -> None:
         self._sets, self._teacher, self._synthesizer, self._device = sets, teacher, synthesizer, device
         limit = teacher.max_queries
-        rows = rows_within_budget(teacher.spec.macs, effort=_EFFORT, fewest=_FEWEST_ROWS, most=_ROWS, device=device)
+        most = max(_FEWEST_ROWS, min(_ROWS, _BYTES // math.prod(teacher.spec.input_shape)))
+        rows = rows_within_budget(teacher.spec.macs, effort=_EFFORT, fewest=_FEWEST_ROWS, most=most, device=device)
         self._rows = rows if limit is None else min(rows, limit // _SHARE)
 
     def begin(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from edgedafl.distill.distributed import DistributedContext
 from edgedafl.errors import EnvironmentMissingError, UsageError
@@ -30,7 +31,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
-            torch.save({"schema": _SCHEMA, **state}, stream)
+            torch.save({"schema": _SCHEMA, **_compact(state)}, stream)
             stream.flush()
             os.fsync(stream.fileno())
         if path.exists():
@@ -42,6 +43,17 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             f"The checkpoint {str(path)!r} cannot be written: {error}.",
             "Free space on that disk; the last complete checkpoint is still there.",
         ) from error
+
+
+def _compact(value: Any) -> Any:
+    """The same values without the parts of a storage that no tensor shows: a view is written whole."""
+    if isinstance(value, Tensor):
+        return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
+    if isinstance(value, dict):
+        return {key: _compact(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_compact, value))
+    return value
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
