@@ -41,7 +41,7 @@ docs: $(READY)
 # The published JSON Schema of run.json; a test compares it with the code.
 schema: $(READY)
 	$(BIN)/python -c "import json; from edgedafl.runs import json_schema; print(json.dumps(json_schema(), indent=1))" \
-	    > docs/reference/run-schema.json
+	    > docs/reference/run-schema.new && mv docs/reference/run-schema.new docs/reference/run-schema.json
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

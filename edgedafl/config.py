@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from edgedafl.errors import UsageError
 from edgedafl.files.toml import read_toml
+from edgedafl.tasks import Access, Layout, Task
 from edgedafl.units import parse_bytes, parse_duration, parse_share
 
 __all__ = [
@@ -117,10 +118,10 @@ class CompressConfig(_Strict):
     input_shape: tuple[int, int, int] | None = None
     input_name: str | None = None
     output_name: str | None = None
-    layout: Literal["NCHW", "NHWC"] | None = None
+    layout: Layout | None = None
     weights: Path | None = None
-    access: Literal["auto", "gradient", "scores", "labels"] = "auto"
-    task: Literal["single-label", "binary", "multi-label"] | None = None
+    access: Access | Literal["auto"] = "auto"
+    task: Task | None = None
     classes: int | None = Field(default=None, ge=2)
     max_queries: int | None = Field(default=None, ge=100)
     trust: bool = False

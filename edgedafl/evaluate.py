@@ -8,7 +8,7 @@ import numpy as np
 
 from edgedafl.files.labelled_arrays import LabelledData
 from edgedafl.preprocess import Preprocess
-from edgedafl.tasks import SINGLE_LABEL, agreement, predictions
+from edgedafl.tasks import SINGLE_LABEL, Task, agreement, predictions
 
 __all__ = ["accuracy"]
 
@@ -20,7 +20,7 @@ def accuracy(
     preprocess: Preprocess,
     scores_of: Callable[[np.ndarray], np.ndarray],
     *,
-    task: str = SINGLE_LABEL,
+    task: Task = SINGLE_LABEL,
 ) -> float:
     """Share of correct answers, in [0, 1], over all labels where there are several.
 

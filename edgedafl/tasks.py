@@ -1,4 +1,4 @@
-"""The kinds of classification, and the one form that all losses take.
+"""The kinds of classification, and the one form that all losses take; the words for a classifier's interface.
 
 A task is a set of *labels*, each in one of several *states*: single-label has one label with K
 states, binary and multi-label have K labels with two states each. Written so, logits are
@@ -8,22 +8,59 @@ single form. The DAFL paper's third experiment, a face attribute, is the binary 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BINARY", "MULTI_LABEL", "SINGLE_LABEL", "TASKS", "agreement", "predictions", "states"]
+__all__ = [
+    "BINARY",
+    "MULTI_LABEL",
+    "SINGLE_LABEL",
+    "TASKS",
+    "Access",
+    "Answers",
+    "Layout",
+    "Task",
+    "agreement",
+    "predictions",
+    "states",
+    "task_named",
+]
 
-SINGLE_LABEL = "single-label"
-BINARY = "binary"
-MULTI_LABEL = "multi-label"
-TASKS = (SINGLE_LABEL, BINARY, MULTI_LABEL)
+Task = Literal["single-label", "binary", "multi-label"]
+"""What a classifier's scores mean."""
+
+Layout = Literal["NCHW", "NHWC"]
+"""Where an interface has the channels of its images."""
+
+Access = Literal["gradient", "scores", "labels"]
+"""What of a teacher may be used: its gradients and scores, its scores, or its classes."""
+
+Answers = Literal["logits", "probabilities", "log-probabilities", "sigmoid", "labels"]
+"""What a teacher's own interface answers."""
+
+SINGLE_LABEL: Final = "single-label"
+BINARY: Final = "binary"
+MULTI_LABEL: Final = "multi-label"
+TASKS: tuple[Task, ...] = get_args(Task)
 
 
-def states(logits: Tensor, task: str) -> Tensor:
+def task_named(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for task in TASKS:
+        if task == name:
+            return task
+    raise ValueError(f"{name!r} is not a task: {', '.join(TASKS)}")
+
+
+def states(logits: Tensor, task: Task) -> Tensor:
     """Logits (N, K) as (N, K) for single-label, else as (N, K, 2): the label is off, or on."""
     if task == SINGLE_LABEL:
         return logits
@@ -32,7 +69,7 @@ def states(logits: Tensor, task: str) -> Tensor:
     return torch.stack([torch.zeros_like(logits), logits], -1)
 
 
-def predictions(logits: np.ndarray, task: str) -> np.ndarray:
+def predictions(logits: np.ndarray, task: Task) -> np.ndarray:
     """Classes (N,) for single-label, else which labels are on, (N, K) of 0 and 1."""
     if task == SINGLE_LABEL:
         return np.asarray(logits.argmax(1))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from edgedafl.tasks import SINGLE_LABEL, agreement, predictions
+from edgedafl.tasks import SINGLE_LABEL, Task, agreement, predictions
 
 __all__ = ["KINDS", "Comparison", "Signals", "compare_answers"]
 
@@ -59,7 +59,7 @@ class Signals:
         return cls(found, int(str(data["classes"])), bool(data["colour"]), bool(data["whole"]))
 
 
-def compare_answers(teacher: np.ndarray, model: np.ndarray, task: str = SINGLE_LABEL) -> Comparison:
+def compare_answers(teacher: np.ndarray, model: np.ndarray, task: Task = SINGLE_LABEL) -> Comparison:
     """Compare logits on the same images.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 from edgedafl.errors import UsageError, reason_of
 from edgedafl.files.labelled_arrays import LabelledData, read_labelled
 from edgedafl.files.pictures import read_all
-from edgedafl.tasks import SINGLE_LABEL
+from edgedafl.tasks import SINGLE_LABEL, Task
 
 __all__ = ["LabelledSource"]
 
@@ -37,7 +37,7 @@ class LabelledSource:
     path: Path
     classes: Path | None = None
 
-    def read(self, input_shape: tuple[int, int, int], num_classes: int, *, task: str = SINGLE_LABEL) -> LabelledData:
+    def read(self, input_shape: tuple[int, int, int], num_classes: int, *, task: Task = SINGLE_LABEL) -> LabelledData:
         """Pictures at the model's size, cropped to the middle in its proportions, and their classes.
 
         Args:

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgedafl.errors import UsageError
 from edgedafl.files.arrays import read_arrays
-from edgedafl.tasks import SINGLE_LABEL
+from edgedafl.tasks import SINGLE_LABEL, Task
 
 __all__ = ["LabelledData", "read_labelled"]
 
@@ -23,7 +23,7 @@ class LabelledData:
 
 
 def read_labelled(
-    path: Path, input_shape: tuple[int, int, int], num_classes: int, *, task: str = SINGLE_LABEL
+    path: Path, input_shape: tuple[int, int, int], num_classes: int, *, task: Task = SINGLE_LABEL
 ) -> LabelledData:
     """Read an .npz with `images` (uint8, NCHW or NHWC) and `labels` (integers).
 

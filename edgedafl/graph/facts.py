@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto
 
+from edgedafl.tasks import Layout
+
 __all__ = ["GraphFacts", "ImageInput", "facts_of", "float_outputs", "graph_inputs"]
 
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
@@ -33,7 +35,7 @@ class ImageInput:
     name: str
     shape: tuple[int | None, ...]
     dtype: str
-    layout: str
+    layout: Layout
     image_shape: tuple[int, int, int]
     batch: int | None
     batched: bool = True

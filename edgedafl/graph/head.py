@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import onnx
 
+from edgedafl.tasks import Answers
+
 __all__ = ["BatchNormTap", "Head", "batch_norm_taps", "find_head"]
 
 _PASS_THROUGH = {
@@ -18,7 +20,7 @@ _PASS_THROUGH = {
     "Unsqueeze",
 }  # fmt: skip
 _ARITHMETIC = {"Add", "Sub", "Mul", "Div"}
-_NORMALIZERS = {"Softmax": "probabilities", "LogSoftmax": "log-probabilities", "Sigmoid": "sigmoid"}
+_NORMALIZERS: dict[str, Answers] = {"Softmax": "probabilities", "LogSoftmax": "log-probabilities", "Sigmoid": "sigmoid"}
 _LAYERS = {
     "Gemm", "MatMul", "Conv", "FusedConv", "FusedMatMul", "QGemm", "QLinearMatMul", "QLinearConv",
     "MatMulInteger", "ConvInteger",
@@ -38,7 +40,7 @@ class Head:
     """
 
     output: str
-    kind: str
+    kind: Answers
     logits: str
     features: str | None
 
@@ -57,7 +59,8 @@ def find_head(model: onnx.ModelProto, output: str) -> Head:
     """Trace one output back to its classifier layer."""
     producers = {name: node for node in model.graph.node for name in node.output}
     constants = _constant_names(model.graph)
-    kind, logits, name = "logits", output, output
+    kind: Answers = "logits"
+    logits = name = output
     node = producers.get(name)
     while node is not None:
         if node.op_type in _LAYERS:

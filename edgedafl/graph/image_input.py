@@ -9,6 +9,7 @@ from onnx import TensorProto
 
 from edgedafl.errors import UnsupportedModelError, UsageError
 from edgedafl.graph.facts import ImageInput, graph_inputs
+from edgedafl.tasks import Layout
 
 __all__ = ["find_image_input"]
 
@@ -22,7 +23,7 @@ def find_image_input(
     *,
     name: str | None = None,
     image_shape: tuple[int, int, int] | None = None,
-    layout: str | None = None,
+    layout: Layout | None = None,
 ) -> ImageInput:
     """Find the image input.
 
@@ -66,7 +67,7 @@ def _spatial(
     dtype: str,
     shape: tuple[int | None, ...],
     image_shape: tuple[int, int, int] | None,
-    layout: str | None,
+    layout: Layout | None,
 ) -> ImageInput:
     batched = len(shape) == 4
     sides = shape[-3:]
@@ -124,7 +125,7 @@ def _is_vector(shape: tuple[int | None, ...]) -> bool:
     return shape[0] in (None, 1) and sorted(side or 0 for side in shape[1:])[:-1] == [1] * (len(shape) - 2)
 
 
-def _layout_in_graph(model: onnx.ModelProto, name: str) -> str | None:
+def _layout_in_graph(model: onnx.ModelProto, name: str) -> Layout | None:
     """Channels stand last where they are brought to the front before the first layer; None where nothing tells."""
     to_front = [[0, 3, 1, 2], [2, 0, 1]]
     following = {name}
@@ -141,7 +142,7 @@ def _layout_in_graph(model: onnx.ModelProto, name: str) -> str | None:
     return None
 
 
-def _guess_layout(sides: tuple[int | None, ...]) -> str:
+def _guess_layout(sides: tuple[int | None, ...]) -> Layout:
     """Channels-last only where the last side can be colours and the first cannot."""
     return "NHWC" if sides[2] in _COLOURS and sides[0] not in _COLOURS else "NCHW"
 

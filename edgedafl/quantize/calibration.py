@@ -13,7 +13,7 @@ from edgedafl.errors import UsageError
 from edgedafl.files import write_atomic
 from edgedafl.files.arrays import read_arrays
 from edgedafl.preprocess import Preprocess
-from edgedafl.tasks import SINGLE_LABEL
+from edgedafl.tasks import SINGLE_LABEL, Task, task_named
 
 __all__ = ["CalibrationSet"]
 
@@ -39,7 +39,7 @@ class CalibrationSet:
     probe_pixels: np.ndarray
     probe_classes: np.ndarray
     preprocess: Preprocess
-    task: str = SINGLE_LABEL
+    task: Task = SINGLE_LABEL
     training_pixels: np.ndarray = field(default_factory=lambda: np.zeros((0,), np.uint8))
     training_logits: np.ndarray = field(default_factory=lambda: np.zeros((0,), np.float32))
 
@@ -49,7 +49,7 @@ class CalibrationSet:
         pixels: np.ndarray,
         classes: np.ndarray,
         *,
-        task: str = SINGLE_LABEL,
+        task: Task = SINGLE_LABEL,
         probe_pixels: np.ndarray,
         probe_classes: np.ndarray,
         preprocess: Preprocess,
@@ -122,7 +122,8 @@ class CalibrationSet:
         try:
             data = read_arrays(path)
             preprocess = Preprocess(tuple(data["low"].tolist()), tuple(data["high"].tolist()))
-            main = (data["pixels"], data["probe_pixels"], data["probe_classes"], preprocess, str(data["task"]))
+            task = task_named(str(data["task"]))
+            main = (data["pixels"], data["probe_pixels"], data["probe_classes"], preprocess, task)
             if "training_pixels" not in data:
                 return cls(*main)
             return cls(*main, data["training_pixels"], data["training_logits"])

@@ -22,7 +22,7 @@ from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.ptq import quantize_graph
 from edgedafl.quantize.ranges import Activation
 from edgedafl.targets import QuantizationScheme
-from edgedafl.tasks import states
+from edgedafl.tasks import Task, states
 
 __all__ = ["QAT_SECONDS", "train_quantized"]
 
@@ -134,7 +134,7 @@ def _integer_step(weight: Tensor) -> Tensor:
     return step.reshape(-1, *[1] * (weight.ndim - 1)).clamp_min(_SMALLEST_STEP)
 
 
-def _loss(student: Tensor, teacher: Tensor, task: str) -> Tensor:
+def _loss(student: Tensor, teacher: Tensor, task: Task) -> Tensor:
     soft = torch.log_softmax(states(student.reshape(len(teacher), -1), task) / _TEMPERATURE, -1)
     wanted = torch.softmax(states(teacher, task) / _TEMPERATURE, -1)
     return torch.nn.functional.kl_div(soft, wanted, reduction="sum") * _TEMPERATURE**2 / len(teacher)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgedafl.preprocess import Preprocess
+from edgedafl.tasks import Access, Answers, Layout, Task
 
 __all__ = ["KEPT", "PRUNED", "StudentSpec", "TeacherRecord", "TeacherSpec"]
 
@@ -42,13 +43,13 @@ class TeacherSpec:
 
     source: str
     input_shape: tuple[int, int, int]
-    layout: str
+    layout: Layout
     dtype: str
     preprocess: Preprocess
     num_classes: int
-    task: str
-    output: str
-    access: str
+    task: Task
+    output: Answers
+    access: Access
     has_features: bool
     batch_norms: int
     batch: int | None

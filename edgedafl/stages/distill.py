@@ -29,7 +29,7 @@ from edgedafl.quantize import CalibrationSet
 from edgedafl.runs import AgreementReport, DistillResult, Progress, RunDirectory
 from edgedafl.stages.prepare import Plan
 from edgedafl.stages.study import resized
-from edgedafl.tasks import agreement, predictions
+from edgedafl.tasks import Task, agreement, predictions
 from edgedafl.teachers import TeacherSpec
 
 __all__ = ["assist", "calibration_set", "distill_stage"]
@@ -242,7 +242,7 @@ def _write(outcome: Distillation, plan: Plan, run: RunDirectory) -> list[Path]:
     return [run.student, run.calibration, _sheet(pixels[newest], logits[newest], spec.task, run)]
 
 
-def _sheet(pixels: Tensor, logits: Tensor, task: str, run: RunDirectory) -> Path:
+def _sheet(pixels: Tensor, logits: Tensor, task: Task, run: RunDirectory) -> Path:
     image = io.BytesIO()
     class_sheet(pixels, logits, task).save(image, "png")
     write_atomic(run.samples, image.getvalue())

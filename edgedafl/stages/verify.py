@@ -26,7 +26,7 @@ from edgedafl.stages.class_errors import confusions, lost_classes
 from edgedafl.stages.quantize import load_models
 from edgedafl.stages.study import resized
 from edgedafl.targets import Target
-from edgedafl.tasks import SINGLE_LABEL, agreement, predictions
+from edgedafl.tasks import SINGLE_LABEL, Task, agreement, predictions
 from edgedafl.teachers import Teacher
 
 __all__ = ["ModelComparison", "check_answers", "compare_models", "shipped_scores", "trials", "verify_stage"]
@@ -208,7 +208,7 @@ def _on_labelled(
 class _Kept:
     """Scores of a model that remember their classes, so that nothing is asked twice."""
 
-    def __init__(self, scores_of: _Scores, task: str) -> None:
+    def __init__(self, scores_of: _Scores, task: Task) -> None:
         self._scores_of, self._task = scores_of, task
         self.classes: list[np.ndarray] = []
 

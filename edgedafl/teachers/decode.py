@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgedafl.errors import UnsupportedModelError
-from edgedafl.tasks import BINARY, MULTI_LABEL, SINGLE_LABEL
+from edgedafl.tasks import BINARY, MULTI_LABEL, SINGLE_LABEL, Answers, Task
 
 __all__ = ["OUTPUTS", "are_labels", "as_labels", "guess_output", "guess_task", "to_logits"]
 
@@ -21,7 +21,7 @@ def are_labels(answers: np.ndarray) -> bool:
     return answers.shape[1] == 1 or bool(np.isin(answers, (0, 1)).all())
 
 
-def guess_output(scores: np.ndarray) -> str:
+def guess_output(scores: np.ndarray) -> Answers:
     """What scores (N, K) of several images look like: rows that sum to one are probabilities."""
     if scores.shape[1] > 1 and (scores >= 0).all() and np.allclose(scores.sum(1), 1, atol=1e-3):
         return "probabilities"
@@ -30,14 +30,14 @@ def guess_output(scores: np.ndarray) -> str:
     return "logits"
 
 
-def guess_task(output: str, classes: int) -> str:
+def guess_task(output: Answers, classes: int) -> Task:
     """One score is binary; sigmoids over several are multi-label; all else is single-label."""
     if classes == 1:
         return BINARY
     return MULTI_LABEL if output == "sigmoid" else SINGLE_LABEL
 
 
-def to_logits(answers: np.ndarray, output: str, task: str, classes: int) -> np.ndarray:
+def to_logits(answers: np.ndarray, output: Answers, task: Task, classes: int) -> np.ndarray:
     """Logits (N, K) from answers (N, K), or (N,) and (N, 1) of class indices for `labels`.
 
     Probabilities are taken back through the logarithm; the constant that softmax forgets is set so
@@ -62,7 +62,7 @@ def to_logits(answers: np.ndarray, output: str, task: str, classes: int) -> np.n
     return values
 
 
-def _from_labels(answers: np.ndarray, task: str, classes: int) -> np.ndarray:
+def _from_labels(answers: np.ndarray, task: Task, classes: int) -> np.ndarray:
     if task != SINGLE_LABEL:
         sure = np.log((1 - _SMOOTHING / 2) / (_SMOOTHING / 2))
         return np.asarray(np.where(answers.reshape(len(answers), -1) > 0.5, sure, -sure), np.float32)
@@ -78,7 +78,7 @@ def _from_labels(answers: np.ndarray, task: str, classes: int) -> np.ndarray:
     return np.asarray(logs - logs.mean(1, keepdims=True), np.float32)
 
 
-def as_labels(logits: np.ndarray, task: str) -> np.ndarray:
+def as_labels(logits: np.ndarray, task: Task) -> np.ndarray:
     """What remains of logits (N, K) when a teacher shows labels only; as `to_logits` gives them."""
     classes = logits.shape[1]
     if task == SINGLE_LABEL:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from edgedafl.errors import UnsupportedModelError
+from edgedafl.tasks import Access
 from edgedafl.teachers.base import Teacher, TeacherOutput, TeacherSpec
 from edgedafl.teachers.decode import as_labels, to_logits
 
@@ -97,7 +98,7 @@ class ForwardTeacher(Teacher):
 class OpaqueTeacher(ForwardTeacher):
     """Any teacher of this process, of which only the answers may be used."""
 
-    def __init__(self, inner: Teacher, access: str, *, max_queries: int | None = None) -> None:
+    def __init__(self, inner: Teacher, access: Access, *, max_queries: int | None = None) -> None:
         spec = replace(inner.spec, access=access, output="logits", has_features=False, batch_norms=0)
         super().__init__(spec, max_queries=max_queries)
         self._inner = inner

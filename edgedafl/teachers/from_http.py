@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgedafl.errors import UnsupportedModelError, UsageError
+from edgedafl.tasks import Layout
 from edgedafl.teachers.base import TeacherSpec
 from edgedafl.teachers.connection import Connection, TooLargeError
 from edgedafl.teachers.decode import are_labels, guess_output, guess_task
@@ -223,7 +224,7 @@ def _named(tensors: list[_Tensor], name: str | None, what: str, flag: str) -> _T
     return chosen[0]
 
 
-def _image_shape(image: _Tensor, options: TeacherOptions) -> tuple[tuple[int, int, int], str]:
+def _image_shape(image: _Tensor, options: TeacherOptions) -> tuple[tuple[int, int, int], Layout]:
     sides = image.shape[1:] if len(image.shape) == 4 else image.shape
     layout = options.layout or ("NHWC" if len(sides) == 3 and sides[2] in (1, 3) and sides[0] not in (1, 3) else "NCHW")
     if options.input_shape is not None:
@@ -249,7 +250,7 @@ def _check_answers(first: np.ndarray, second: np.ndarray, name: str) -> None:
         )
 
 
-def _infer(connection: Connection, interface: _Interface, layout: str, images: np.ndarray) -> np.ndarray:
+def _infer(connection: Connection, interface: _Interface, layout: Layout, images: np.ndarray) -> np.ndarray:
     """Answers (N, K) to RGB images (N,C,H,W)."""
     count = len(images)
     images = images[:, ::-1] if interface.blue_first else images

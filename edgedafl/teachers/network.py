@@ -10,7 +10,7 @@ from edgedafl.graph.canonicalize import canonicalize
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.head import find_head
-from edgedafl.tasks import states
+from edgedafl.tasks import Task, states
 from edgedafl.teachers.base import Teacher
 
 __all__ = ["network_of"]
@@ -56,6 +56,6 @@ def _compare(graph: onnx.ModelProto, teacher: Teacher) -> None:
             raise UnsupportedModelError("The network answers otherwise once its layers are read one by one.")
 
 
-def _classes(logits: torch.Tensor, task: str) -> torch.Tensor:
+def _classes(logits: torch.Tensor, task: Task) -> torch.Tensor:
     """Log-probabilities: what differs by a constant is the same answer."""
     return torch.log_softmax(states(logits, task), -1)

@@ -11,6 +11,7 @@ from edgedafl.errors import UsageError
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.preprocess import Preprocess
+from edgedafl.tasks import Access, Layout, Task
 
 __all__ = ["TeacherOptions"]
 
@@ -43,14 +44,14 @@ class TeacherOptions:
     input_name: str | None = None
     output_name: str | None = None
     input_shape: tuple[int, int, int] | None = None
-    layout: str | None = None
+    layout: Layout | None = None
     input_range: tuple[float, float] | None = None
     convention: str | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     weights: Path | None = None
-    access: str | None = None
-    task: str | None = None
+    access: Access | None = None
+    task: Task | None = None
     classes: int | None = None
     max_queries: int | None = None
     trust: bool = False

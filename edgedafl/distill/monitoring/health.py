@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from edgedafl.distill.training.losses import entropy_share
-from edgedafl.tasks import SINGLE_LABEL, states
+from edgedafl.tasks import SINGLE_LABEL, Task, states
 
 __all__ = ["KINDS", "HealthMonitor", "Symptom"]
 
@@ -63,7 +63,7 @@ class HealthMonitor:
         labels_only: The teacher answers labels: equal answers say nothing about equal images.
     """
 
-    def __init__(self, task: str = SINGLE_LABEL, *, labels_only: bool = False) -> None:
+    def __init__(self, task: Task = SINGLE_LABEL, *, labels_only: bool = False) -> None:
         self._task = task
         self._labels_only = labels_only
         self._recent: deque[Tensor] = deque()

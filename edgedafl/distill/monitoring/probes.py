@@ -18,7 +18,7 @@ from edgedafl.distill.synthesizers.priors import noise_fields
 from edgedafl.distill.training.budget import rows_within_budget
 from edgedafl.preprocess import Preprocess
 from edgedafl.runs import AgreementReport
-from edgedafl.tasks import SINGLE_LABEL, states
+from edgedafl.tasks import SINGLE_LABEL, Task, states
 from edgedafl.teachers.base import Teacher
 
 __all__ = ["ProbePlan", "ProbeSets"]
@@ -42,7 +42,7 @@ _SEED = 20190402
 class ProbeSets:
     """Frozen uint8 sets with the teacher's class for each image."""
 
-    def __init__(self, preprocess: Preprocess, task: str = SINGLE_LABEL) -> None:
+    def __init__(self, preprocess: Preprocess, task: Task = SINGLE_LABEL) -> None:
         self._task = task
         self._preprocess = preprocess
         self._pixels: dict[str, Tensor] = {}

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from edgedafl.tasks import SINGLE_LABEL, states
+from edgedafl.tasks import SINGLE_LABEL, Task, states
 
 __all__ = ["class_sheet"]
 
@@ -14,7 +14,7 @@ _MARGIN = 2
 
 
 def class_sheet(
-    pixels: Tensor, logits: Tensor, task: str = SINGLE_LABEL, *, columns: int = 12, rows: int = 20
+    pixels: Tensor, logits: Tensor, task: Task = SINGLE_LABEL, *, columns: int = 12, rows: int = 20
 ) -> Image.Image:
     """The images the teacher is surest of, class by class.
 
@@ -49,6 +49,6 @@ def class_sheet(
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 
-def _confidence(logits: Tensor, task: str) -> Tensor:
+def _confidence(logits: Tensor, task: Task) -> Tensor:
     """Probability of every row of the sheet, (N, rows)."""
     return torch.softmax(states(logits, task), -1).flatten(1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgedafl.distill.synthesizers.base import Recipe
 from edgedafl.distill.training.compute import Compute
 from edgedafl.distill.training.losses import distillation_loss
-from edgedafl.tasks import states
+from edgedafl.tasks import Task, states
 
 __all__ = ["make_optimizer", "reference_throughput", "set_rate"]
 
@@ -47,7 +47,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def reference_throughput(
-    student: nn.Module, images: Tensor, logits: Tensor, recipe: Recipe, task: str, compute: Compute
+    student: nn.Module, images: Tensor, logits: Tensor, recipe: Recipe, task: Task, compute: Compute
 ) -> float:
     """Images per second of forward, backward and optimizer alone, on a copy of the student.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edgedafl.tasks import states
+from edgedafl.tasks import Task, states
 
 __all__ = ["SamplingWeights"]
 
@@ -29,7 +29,7 @@ class SamplingWeights:
         mean: Share of each class in the pool, as learned by `fit`.
     """
 
-    def __init__(self, task: str) -> None:
+    def __init__(self, task: Task) -> None:
         self.task = task
         self.mean: Tensor | None = None
 
