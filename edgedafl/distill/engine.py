@@ -42,6 +42,7 @@ POOL_MEMORY = 2 << 30
 _MOST_RECOVERIES = 3
 # By steps and not by time: a resumed run must judge itself at the same steps.
 _HEALTH_EVERY = 10
+_SILENT_SECONDS = 5.0
 
 
 class Distiller:
@@ -146,7 +147,9 @@ class Distiller:
             # Where the next images would come too late, the student uses the rest of the time.
             batch = self._nothing if late else self._synthesize(fraction)
             self._longest = max(self._longest, clock.elapsed - started)
-            loss = self.trainer.learn(batch, fraction, lambda: self.world.size == 1 and clock.is_over)
+            loss = self.trainer.learn(
+                batch, fraction, lambda: self.world.size == 1 and clock.is_over, self._watch(clock, reporter, batch)
+            )
             self._step += 1
             self._shown += self.trainer.shown * self.world.size
             self._plan.add_due(fraction)
@@ -155,8 +158,19 @@ class Distiller:
             if self.world.is_main_process:
                 reporter.report(batch.losses, loss, self._state(fraction))
 
+    def _watch(self, clock: Clock, reporter: Reporter, batch: Batch) -> Callable[[int, Tensor], None]:
+        """Reports between student steps where those of one synthesizer step take long: minutes for large images."""
+        started = clock.elapsed
+
+        def on_turn(images: int, loss: Tensor) -> None:
+            reporter.count(images * self.world.size)
+            if self.world.is_main_process and clock.elapsed - started > _SILENT_SECONDS:
+                reporter.report(batch.losses, loss, self._state(clock.fraction(self._step)))
+
+        return on_turn
+
     def _state(self, fraction: float) -> RunState:
-        return RunState(self._step, fraction, self.teacher.queries, self.trainer.shown * self.world.size)
+        return RunState(self._step, fraction, self.teacher.queries)
 
     @property
     def _nothing(self) -> Batch:

@@ -50,10 +50,7 @@ def student_to_onnx(
         model = _at_size(module.to_onnx(), input_shape)
     else:
         model = module_to_onnx(module, example, input_name=INPUT_NAME, output_name=OUTPUT_NAME, opset=opset)
-    strip_metadata(model)
-    model = simplify(model)
-    average_as_pooling(model)
-    clamp_ir(model, ir_version)
+    model = clamp_ir(average_as_pooling(simplify(strip_metadata(model))), ir_version)
     with torch.no_grad():
         expected = module(example).numpy()
     found = run_batched(open_session(model), example.numpy())

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedafl.errors import UnsupportedModelError, reason_of
 from edgedafl.graph.channel_order import fold_channel_order, turn_channels
+from edgedafl.graph.edit import copy_of
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.needed import drop_unneeded, read_by
@@ -49,24 +50,22 @@ def canonicalize(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx
     """
     if not image.batched:
         raise UnsupportedModelError("The network takes one image without a batch axis.")
-    graph = onnx.ModelProto()
-    graph.CopyFrom(model)
-    drop_unneeded(graph, {logits})
+    graph = drop_unneeded(model, {logits})
     _drop_dropout(graph)
-    floats_for(graph, _FLOATS)  # what is trained wants its digits
+    graph = floats_for(graph, _FLOATS)  # what is trained wants its digits
     names = _free_names(graph, {IMAGE, LOGITS})
-    _take_image(graph, replace(image, name=names.get(image.name, image.name)))
+    graph = _taking_image(graph, replace(image, name=names.get(image.name, image.name)))
     _answer_logits(graph, names.get(logits, logits))
     del graph.graph.value_info[:]
     graph.ir_version = max(graph.ir_version, _IR)
     _fix_casts(graph)
     graph = simplify(graph)
-    fold_channel_order(graph, IMAGE)
-    spell_out(graph, functools.cache(lambda: value_shapes(graph, image.image_shape)))
+    folded = fold_channel_order(graph, IMAGE)
+    graph = spell_out(folded, functools.cache(lambda: value_shapes(folded, image.image_shape)))
     graph = _converted(graph)
     _unshare(graph)
     shapes = value_shapes(graph, image.image_shape)
-    free_batch(graph, shapes)
+    graph = free_batch(graph, shapes)
     _give_biases(graph)
     _as_gemm(graph, shapes)
     _flatten_biases(graph)
@@ -82,21 +81,23 @@ def value_shapes(model: onnx.ModelProto, input_shape: tuple[int, int, int]) -> d
     return {IMAGE: (1, *input_shape)} | {name: tuple(value.shape) for name, value in found.items()}
 
 
-def free_batch(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Reshapes to constant sides take any batch: the first side is what is left over.
+def free_batch(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> onnx.ModelProto:
+    """A copy whose reshapes to constant sides take any batch: the first side is what is left over.
 
     Args:
-        model: A float graph, changed in place; initializers are of one node alone.
+        model: A float graph; initializers are of one node alone.
         shapes: Of its values for one image, see `value_shapes`.
     """
-    constants = {t.name: t for t in model.graph.initializer}
-    for node in model.graph.node:
+    changed = copy_of(model)
+    constants = {t.name: t for t in changed.graph.initializer}
+    for node in changed.graph.node:
         if node.op_type != "Reshape" or node.input[1] not in constants:
             continue
         before, after = shapes[node.input[0]], shapes[node.output[0]]
         if before[0] == after[0] and 0 not in after:
             sides = np.array([-1, *after[1:]], np.int64)
             constants[node.input[1]].CopyFrom(numpy_helper.from_array(sides, node.input[1]))
+    return changed
 
 
 def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -175,7 +176,7 @@ def _fix_casts(model: onnx.ModelProto) -> None:
             del node.input[1:]
 
 
-def _take_image(model: onnx.ModelProto, image: ImageInput) -> None:
+def _taking_image(model: onnx.ModelProto, image: ImageInput) -> onnx.ModelProto:
     graph = model.graph
     c, h, w = image.image_shape
     given = helper.make_tensor_value_info(IMAGE, TensorProto.FLOAT, ["batch", c, h, w])
@@ -193,8 +194,7 @@ def _take_image(model: onnx.ModelProto, image: ImageInput) -> None:
     else:
         first = helper.make_node("Identity", [given_as], [image.name], "to_nchw")
     graph.node.insert(0, first)
-    if image.blue_first:
-        turn_channels(model, IMAGE, given_as, _fresh("blue_first", taken))
+    return turn_channels(model, IMAGE, given_as, _fresh("blue_first", taken)) if image.blue_first else model
 
 
 def _answer_logits(model: onnx.ModelProto, logits: str) -> None:

@@ -6,30 +6,35 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from edgedafl.graph.edit import copy_of
+
 __all__ = ["fold_channel_order", "turn_channels"]
 
 
-def turn_channels(model: onnx.ModelProto, image: str, turned: str, order: str) -> None:
-    """Put a node first that reads an RGB image and writes it with blue first.
+def turn_channels(model: onnx.ModelProto, image: str, turned: str, order: str) -> onnx.ModelProto:
+    """A copy whose first node reads an RGB image and writes it with blue first.
 
     Args:
-        model: A graph, changed in place.
+        model: A graph.
         image: The value of the RGB image (N,3,H,W).
         turned: Name of what the node writes.
         order: Name of the stored order.
     """
-    model.graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0], np.int64), order))
-    model.graph.node.insert(0, helper.make_node("Gather", [image, order], [turned], "to_blue_first", axis=1))
+    changed = copy_of(model)
+    changed.graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0], np.int64), order))
+    changed.graph.node.insert(0, helper.make_node("Gather", [image, order], [turned], "to_blue_first", axis=1))
+    return changed
 
 
-def fold_channel_order(model: onnx.ModelProto, image: str) -> None:
-    """Let convolutions read the image as it is, with their weights in its order, where nothing else reads it turned.
+def fold_channel_order(model: onnx.ModelProto, image: str) -> onnx.ModelProto:
+    """A copy whose convolutions read the image as it is, their weights turned, where nothing else reads it turned.
 
     Args:
-        model: A graph, changed in place.
+        model: A graph.
         image: The value of the image (N,3,H,W).
     """
-    graph = model.graph
+    changed = copy_of(model)
+    graph = changed.graph
     stored = {t.name: t for t in graph.initializer}
     for node in list(graph.node):
         if node.op_type != "Gather" or node.input[0] != image or node.input[1] not in stored:
@@ -44,6 +49,7 @@ def fold_channel_order(model: onnx.ModelProto, image: str) -> None:
         for reader in readers:
             reader.input[0] = image
         graph.node.remove(node)
+    return changed
 
 
 def _takes(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto], channels: int) -> bool:

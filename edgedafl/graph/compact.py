@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import onnx
 
+from edgedafl.graph.edit import copy_of
+
 __all__ = ["compact"]
 
 # ONNX Runtime rewrites zero points of weights in place, layer by layer: shared ones stop it.
@@ -26,8 +28,7 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
     Args:
         model: Any graph.
     """
-    small = onnx.ModelProto()
-    small.CopyFrom(model)
+    small = copy_of(model)
     graph = small.graph
     if any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute):
         return small

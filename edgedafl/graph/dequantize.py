@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from edgedafl.graph.edit import copy_of
 from edgedafl.graph.runtime import open_session
 
 __all__ = ["without_integers"]
@@ -27,8 +28,7 @@ def without_integers(model: onnx.ModelProto) -> onnx.ModelProto:
     Returns:
         A float graph with the same inputs and outputs.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = copy_of(model)
     constants = _evaluated(result)
     graph = result.graph
     stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
@@ -99,8 +99,7 @@ def _evaluated(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     names = [name for node in nodes for name in node.output if name]
     if not names:
         return {}
-    part = onnx.ModelProto()
-    part.CopyFrom(model)
+    part = copy_of(model)
     del part.graph.node[:], part.graph.input[:], part.graph.output[:], part.graph.value_info[:]
     part.graph.node.extend(nodes)
     part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)

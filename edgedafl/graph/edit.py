@@ -1,11 +1,14 @@
-"""Small rewrites of a graph: batch size, IR version, metadata, pooling form."""
+"""Small rewrites of a graph: batch size, IR version, metadata, pooling form.
+
+All rewrites of graphs in this project give a copy and leave what they were given as it was.
+"""
 
 from __future__ import annotations
 
 import onnx
 from onnx import numpy_helper
 
-__all__ = ["average_as_pooling", "clamp_ir", "fix_batch", "model_bytes", "strip_metadata"]
+__all__ = ["average_as_pooling", "clamp_ir", "copy_of", "fix_batch", "model_bytes", "strip_metadata"]
 
 
 def model_bytes(model: onnx.ModelProto) -> bytes:
@@ -14,10 +17,16 @@ def model_bytes(model: onnx.ModelProto) -> bytes:
     return blob
 
 
+def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model once more, to be changed."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    return copied
+
+
 def fix_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     """A copy whose symbolic first dimensions are `batch`: static shapes are faster on devices."""
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
+    fixed = copy_of(model)
     for value in [*fixed.graph.input, *fixed.graph.output]:
         dim = value.type.tensor_type.shape.dim[0]
         if not dim.HasField("dim_value"):
@@ -26,25 +35,29 @@ def fix_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(fixed)
 
 
-def clamp_ir(model: onnx.ModelProto, ir_version: int) -> None:
-    """Lower the IR version in place: exporters raise it without using what is new in it."""
-    model.ir_version = min(model.ir_version, ir_version)
+def clamp_ir(model: onnx.ModelProto, ir_version: int) -> onnx.ModelProto:
+    """A copy of a lower IR version: exporters raise it without using what is new in it."""
+    lowered = copy_of(model)
+    lowered.ir_version = min(model.ir_version, ir_version)
+    return lowered
 
 
-def strip_metadata(model: onnx.ModelProto) -> None:
-    """Remove stack traces, source paths and other notes that exporters leave."""
-    del model.metadata_props[:]
-    model.doc_string = ""
-    graph = model.graph
+def strip_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy without stack traces, source paths and other notes that exporters leave."""
+    stripped = copy_of(model)
+    del stripped.metadata_props[:]
+    stripped.doc_string = ""
+    graph = stripped.graph
     graph.doc_string = ""
     del graph.metadata_props[:]
     for item in [*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]:
         item.doc_string = ""
         del item.metadata_props[:]
+    return stripped
 
 
-def average_as_pooling(model: onnx.ModelProto) -> None:
-    """Write a mean over the image plane as GlobalAveragePool, in place.
+def average_as_pooling(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which a mean over the image plane is a GlobalAveragePool.
 
     Exporters write adaptive pooling as ReduceMean, which integer runtimes do not fuse.
     """
@@ -52,7 +65,8 @@ def average_as_pooling(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-    for node in model.graph.node:
+    changed = copy_of(model)
+    for node in changed.graph.node:
         if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
             continue
         axes = sorted(int(a) % 4 for a in constants[node.input[1]].reshape(-1))
@@ -61,7 +75,8 @@ def average_as_pooling(model: onnx.ModelProto) -> None:
             node.op_type = "GlobalAveragePool"
             del node.input[1:]
             del node.attribute[:]
-    _drop_unused(model)
+    _drop_unused(changed)
+    return changed
 
 
 def _drop_unused(model: onnx.ModelProto) -> None:

@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgedafl.graph.edit import copy_of
+
 __all__ = ["to_half"]
 
 # These inputs must stay float32 by the operator's specification.
@@ -19,8 +21,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     QuantizeLinear and DequantizeLinear take float16 scales from opset 19 on, so a quantized graph
     needs that opset. Shapes and types of intermediate values are dropped and inferred anew.
     """
-    half = onnx.ModelProto()
-    half.CopyFrom(model)
+    half = copy_of(model)
     graph = half.graph
     del graph.value_info[:]
     kept = {node.input[i] for node in graph.node for i in _FLOAT32_INPUTS.get(node.op_type, ()) if i < len(node.input)}

@@ -16,6 +16,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgedafl.graph.edit import copy_of
+
 __all__ = ["narrow", "next_bfloat16"]
 
 _LARGEST_HALF = 65_504
@@ -41,8 +43,7 @@ def narrow(model: onnx.ModelProto) -> onnx.ModelProto:
     Args:
         model: Quantized graph in float32. Scales that are not numbers of bfloat16 stay as they are.
     """
-    small = onnx.ModelProto()
-    small.CopyFrom(model)
+    small = copy_of(model)
     _Narrowing(small.graph).run()
     return small
 

@@ -7,6 +7,7 @@ from collections.abc import Set
 import onnx
 from onnx import TensorProto, helper
 
+from edgedafl.graph.edit import copy_of
 from edgedafl.graph.facts import graph_inputs
 
 __all__ = ["drop_unneeded", "needed_part", "numeric_outputs", "outer_names", "read_by"]
@@ -59,21 +60,21 @@ def needed_part(
     return _part(model, wanted), output if output is None else wanted[output]
 
 
-def drop_unneeded(model: onnx.ModelProto, outputs: Set[str]) -> None:
-    """Remove the nodes, inputs and weights on which none of some values depends, in place."""
-    graph, needed = model.graph, _needed(model, outputs)
+def drop_unneeded(model: onnx.ModelProto, outputs: Set[str]) -> onnx.ModelProto:
+    """A copy without the nodes, inputs and weights on which none of some values depends."""
+    rest = copy_of(model)
+    graph, needed = rest.graph, _needed(model, outputs)
     for items in (graph.node, graph.input, graph.initializer):
         for place in reversed(range(len(items))):
             item = items[place]
             if not needed & set(item.output if isinstance(item, onnx.NodeProto) else [item.name]):
                 del items[place]
+    return rest
 
 
 def _part(model: onnx.ModelProto, wanted: dict[str, str]) -> onnx.ModelProto:
-    part = onnx.ModelProto()
-    part.CopyFrom(model)
+    part = drop_unneeded(model, set(wanted.values()))
     graph = part.graph
-    drop_unneeded(part, set(wanted.values()))
     declared = {output.name: output for output in graph.output}
     outputs = [
         declared[value] if value == name else helper.make_tensor_value_info(value, TensorProto.FLOAT, None)

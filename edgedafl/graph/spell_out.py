@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from edgedafl.graph.edit import copy_of
+
 __all__ = ["spell_out"]
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -45,14 +47,15 @@ class _Writer:
         return name
 
 
-def spell_out(model: onnx.ModelProto, shapes: Callable[[], Shapes]) -> None:
-    """Replace such nodes, in place; those of a form that is not known stay.
+def spell_out(model: onnx.ModelProto, shapes: Callable[[], Shapes]) -> onnx.ModelProto:
+    """A copy in which such nodes are replaced; those of a form that is not known stay.
 
     Args:
         model: The graph.
         shapes: Gives the shape of every value for one image; called where a form needs it.
     """
-    graph = model.graph
+    changed = copy_of(model)
+    graph = changed.graph
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         writer, write = _Writer(graph, node), _FORMS.get(node.op_type)
@@ -63,6 +66,7 @@ def spell_out(model: onnx.ModelProto, shapes: Callable[[], Shapes]) -> None:
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)
+    return changed
 
 
 def _gelu(w: _Writer, graph: onnx.GraphProto, shapes: Callable[[], Shapes]) -> bool:

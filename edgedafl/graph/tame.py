@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from edgedafl.graph.edit import copy_of
+
 __all__ = ["floats_for", "tamed"]
 
 _BELOW = 30.0
@@ -28,10 +30,7 @@ def tamed(model: onnx.ModelProto) -> onnx.ModelProto:
     endless = [place for place, tensor in enumerate(model.graph.initializer) if _is_endless_bias(tensor)]
     if not doubles and not endless:
         return model
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    if doubles:
-        floats_for(copy, {TensorProto.DOUBLE})
+    copy = floats_for(model, {TensorProto.DOUBLE}) if doubles else copy_of(model)
     for place in endless:
         tensor = copy.graph.initializer[place]
         values = numpy_helper.to_array(tensor).copy()
@@ -41,9 +40,10 @@ def tamed(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def floats_for(model: onnx.ModelProto, kinds: Set[int]) -> None:
-    """Write all values of some float types as float32, in place."""
-    graph = model.graph
+def floats_for(model: onnx.ModelProto, kinds: Set[int]) -> onnx.ModelProto:
+    """A copy in which all values of some float types are float32."""
+    changed = copy_of(model)
+    graph = changed.graph
     for tensor in graph.initializer:
         if tensor.data_type in kinds:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
@@ -58,6 +58,7 @@ def floats_for(model: onnx.ModelProto, kinds: Set[int]) -> None:
                 wide = numpy_helper.to_array(attribute.t).astype(np.float32)
                 attribute.t.CopyFrom(numpy_helper.from_array(wide, attribute.t.name))
     del graph.value_info[:]
+    return changed
 
 
 def _is_endless_bias(tensor: onnx.TensorProto) -> bool:

@@ -10,6 +10,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from edgedafl.graph.canonicalize import IMAGE, LOGITS
+from edgedafl.graph.edit import copy_of
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.moments import Movement
 
@@ -87,8 +88,7 @@ class TrainableGraph(nn.Module):
 
     def to_onnx(self) -> onnx.ModelProto:
         """The graph with its present weights."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self._model)
+        model = copy_of(self._model)
         for tensor in model.graph.initializer:
             if tensor.name in self._trained:
                 value = self.graph.initializer(tensor.name).detach().cpu().numpy()

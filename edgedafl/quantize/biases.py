@@ -16,6 +16,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
+from edgedafl.graph.edit import copy_of
 from edgedafl.graph.executor import OnnxModule, Walk
 from edgedafl.graph.pruning import Layer, layer_of
 from edgedafl.quantize.ranges import Range
@@ -107,8 +108,7 @@ def _make_up(layer: Layer, module: OnnxModule, exact: Walk, coarse: Walk) -> Non
 
 
 def _with_biases(rounded: onnx.ModelProto, module: OnnxModule) -> onnx.ModelProto:
-    changed = onnx.ModelProto()
-    changed.CopyFrom(rounded)
+    changed = copy_of(rounded)
     biases = {node.input[2] for node in changed.graph.node if node.op_type in ("Conv", "Gemm") and len(node.input) > 2}
     for tensor in changed.graph.initializer:
         if tensor.name in biases and module.holds(tensor.name):

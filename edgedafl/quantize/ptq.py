@@ -96,8 +96,7 @@ def quantize_graph(
         ]
     quantized = _run_quantizer(model, scheme, operators, options, list(exclude))
     _leave_scores_float(quantized)
-    strip_metadata(quantized)
-    clamp_ir(quantized, model.ir_version)
+    quantized = clamp_ir(strip_metadata(quantized), model.ir_version)
     if trainable:
         return quantized
     narrows = scheme.quantize_bias and scheme.remainder == "float32"

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from edgedafl.graph.canonicalize import free_batch, value_shapes
+from edgedafl.graph.edit import copy_of
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.ptq import quantize_graph
@@ -69,7 +70,7 @@ def train_quantized(
         raise ValueError("no images to train on")
     frozen = quantize_graph(model, scheme, activations, method, trainable=True)
     _, channels, rows, columns = (side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim)
-    free_batch(frozen, value_shapes(frozen, (channels, rows, columns)))
+    frozen = free_batch(frozen, value_shapes(frozen, (channels, rows, columns)))
     module = OnnxModule(frozen)
     names = [t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
     weights = module.make_trainable(names)
@@ -141,8 +142,7 @@ def _loss(student: Tensor, teacher: Tensor, task: Task) -> Tensor:
 
 
 def _with_weights(model: onnx.ModelProto, weights: dict[str, np.ndarray]) -> onnx.ModelProto:
-    trained = onnx.ModelProto()
-    trained.CopyFrom(model)
+    trained = copy_of(model)
     for tensor in trained.graph.initializer:
         if tensor.name in weights:
             tensor.CopyFrom(onnx.numpy_helper.from_array(weights[tensor.name], tensor.name))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from edgedafl.graph.edit import copy_of
 from edgedafl.graph.runtime import open_session
 
 __all__ = ["Activation", "Range", "least_error_range", "observe_activations", "ranges_of"]
@@ -57,8 +58,7 @@ def observe_activations(model: onnx.ModelProto, images: np.ndarray) -> dict[str,
         images: float32 (N,C,H,W) in model space; at most 128 of them, evenly spread, are looked at.
     """
     images = images[:: max(1, -(-len(images) // _IMAGES))]
-    wide = onnx.ModelProto()
-    wide.CopyFrom(model)
+    wide = copy_of(model)
     known = {output.name for output in wide.graph.output}
     for node in wide.graph.node:
         for name in node.output:

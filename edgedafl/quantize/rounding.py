@@ -16,6 +16,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
+from edgedafl.graph.edit import copy_of
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.narrow import next_bfloat16
 from edgedafl.graph.pruning import Layer, layer_of
@@ -65,8 +66,7 @@ def round_weights(model: onnx.ModelProto, images: np.ndarray) -> Rounded:
             continue
         made = walk.values[walk.node.output[0]]
         steps[layer.weight] = _round(module, layer, given, made, random)
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
+    changed = copy_of(model)
     for tensor in changed.graph.initializer:
         if tensor.name in steps:
             value = module.initializer(tensor.name).numpy()

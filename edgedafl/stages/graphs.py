@@ -16,7 +16,7 @@ def for_target(model: onnx.ModelProto, target: Target) -> onnx.ModelProto:
     converted = model
     if opset != target.opset:
         converted = onnx.version_converter.convert_version(model, target.opset)
-    clamp_ir(converted, target.ir_version)
+    converted = clamp_ir(converted, target.ir_version)
     converted.ir_version = max(converted.ir_version, _lowest_ir(target.opset))
     return converted
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +27,9 @@ __all__ = [
     "channels_last",
     "device_of",
 ]
+
+_AT_ONCE = 128 * 3 * 64 * 64
+"""Elements of the images that are answered in one pass on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,17 @@ class Teacher(abc.ABC):
     def scores(self, images: Tensor) -> Tensor:
         """Logits (N, K) without a gradient."""
         self._count(len(images))
-        return self._answer(images, batch_norm=False).logits.float()
+        parts = [self._answer(part, batch_norm=False).logits.float() for part in self._pieces(images)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _pieces(self, images: Tensor) -> Sequence[Tensor]:
+        """As many images at once as leave a CPU's memory alone; whole batches where the interface has them fixed."""
+        if images.is_cuda:
+            return (images,)
+        block = self.spec.batch or 1
+        rows = max(1, _AT_ONCE // math.prod(images.shape[1:]))
+        pieces: Sequence[Tensor] = images.split(-(-rows // block) * block)
+        return pieces
 
     def features(self, images: Tensor) -> Tensor:
         """Penultimate features (N, F).

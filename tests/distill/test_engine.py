@@ -310,7 +310,7 @@ def test_asking_the_probes_takes_a_fiftieth_of_the_time_and_is_left_time_at_the_
     reporter = Reporter(clock, lambda progress: None, agreement)
     while not clock.is_over:
         clock.now += 2
-        reporter.report({}, torch.tensor(0.1), RunState(1, 0.5, 0, 1))
+        reporter.report({}, torch.tensor(0.1), RunState(1, 0.5, 0))
     assert asked == [6, 206, 406, 606, 806]
     assert clock.now == 996
     assert clock.fraction(0) == 1

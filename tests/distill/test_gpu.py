@@ -209,7 +209,7 @@ def test_a_recorded_student_learns_as_one_that_is_not(layers: bool, bn_onnx: Pat
     step_by_step, recorded = (learned(r, "resnet8", bn_onnx, layers) for r in (False, True))
     assert isinstance(recorded._step_with_teacher, CudaGraphStep) and recorded._step_with_teacher._graph is not None
     # Beside its layers the teacher answers as many images as memory allows, and then all of them.
-    rows = recorded._rows_asked(16, asks=True)
+    rows = recorded._step.rows_asked(16, asks=True)
     assert recorded._teacher.queries == step_by_step._teacher.queries == 3 * rows
     mine, theirs = step_by_step.student.state_dict(), recorded.student.state_dict()
     start = build_student("resnet8", (1, 16, 16), 3).module.state_dict()

@@ -69,7 +69,7 @@ def test_a_limit_on_queries_leaves_the_layers_alone(tiny_teacher: Teacher) -> No
     tiny_teacher.max_queries = 100_000
     student = pruner_of(tiny_teacher).student("pruned:0.5")
     run = distiller(tiny_teacher, student, steps=1)
-    assert not run.trainer._compares
+    assert not run.trainer._step.compares
     assert isinstance(run.trainer, StudentTrainer)
     assert run.run().steps == 1
 
@@ -100,7 +100,7 @@ def test_under_a_limit_on_queries_nothing_is_moved(bn_onnx: Path) -> None:
     with torch.no_grad():
         moved = student.module.train()(images)
         run = distiller(teacher, student, "procedural", steps=1)
-        assert run.trainer._layers is not None and not run.trainer._layers.moves
+        assert not run.trainer._step.moves
         held = student.module.train()(images)
         torch.testing.assert_close(held, student.module.eval()(images))
     assert (moved - held).abs().max() > 1e-3

@@ -99,8 +99,8 @@ def test_a_students_step_stays_on_its_device(
         if part is not None:
             part.to(META)
     images = torch.zeros(4, 3, 32, 32, device=META)
-    assert copies(lambda: trainer._gradients(images)) == []
-    assert copies(lambda: trainer._gradients(images, torch.zeros(4, 10, device=META))) == []
+    assert copies(lambda: trainer._step(images)) == []
+    assert copies(lambda: trainer._step(images, torch.zeros(4, 10, device=META))) == []
 
 
 def test_the_step_that_fits_a_generator_to_a_batch_stays_on_its_device(tmp_path: Path) -> None:

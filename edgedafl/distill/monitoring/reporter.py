@@ -28,13 +28,11 @@ class RunState:
         step: Synthesizer steps so far.
         fraction: Share of the budget used, in [0, 1].
         queries: Rows the teacher has answered.
-        images: Student images of this step.
     """
 
     step: int
     fraction: float
     queries: int
-    images: int
 
 
 class Reporter:
@@ -66,9 +64,12 @@ class Reporter:
         cost = self._clock.elapsed - began
         self._save_due = began + max(_SAVE_SECONDS, cost / _SAVE_SHARE)
 
+    def count(self, images: int) -> None:
+        """Take note of images that the student has learned from."""
+        self._images += images
+
     def report(self, losses: dict[str, Tensor], loss: Tensor, state: RunState) -> None:
-        """Take note of a step; about once per second say so."""
-        self._images += state.images
+        """About once per second say where the run stands."""
         now = self._clock.elapsed
         if now - self._reported < _REPORT_SECONDS:
             return

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgedafl.constants import constant
+from edgedafl.distill.training.budget import rows_within_budget
 from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher, TeacherSpec
 
@@ -18,7 +19,8 @@ __all__ = ["Augmentation", "choose_augmentation", "mixed"]
 # Shifts and mirroring are chosen per group of a batch: one slice each instead of one gather.
 _GROUPS = 32
 _PATCHED = 16  # images that share the place of a patch
-_ROWS = 400
+_ROWS, _FEWEST_ROWS = 400, 100
+_EFFORT = 1e10  # multiply-accumulates of one variation
 # A variation is used where at least this share of images keeps the teacher's class under it.
 _KEPT = 0.7
 # Shifts of an eighth of the side: 4 pixels of 32, as CIFAR networks are trained.
@@ -121,7 +123,8 @@ def choose_augmentation(teacher: Teacher, images: Tensor, logits: Tensor) -> Aug
         images: (N,C,H,W) in model space.
         logits: The teacher's answers to them, (N, K).
     """
-    images, logits = images[:_ROWS], logits[:_ROWS]
+    rows = rows_within_budget(teacher.spec.macs, effort=_EFFORT, fewest=_FEWEST_ROWS, most=_ROWS, device=images.device)
+    images, logits = images[:rows], logits[:rows]
     task = teacher.spec.task
     classes = states(logits, task).argmax(-1)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from edgedafl.distill.distributed import DistributedContext
 from edgedafl.distill.synthesizers.base import Batch, Recipe, Synthesizer
@@ -19,13 +18,11 @@ from edgedafl.distill.training.budget import SCHEDULES
 from edgedafl.distill.training.compute import Compute
 from edgedafl.distill.training.cuda_graph import CudaGraphStep
 from edgedafl.distill.training.ema import EmaStudent
-from edgedafl.distill.training.losses import distillation_loss
 from edgedafl.distill.training.optimizer import make_optimizer, reference_throughput, set_rate
 from edgedafl.distill.training.pool import Pool
 from edgedafl.distill.training.sampling import SamplingWeights
-from edgedafl.graph.canonicalize import LOGITS
+from edgedafl.distill.training.student_step import StudentStep, images_per_pass
 from edgedafl.students import Student, training_format
-from edgedafl.tasks import states
 from edgedafl.teachers.base import Teacher
 
 __all__ = ["StudentTrainer", "capacity_of"]
@@ -73,21 +70,26 @@ class StudentTrainer:
     ) -> None:
         recipe, spec = synthesizer.recipe, teacher.spec
         recipe = self.recipe = recipe.inherited() if student.spec.inherited else recipe
-        layers = student.layers if recipe.layers else None
+        layers = None if student.layers is None or not recipe.layers else student.layers.to(world.device)
         self._teacher, self._synthesizer, self._world, self._compute = teacher, synthesizer, world, compute
         self._format = training_format(student.module, world.device)
         self.student: nn.Module = student.module.to(world.device, memory_format=self._format)  # type: ignore[call-overload]
         self.student.train()
         world.broadcast_parameters(self.student)
-        self._layers = layers.to(world.device) if layers is not None else None
-        # Under a limit on queries the teacher is not asked about every student batch.
-        self._compares = layers is not None and teacher.max_queries is None
-        if layers is not None and not (self._compares and recipe.moves):
+        if layers is not None and not (teacher.max_queries is None and recipe.moves):
             layers.hold_still()  # what is known of the teacher are its answers as it stands
         self._projections = nn.Module() if layers is None else layers.learned
         world.broadcast_parameters(self._projections)
-        self._forward = compute.trained(self.student if layers is None else layers.extractor, world)
         self._optimizer = make_optimizer([*self.student.parameters(), *self._projections.parameters()], recipe)
+        self._step = StudentStep(
+            teacher,
+            compute.trained(self.student if layers is None else layers.extractor, world),
+            layers,
+            recipe,
+            compute,
+            lambda: self._optimizer.zero_grad(set_to_none=True),
+            self._at_once(features=layers is not None),
+        )
         self.ema = EmaStudent(self.student, recipe.ema) if recipe.ema else None
         self.pool = Pool(
             capacity_of(recipe, spec.input_shape, spec.num_classes, pool_memory) // world.size,
@@ -100,8 +102,8 @@ class StudentTrainer:
         self._rate_factor = 1.0
         self._trainable = nn.ModuleList([self.student, self._projections])
         self._step_with_teacher, self._step_with_logits = (
-            self._recorded(self._gradients),
-            self._recorded(self._gradients),
+            self._recorded(self._step),
+            self._recorded(self._step),
         )
         self._started = self._augmentation_chosen = False
         self._steps_done = 0
@@ -110,13 +112,34 @@ class StudentTrainer:
         self._all = nn.ModuleList([self.student, self._projections, self.best])
         self._healthy = copy.deepcopy(self._all.state_dict())
 
+    def _at_once(self, *, features: bool) -> int:
+        """Images of one pass through the student."""
+        shape, device = self._teacher.spec.input_shape, self._world.device
+        return images_per_pass(self.student, shape, self.recipe.student_batch, device, features=features)
+
     @property
     def best(self) -> nn.Module:
         """The student to keep: the average where there is one."""
         return self.ema.module if self.ema else self.student
 
-    def learn(self, batch: Batch, fraction: float, is_over: Callable[[], bool] = lambda: False) -> Tensor:
-        """The student steps on one synthesizer step, until time is over; returns the last loss."""
+    def learn(
+        self,
+        batch: Batch,
+        fraction: float,
+        is_over: Callable[[], bool] = lambda: False,
+        on_turn: Callable[[int, Tensor], None] = lambda images, loss: None,
+    ) -> Tensor:
+        """The student steps on one synthesizer step, until time is over.
+
+        Args:
+            batch: What the synthesizer has made.
+            fraction: Share of the budget that is used.
+            is_over: Whether the time is used up.
+            on_turn: Called after each of them with its images and its loss.
+
+        Returns:
+            The last loss.
+        """
         recipe = self.recipe
         loss = batch.logits.new_zeros(())
         self.shown = 0
@@ -139,6 +162,7 @@ class StudentTrainer:
             if self.ema:
                 self.ema.update()
             self._synthesizer.observe(drawn.images, logits)
+            on_turn(len(drawn.images), loss)
         return loss
 
     def _set_rate(self, fraction: float) -> None:
@@ -156,14 +180,10 @@ class StudentTrainer:
         if varied:
             images = self._synthesizer.augmentation(images)
             images = mixed(images) if self.recipe.mixes else images
-        if self._moves and self._layers is not None:  # answers to moved values come with the layers alone
-            images = images[: self._layers.rows(len(images))]
-        return _TrainingBatch(images.contiguous(memory_format=self._format), None if varied or self._moves else logits)
-
-    @property
-    def _moves(self) -> bool:
-        """Whether student and teacher are compared on moved values."""
-        return self._layers is not None and self._compares and self._layers.moves
+        if self._step.moves:  # answers to moved values come with the layers alone
+            images = images[: self._step.rows_compared(len(images))]
+        images = images.contiguous(memory_format=self._format)
+        return _TrainingBatch(images, None if varied or self._step.moves else logits)
 
     def _train_step(self, drawn: _TrainingBatch) -> tuple[Tensor, ...]:
         """Loss and the teacher's logits; the weights have their gradients."""
@@ -171,39 +191,13 @@ class StudentTrainer:
         step = self._step_with_teacher if asks else self._step_with_logits
         answer = step(drawn.images) if drawn.logits is None else step(drawn.images, drawn.logits)
         if isinstance(step, CudaGraphStep):  # counts when it is recorded, not when it is replayed
-            self._teacher.queries = before + self._rows_asked(len(drawn.images), asks=asks)
+            self._teacher.queries = before + self._step.rows_asked(len(drawn.images), asks=asks)
         return answer
 
     def _recorded(self, step: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
         """A step as this device takes it; teachers that only answer may be anywhere."""
         here = self._teacher.spec.access == "gradient" and self._world.size == 1
         return CudaGraphStep(step, self._trainable) if self._compute.recorded and here else step
-
-    def _gradients(self, images: Tensor, logits: Tensor | None = None) -> tuple[Tensor, ...]:
-        task = self._teacher.spec.task
-        with self._compute.autocast():
-            layers = self._layers.teacher_features(images) if self._layers is not None and self._compares else {}
-            self._teacher.queries += len(layers.get(LOGITS, ()))
-            logits = self._answers(images, layers) if logits is None else logits
-            guess = self._forward(images)
-        loss = self._distance(states(guess.float(), task), states(logits, task)) + self._feature_loss(layers)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        return loss.detach(), logits
-
-    def _answers(self, images: Tensor, layers: Mapping[str, Tensor]) -> Tensor:
-        """The teacher's logits; those beside its layers are the same but for a constant."""
-        known = layers.get(LOGITS, images[:0])
-        return known.float() if self._cover(len(known), len(images)) else self._teacher.scores(images)
-
-    def _cover(self, known: int, count: int) -> bool:
-        """Whether the logits beside the teacher's layers are answers to all images."""
-        return known == count and (self._moves or self.recipe.loss == "kl")
-
-    def _rows_asked(self, count: int, *, asks: bool) -> int:
-        """Rows that the teacher sees in one step."""
-        compared = self._layers.rows(count) if self._layers is not None and self._compares else 0
-        return compared + (count if asks and not self._cover(compared, count) else 0)
 
     def _drawn(self, batch: Batch, turn: int, fraction: float) -> tuple[Tensor, Tensor]:
         """Images and the teacher's logits, as they are kept."""
@@ -214,22 +208,6 @@ class StudentTrainer:
             return images[turn % len(images)], logits[turn % len(images)]
         newest = recipe.newest if fraction < recipe.newest_until else 0
         return self.pool.draw(recipe.student_batch, newest=newest)
-
-    def _feature_loss(self, wanted: Mapping[str, Tensor]) -> Tensor | float:
-        """What the student's layers make of the images against the teacher's."""
-        if self._layers is None:
-            return 0.0
-        seen = self._layers.take_features()
-        if not self._compares:
-            return 0.0
-        with self._compute.autocast():
-            return self.recipe.layers * self._layers.distance(wanted, seen)
-
-    def _distance(self, guess: Tensor, target: Tensor) -> Tensor:
-        recipe = self.recipe
-        if recipe.loss == "l1":
-            return F.l1_loss(guess, target)
-        return distillation_loss(guess, target, recipe.temperature)
 
     @property
     def _has_images(self) -> bool:
@@ -263,7 +241,8 @@ class StudentTrainer:
         """Images per second of the student's training step alone; 0 where there are no images."""
         if not len(self.pool):
             return 0.0
-        rows = torch.arange(self.recipe.student_batch, device=self._world.device) % len(self.pool)
+        count = self._at_once(features=False)
+        rows = torch.arange(count, device=self._world.device) % len(self.pool)
         images, logits = self.pool.rows(rows)
         images = images.contiguous(memory_format=self._format)
         return reference_throughput(self.student, images, logits, self.recipe, self._teacher.spec.task, self._compute)

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from edgedafl.graph.edit import copy_of
 from edgedafl.graph.pruning.channels import ChannelMap, are_kept
 
 __all__ = ["cut"]
@@ -25,8 +26,7 @@ def cut(model: onnx.ModelProto, channels: ChannelMap, removed: Set[int]) -> onnx
     def kept(units: np.ndarray) -> np.ndarray:
         return np.flatnonzero(are_kept(units, removed))
 
-    smaller = onnx.ModelProto()
-    smaller.CopyFrom(model)
+    smaller = copy_of(model)
     arrays = {t.name: numpy_helper.to_array(t).copy() for t in smaller.graph.initializer}
     for slot in channels.slots:
         arrays[slot.initializer] = np.take(arrays[slot.initializer], kept(slot.units), slot.axis)

@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from edgedafl.graph.canonicalize import IMAGE
+from edgedafl.graph.edit import copy_of
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.pruning.channels import ChannelMap, Reader, are_kept
 
@@ -182,8 +183,7 @@ def fold_into_weights(
     model: onnx.ModelProto, channels: ChannelMap, moments: Sequence[Moments], removed: Set[int]
 ) -> onnx.ModelProto:
     """The graph with the removed units' part moved onto those kept, in every layer that reads them."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
+    changed = copy_of(model)
     stored = {t.name: t for t in changed.graph.initializer}
     for reader, own in zip(channels.readers, moments, strict=True):
         gone = ~are_kept(own.units, removed)
