@@ -14,6 +14,7 @@ import torch
 from edgedafl.config import CompressConfig, validated
 from edgedafl.errors import EdgeDaflError, EnvironmentMissingError, ExitCode, UsageError, exit_code_for
 from edgedafl.files import write_atomic
+from edgedafl.free_memory import release_memory
 from edgedafl.preprocess import Preprocess
 from edgedafl.runs import AgreementReport, Progress, QuantizeResult, RunDirectory
 from edgedafl.units import format_bytes, format_duration, parse_bytes, parse_duration, parse_share
@@ -175,3 +176,19 @@ def test_the_simplifier_is_silent_even_in_cpp(capfd: pytest.CaptureFixture[str])
         os.write(2, b"WARNING: left alone")
     os.write(2, b"after")
     assert capfd.readouterr().err == "after"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    def resident() -> int:
+        return int(
+            next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in line).split()[1]
+        )
+
+    blocks = [bytearray(100_000) for _ in range(1000)]  # below the size that is mapped by itself
+    last = bytearray(100_000)  # behind them: the heap cannot shrink from its end
+    full = resident()
+    del blocks
+    release_memory()
+    assert resident() < full - 50_000  # kB
+    assert len(last) == 100_000

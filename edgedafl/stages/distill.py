@@ -24,6 +24,7 @@ from edgedafl.distill.training.budget import Budget
 from edgedafl.errors import DistillationError, EnvironmentMissingError
 from edgedafl.export import student_to_onnx
 from edgedafl.files import write_atomic
+from edgedafl.free_memory import release_memory
 from edgedafl.graph.edit import model_bytes
 from edgedafl.quantize import CalibrationSet
 from edgedafl.runs import AgreementReport, DistillResult, Progress, RunDirectory
@@ -74,6 +75,7 @@ def distill_stage(
         run.append_metrics(progress.to_dict())
         on_progress(progress)
 
+    release_memory()  # of the ladder
     resumed = resume and run.checkpoint_path.exists()
     world.broadcast(float(resumed))  # the other processes wait for this in `assist`
     if not resumed:
@@ -92,6 +94,7 @@ def distill_stage(
     result = _result(outcome, plan, method, trained=kept)
     run.finish("distill", plan.identity, _write(outcome, plan, run), result)
     run.remove_checkpoint()
+    release_memory()
     return result
 
 

@@ -40,8 +40,9 @@ class Pool:
     ) -> None:
         self.capacity = capacity
         self._preprocess = preprocess
-        self._pixels = torch.zeros((capacity, *input_shape), dtype=torch.uint8, device=device)
-        self._logits = torch.zeros((capacity, num_classes), device=device)
+        # Not zeros: what is not filled yet takes no memory then.
+        self._pixels = torch.empty((capacity, *input_shape), dtype=torch.uint8, device=device)
+        self._logits = torch.empty((capacity, num_classes), device=device)
         self._worth = worth
         self._weights = torch.ones(capacity, device=device)
         self._weighed = 0

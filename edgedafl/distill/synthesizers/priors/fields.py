@@ -25,12 +25,14 @@ def noise_fields(count: int, input_shape: tuple[int, int, int], generator: torch
     for level in range(depth):
         cells = min(2**level, height), min(2**level, width)
         noise = torch.rand(count, channels, *cells, generator=generator)
-        noise = grey * noise[:, :1] + (1 - grey) * noise
+        # In place: of large images every copy takes hundreds of megabytes.
+        shared = grey * noise[:, :1]
+        noise.mul_(1 - grey).add_(shared)
         smooth = F.interpolate(noise, (height, width), mode="bilinear", align_corners=False)
-        images += weights[:, level].reshape(-1, 1, 1, 1) * smooth
+        images += smooth.mul_(weights[:, level].reshape(-1, 1, 1, 1))
     contrast = 1 + 15 * torch.rand(count, 1, 1, 1, generator=generator) ** 2
     threshold = 0.2 + 0.6 * torch.rand(count, 1, 1, 1, generator=generator)
-    return _stretched(torch.sigmoid(contrast * (_stretched(images) - threshold) * 2))
+    return _stretched(_stretched(images).sub_(threshold).mul_(contrast).mul_(2).sigmoid_())
 
 
 def collages(count: int, input_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
@@ -53,4 +55,4 @@ def _levels(count: int, channels: int, generator: torch.Generator) -> Tensor:
 def _stretched(images: Tensor) -> Tensor:
     """Each image over the whole range."""
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
-    return (images - low) / (high - low).clamp_min(1e-6)
+    return (images - low).div_((high - low).clamp_min(1e-6))
