@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgedafl.allocator import release_memory
 from edgedafl.config import CompressConfig, validated
 from edgedafl.errors import EdgeDaflError, EnvironmentMissingError, ExitCode, UsageError, exit_code_for
 from edgedafl.files import write_atomic
-from edgedafl.free_memory import release_memory
 from edgedafl.preprocess import Preprocess
 from edgedafl.runs import AgreementReport, Progress, QuantizeResult, RunDirectory
 from edgedafl.units import format_bytes, format_duration, parse_bytes, parse_duration, parse_share
@@ -154,7 +154,7 @@ def test_metrics_cut_short_by_a_kill_are_skipped(tmp_path: Path) -> None:
 def test_freed_memory_is_kept_where_glibc_is_at_hand() -> None:
     """Two large blocks in turn: the system is asked for pages once."""
     code = (
-        "import resource, sys; from edgedafl.cli.memory import keep_freed_memory\n"
+        "import resource, sys; from edgedafl.allocator import keep_freed_memory\n"
         "kept = keep_freed_memory() if sys.argv[1] == 'keep' else True\n"
         "for _ in range(40): bytearray(40_000_000)\n"
         "print(int(kept), resource.getrusage(resource.RUSAGE_SELF).ru_minflt)"

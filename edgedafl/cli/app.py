@@ -31,6 +31,7 @@ _COMMANDS = {
     "diff": "Compare two runs.",
     "gate": "Hold a run or any ONNX file against limits.",
     "history": "What gates found over time, as a table and as a page.",
+    "track": "Hand a run's figures to MLflow, TensorBoard or DVC.",
     "targets": "Known deployment targets.",
     "doctor": "What is installed, and what is missing.",
     "init": "Write an edgedafl.toml to start from.",
@@ -53,7 +54,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        from edgedafl.cli.memory import keep_freed_memory
+        from edgedafl.allocator import keep_freed_memory
 
         keep_freed_memory()
         module = importlib.import_module(f"edgedafl.cli.{cmd_name}")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgedafl.allocator import release_memory
 from edgedafl.callbacks import OnProgress, silent
 from edgedafl.distill import (
     Distillation,
@@ -24,7 +25,6 @@ from edgedafl.distill.training.budget import Budget
 from edgedafl.errors import DistillationError, EnvironmentMissingError
 from edgedafl.export import student_to_onnx
 from edgedafl.files import write_atomic
-from edgedafl.free_memory import release_memory
 from edgedafl.graph.edit import model_bytes
 from edgedafl.quantize import CalibrationSet
 from edgedafl.runs import AgreementReport, DistillResult, Progress, RunDirectory
@@ -94,7 +94,6 @@ def distill_stage(
     result = _result(outcome, plan, method, trained=kept)
     run.finish("distill", plan.identity, _write(outcome, plan, run), result)
     run.remove_checkpoint()
-    release_memory()
     return result
 
 

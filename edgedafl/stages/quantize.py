@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import onnx
 
+from edgedafl.allocator import release_memory
 from edgedafl.errors import UsageError
 from edgedafl.files import digest_of, write_atomic
 from edgedafl.graph.cost import layer_costs
@@ -52,6 +53,7 @@ def quantize_stage(
     inputs = digest_of([sha256_of(run.student), sha256_of(run.calibration), target.to_dict(), precision, allowed])
     if known := run.current(name, inputs, QuantizeResult):
         return known
+    release_memory()  # of the ladder and of training
     model, calibration = for_target(load_onnx(run.student).model, target), CalibrationSet.load(run.calibration)
     models: dict[str, onnx.ModelProto] = {"fp32": fix_batch(model, 1)}
     models["fp16"] = to_half(models["fp32"])
