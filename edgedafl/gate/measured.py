@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from edgedafl.config import GateConfig
-from edgedafl.errors import EnvironmentMissingError, UsageError, reason_of
+from edgedafl.errors import UsageError
 from edgedafl.files import write_atomic
+from edgedafl.gate.committed import committed_file, committed_size, head_of, require_commit
 from edgedafl.gate.limits import Measured, check_limits
 from edgedafl.gate.relative import Baseline, check_growth, has_relative_limits
 from edgedafl.graph.weigh import weigh
@@ -172,24 +170,12 @@ def _read(text: str, origin: str) -> Baseline:
 def _from_git(ref: str, subject: Path) -> Baseline | None:
     """The same file at another commit."""
     folder = subject.resolve().parent
-    if not ref or ref.startswith("-"):
-        raise UsageError(f"git:{ref} names no commit.", "Write it like git:main.")
-    if _git(folder, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}") is None:
-        raise UsageError(
-            f"There is no commit {ref!r} in the repository of {str(folder)!r}.", "Fetch it first, e.g. git fetch."
-        )
-    run = subject.is_dir()
-    name = BASELINE if run else subject.resolve().name
-    blob = _git(folder, "show", f"{ref}:./{name}")
-    origin = f"{name} at {ref}"
-    if blob is None:
-        return None
-    if run:
-        return _read(blob.decode("utf-8", "replace"), origin)
-    with tempfile.TemporaryDirectory() as place:
-        copy = Path(place) / subject.name
-        copy.write_bytes(blob)
-        return Baseline(origin, Measured(size=weigh(copy)))
+    require_commit(ref, folder)
+    if subject.is_dir():
+        text = committed_file(ref, folder, BASELINE)
+        return None if text is None else _read(text.decode("utf-8", "replace"), f"{BASELINE} at {ref}")
+    size = committed_size(ref, subject)
+    return None if size is None else Baseline(f"{subject.resolve().name} at {ref}", Measured(size=size))
 
 
 def entry_of(path: Path, found: Measured, report: GateReport) -> HistoryEntry:
@@ -201,10 +187,9 @@ def entry_of(path: Path, found: Measured, report: GateReport) -> HistoryEntry:
         report: How its limits fared.
     """
     folder = path.resolve() if path.is_dir() else path.resolve().parent
-    head = _git(folder, "rev-parse", "HEAD") if shutil.which("git") else None
     return HistoryEntry(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
-        commit="" if head is None else head.decode().strip(),
+        commit=head_of(folder),
         subject=str(path),
         passed=report.passed,
         failed=tuple(v.name for v in report.verdicts if not v.passed),
@@ -218,15 +203,6 @@ def entry_of(path: Path, found: Measured, report: GateReport) -> HistoryEntry:
         latency=found.latency,
         latency_place=found.latency_place,
     )
-
-
-def _git(folder: Path, *arguments: str) -> bytes | None:
-    """What git prints; None where it fails."""
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=False)
-    except OSError as error:
-        raise EnvironmentMissingError(f"git cannot be run: {reason_of(error)}.", "Install git.") from error
-    return done.stdout if done.returncode == 0 else None
 
 
 def _of_record(record: RunRecord) -> Measured:

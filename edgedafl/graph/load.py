@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from edgedafl.errors import UnsupportedModelError, UsageError, reason_of
 from edgedafl.graph.needed import read_by
 
-__all__ = ["OnnxFile", "load_onnx", "sha256_of"]
+__all__ = ["OnnxFile", "external_tensors", "load_onnx", "sha256_of"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ def _parse(path: Path, blob: bytes) -> onnx.ModelProto:
     return model
 
 
-def _external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Tensors whose data lies in files of their own."""
     for tensor in (*_stored(model.graph), *_attached(_nodes(model))):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             yield tensor
@@ -128,7 +129,7 @@ def _check_external_data(path: Path, model: onnx.ModelProto) -> list[Path]:
     is beside the model, too.
     """
     files: dict[Path, int] = {}
-    for tensor in _external_tensors(model):
+    for tensor in external_tensors(model):
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
         absolute = PurePosixPath(location).is_absolute() or PureWindowsPath(location).is_absolute()
@@ -161,7 +162,7 @@ def _external_file(path: Path, location: str) -> Path:
 
 def _take_external_data(path: Path, model: onnx.ModelProto) -> None:
     """Read what was checked; onnx's own reader refuses every link."""
-    for tensor in _external_tensors(model):
+    for tensor in external_tensors(model):
         entries = {entry.key: entry.value for entry in tensor.external_data}
         with _external_file(path, entries["location"]).open("rb") as stream:
             stream.seek(int(entries.get("offset") or 0))

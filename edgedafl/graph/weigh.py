@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgedafl.errors import UnsupportedModelError, UsageError
 
-__all__ = ["weigh"]
+__all__ = ["external_locations", "weigh", "weigh_alone"]
 
 # Fields of ModelProto and GraphProto, and how protobuf writes them: onnx.proto, protobuf's encoding guide.
 _GRAPH, _OPSETS, _NODE = 7, 8, 1
@@ -19,6 +19,34 @@ _EXTERNAL = b"location"  # the key by which a tensor names a file of its own
 
 def weigh(path: Path) -> int:
     """Bytes of a model, of its external data as well.
+
+    Raises:
+        UsageError: If there is no such file.
+        UnsupportedModelError: If it is not an ONNX model.
+    """
+    size = weigh_alone(path)
+    if _mentions(path, _EXTERNAL):
+        from edgedafl.graph.load import load_onnx
+
+        return load_onnx(path).size
+    return size
+
+
+def external_locations(path: Path) -> tuple[str, ...]:
+    """The files of a model's external data, as the model names them; they need not be there."""
+    if not _mentions(path, _EXTERNAL):
+        return ()
+    import onnx
+
+    from edgedafl.graph.load import external_tensors
+
+    model = onnx.load(path, load_external_data=False)
+    entries = (entry for tensor in external_tensors(model) for entry in tensor.external_data)
+    return tuple(dict.fromkeys(entry.value for entry in entries if entry.key == "location"))
+
+
+def weigh_alone(path: Path) -> int:
+    """Bytes of a model's own file.
 
     Raises:
         UsageError: If there is no such file.
@@ -35,10 +63,6 @@ def weigh(path: Path) -> int:
                 f"{str(path)!r} is not a readable ONNX model ({size} bytes; truncated, or another format).",
                 "Check that the copy is complete.",
             )
-    if _mentions(path, _EXTERNAL):
-        from edgedafl.graph.load import load_onnx
-
-        return load_onnx(path).size
     return size
 
 

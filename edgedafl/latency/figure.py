@@ -17,7 +17,8 @@ __all__ = ["read_measurement"]
 _MLPERF_PERCENTILE = 0.90
 _REFERENCE = "fp32"
 _AS_IT_IS = (
-    "batch", "checks", "environment", "layers", "processes", "quick", "seconds", "timed", "warm_up_seconds",
+    "batch", "checks", "environment", "layers", "memory_bytes", "processes", "quick", "seconds", "timed",
+    "warm_up_seconds",
 )  # fmt: skip
 
 

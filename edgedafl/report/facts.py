@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgedafl.runs import EMULATED, DistillResult, ProfileResult, QuantizeResult, RunDirectory, RunRecord
-from edgedafl.units import format_count, format_duration
+from edgedafl.units import format_bytes, format_count, format_duration
 
 __all__ = ["facts_of", "query_facts"]
 
@@ -68,6 +68,12 @@ def _times(found: ProfileResult | None) -> Iterator[Fact]:
     yield title, f"{environment.processor}, {environment.runtime}, {environment.threads} thread(s), batch 1"
     counts = ", ".join(f"{name} {summary.count}" for name, summary in measured.summaries.items())
     yield "Samples", f"{counts}; warm-up {measured.warm_up_seconds or 0:.1f} s"
+    if measured.memory_bytes:
+        grown = ", ".join(f"{name} {format_bytes(size)}" for name, size in measured.memory_bytes.items())
+        yield (
+            "Memory there",
+            f"{grown}: what opening and running the model adds to a process, its runtime's own included",
+        )
 
 
 def query_facts(record: RunRecord, run: RunDirectory) -> list[Fact]:

@@ -147,6 +147,8 @@ class MeasuredLatency:
         layers: Time by operator, slowest first, by precision.
         mlperf_p90: 90th percentile in nanoseconds that MLPerf's early stopping grants, by precision.
         speed_up: Times as fast as fp32, by precision; None where fp32 was not measured.
+        memory_bytes: By how much opening and running an artifact let a process of its own grow (VmHWM), by
+            precision; empty where the system does not tell.
     """
 
     kind: str
@@ -166,6 +168,7 @@ class MeasuredLatency:
     layers: dict[str, tuple[LayerTime, ...]] = field(default_factory=dict)
     mlperf_p90: dict[str, float] = field(default_factory=dict)
     speed_up: dict[str, float | None] = field(default_factory=dict)
+    memory_bytes: dict[str, int] = field(default_factory=dict)
 
     @property
     def place(self) -> str:

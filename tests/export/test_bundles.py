@@ -172,6 +172,9 @@ def test_bench_runs_without_the_package(bundle: Path) -> None:
     found = json.loads((bundle / "latency.json").read_text())
     assert set(found["samples_ns"]) == {"fp32", "fp16", "int8"}
     assert found["environment"]["facts"]["machine"]
+    sizes = {precision: (bundle / f"model.{precision}.onnx").stat().st_size for precision in found["samples_ns"]}
+    # On Linux; a model that is open takes its weights at least, and a small one no more than its runtime does.
+    assert all(sizes[name] <= found["memory_bytes"][name] < 100_000_000 for name in sizes)
 
 
 def phone_artifacts(shape: tuple[int, int, int]) -> Artifacts:

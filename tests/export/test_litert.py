@@ -135,6 +135,7 @@ def test_bench_checks_and_times_the_files(bundle: Bundle, tmp_path: Path) -> Non
     found = json.loads((tmp_path / "latency.json").read_text())
     assert all(check["passed"] for check in found["checks"].values())
     assert found["environment"]["runtime"].startswith("litert ") and len(found["samples_ns"]["int8"]) >= 200
+    assert set(found["memory_bytes"]) == set(found["samples_ns"])
 
 
 @installed

@@ -96,6 +96,43 @@ def larger(save: Save, name: str, weights: int) -> Path:
     return save(model, name)
 
 
+def test_external_data_counts_on_both_sides(tmp_path: Path) -> None:
+    def with_data(weights: int) -> None:
+        model = tiny_text(LINEAR)
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(weights, np.float32), "more"))
+        onnx.save(model, path, save_as_external_data=True, location="model.data", size_threshold=0)
+
+    path = tmp_path / "model.onnx"
+    gate = ("gate", path, "--baseline", "git:main", "--max-size-growth")
+    git(tmp_path, "init", "-q", "-b", "main")
+    with_data(10_000)
+    git(tmp_path, "add", "model.onnx", "model.data")
+    git(tmp_path, "commit", "-q", "-m", "model")
+    assert edgedafl(*gate, "0%").code == 0
+    (tmp_path / "model.data").unlink()  # onnx adds to a file that is there
+    with_data(11_000)
+    assert edgedafl(*gate, "5%").code == 1
+    assert edgedafl(*gate, "15%").code == 0
+    git(tmp_path, "rm", "-q", "--cached", "model.data")
+    git(tmp_path, "commit", "-q", "-m", "without")
+    assert_clean_failure(edgedafl(*gate, "5%"), 5, "'model.data', which that commit does not have")
+
+
+def test_what_git_lfs_keeps_elsewhere_has_the_size_of_its_pointer(save: Save, tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", "main")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "ab" * 32 + "\nsize 600\n"
+    (tmp_path / "model.onnx").write_text(pointer)
+    git(tmp_path, "add", "model.onnx")
+    git(tmp_path, "commit", "-q", "-m", "as Git LFS commits it")
+    model = larger(save, "model.onnx", 200)
+    size = weigh(model)
+    assert size > 600
+    shown = edgedafl("gate", model, "--baseline", "git:main", "--max-size-growth", f"{100 * (size / 600 - 1) - 1:.1f}%")
+    assert shown.code == 1
+    shown = edgedafl("gate", model, "--baseline", "git:main", "--max-size-growth", f"{100 * (size / 600 - 1) + 1:.1f}%")
+    assert shown.code == 0
+
+
 def test_a_pull_request_against_the_main_branch(save: Save, tmp_path: Path) -> None:
     model = save(tiny_text(LINEAR))
     git(tmp_path, "init", "-q", "-b", "main")

@@ -35,6 +35,7 @@ ROOT = os.environ.get("SYSROOT", "")  # before every path that tells of the mach
 LAYER_ROUNDS = 50
 LEAST_ROUNDS = 5  # of a network that is measured alone, however slow it is
 PASSES = 3
+MEMORY_RUNS = 3  # runtimes take their last buffers at the second call
 DOT_PRODUCTS = {"asimddp", "avx512_vnni", "avx_vnni"}  # instructions that make eight bits worth it
 
 
@@ -335,6 +336,45 @@ def work_apart(args, manifest):
             return json.load(stream)
 
 
+def peak_memory():
+    """The most bytes that this process has had in memory; None where the system does not tell."""
+    rows = [line.split() for line in read_text("/proc/self/status").splitlines() if line.startswith("VmHWM:")]
+    return int(rows[0][1]) * 1024 if rows else None
+
+
+def grow(precision, args, manifest):
+    """By how many bytes opening and running one model alone lets this process grow."""
+    import numpy as np
+
+    variant = next(v for v in manifest["variants"] if v["precision"] == precision)
+    with np.load(os.path.join(FOLDER, "expected_io.npz")) as data:
+        image = data["image"][:1].copy()
+    for name in MODULES[manifest["runtime"]]:  # its libraries are not the model's
+        if importlib.util.find_spec(name):
+            __import__(name)
+            break
+    before = peak_memory()
+    model = OPENERS[manifest["runtime"]](variant, manifest, args.threads)
+    for _ in range(MEMORY_RUNS):
+        model(image)
+    after = peak_memory()
+    return None if before is None or after is None else after - before
+
+
+def memory_of(args, manifest):
+    """Growth by precision, each in a process of its own; what cannot be told is left out."""
+    found = {}
+    for variant in manifest["variants"]:
+        command = [sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--memory", variant["precision"]]
+        try:
+            grown = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.strip()
+        except OSError:
+            return {}
+        if grown.isdigit():
+            found[variant["precision"]] = int(grown)
+    return found
+
+
 def time_layers(args, manifest):
     """Median nanoseconds of every operator, as ONNX Runtime's profiler sees the fused graph."""
     import numpy as np
@@ -413,6 +453,7 @@ def arguments():
     parser.add_argument("--blocks", type=float, default=0.0, help=argparse.SUPPRESS)
     parser.add_argument("--output", default="latency.json")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--memory", help=argparse.SUPPRESS)
     args = parser.parse_args()
     count, seconds, args.warm_up = (1024, 10.0, 2.0) if not args.quick else (200, 3.0, 0.5)
     if args.mlperf:
@@ -447,6 +488,9 @@ def main():
     if args.worker:
         write(args.worker, work(args, manifest))
         return
+    if args.memory:
+        print(grow(args.memory, args, manifest))
+        return
     check_files(manifest)
     facts = environment(device_facts())
     facts["before"] = watch()
@@ -467,6 +511,7 @@ def main():
         print("process %d of %d done" % (index + 1, args.processes), flush=True)
     facts["after"] = watch()
     result = merge(parts, facts, args, manifest)
+    result["memory_bytes"] = memory_of(args, manifest)
     if args.layers:
         result["layers"] = time_layers(args, manifest)
     write(args.output, result)
