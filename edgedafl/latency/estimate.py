@@ -28,7 +28,13 @@ from edgedafl.targets import Target
 __all__ = ["estimate_latency"]
 
 # Runtimes as published tables name them.
-_RUNTIMES = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT", "executorch": "XNNPACK", "litert": "TFLite+XNNPACK"}
+_RUNTIMES = {
+    "onnxruntime": "ONNX Runtime",
+    "tensorrt": "TensorRT",
+    "executorch": "XNNPACK",
+    "litert": "TFLite+XNNPACK",
+    "openvino": "OpenVINO",
+}
 
 
 def estimate_latency(

@@ -55,7 +55,7 @@ class Target:
 
     name: str
     title: str
-    runtime: Literal["onnxruntime", "tensorrt", "executorch", "litert"]
+    runtime: Literal["onnxruntime", "tensorrt", "executorch", "litert", "openvino"]
     runtime_range: str
     exporter: str
     architecture: Literal["aarch64", "x86_64", "cortex-m"]

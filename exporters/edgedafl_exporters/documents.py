@@ -19,6 +19,7 @@ _PACKAGES = {
     "onnxruntime": "onnxruntime",
     "executorch": "executorch",
     "litert": "ai-edge-litert",
+    "openvino": "openvino",
     "tensorrt": "TensorRT's trtexec",
 }
 

@@ -189,12 +189,31 @@ def open_litert(variant, manifest, threads):
     return run
 
 
-OPENERS = {"onnxruntime": open_onnxruntime, "executorch": open_executorch, "litert": open_litert}
-PACKAGES = {"onnxruntime": "onnxruntime", "executorch": "executorch", "litert": "ai-edge-litert"}
+def open_openvino(variant, manifest, threads):
+    import openvino
+
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    model = openvino.Core().compile_model(os.path.join(FOLDER, variant["file"]), "CPU", settings)
+    return lambda image: model(image)[0]
+
+
+OPENERS = {
+    "onnxruntime": open_onnxruntime,
+    "executorch": open_executorch,
+    "litert": open_litert,
+    "openvino": open_openvino,
+}
+PACKAGES = {
+    "onnxruntime": "onnxruntime",
+    "executorch": "executorch",
+    "litert": "ai-edge-litert",
+    "openvino": "openvino",
+}
 MODULES = {
     "onnxruntime": ("onnxruntime",),
     "executorch": ("executorch",),
     "litert": ("ai_edge_litert", "tflite_runtime"),
+    "openvino": ("openvino",),
 }
 
 

@@ -1,0 +1,84 @@
+"""OpenVINO: Intel's runtime for its CPUs; it reads .onnx files and fuses their Q/DQ pairs itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgedafl.errors import EnvironmentMissingError, UnsupportedModelError, reason_of
+from edgedafl.export import Artifacts, Bundle
+from edgedafl.targets import Target
+from edgedafl_exporters.contents import CpuExporter, compose, expected_outputs, model_files
+
+__all__ = ["OpenVinoExporter"]
+
+# Weights and their products; the rest moves data or is fused into them.
+_LAYERS = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul")
+_INTEGERS = ("i8", "u8")
+
+
+class OpenVinoExporter(CpuExporter):
+    """A bundle of .onnx files that OpenVINO has compiled and run here, with `bench` in Python.
+
+    OpenVINO's own form (an .xml and a .bin) is not shipped: its text is as long as the weights of a small network.
+    """
+
+    name = "openvino"
+
+    def export(self, artifacts: Artifacts, target: Target, directory: Path) -> Bundle:
+        """Write the bundle.
+
+        Raises:
+            EnvironmentMissingError: If OpenVINO is not installed.
+            UnsupportedModelError: If it cannot take a model; its reason is in the message.
+        """
+        variants = {precision: f"model.{precision}.onnx" for precision in artifacts.models}
+        bundle = compose(
+            artifacts,
+            target,
+            directory,
+            exporter=self.name,
+            variants=variants,
+            files=model_files(artifacts, variants),
+            outputs=expected_outputs(artifacts),
+            run=self.executables(),
+            changes={"runtime": "openvino"},
+        )
+        for file in variants.values():
+            _compiled(directory / file)
+        return bundle
+
+    def predict(self, file: Path, images: np.ndarray) -> np.ndarray:
+        """Scores of a shipped file."""
+        model = _compiled(file)
+        return np.concatenate([model(image[None])[0] for image in images])
+
+    def try_build(self, file: Path) -> dict[str, Any]:
+        """How many layers OpenVINO runs, and how many of them in integers."""
+        found = Counter(
+            info["runtimePrecision"].value in _INTEGERS
+            for operator in _compiled(file).get_runtime_model().get_ops()
+            if (info := operator.get_rt_info())["layerType"].value in _LAYERS
+        )
+        return {"layers": found.total(), "integer_layers": found[True]}
+
+
+def _compiled(file: Path) -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise EnvironmentMissingError(
+            "OpenVINO is not installed.", "Install it: pip install 'edgedafl[openvino]'."
+        ) from error
+    try:
+        # In one thread and in float32 where floats are: as the answers that it is compared with.
+        return openvino.Core().compile_model(
+            str(file), "CPU", {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        )
+    except RuntimeError as error:
+        raise UnsupportedModelError(
+            f"OpenVINO cannot take {file.name}: {reason_of(error)}", "Use `--exporter onnx`."
+        ) from error
