@@ -32,6 +32,7 @@ QAT_SECONDS = 60.0
 _STEPS = 400
 _TRIED = 3  # steps that tell how long one takes
 _BATCH = 64
+_MEMORY, _FEWEST = 3 << 29, 4  # bytes of what a pass keeps for its gradient; images of one
 _RATE = 0.04  # integer steps
 _TEMPERATURE = 2.0
 _LARGEST_INTEGER = 127
@@ -70,8 +71,10 @@ def train_quantized(
         raise ValueError("no images to train on")
     frozen = quantize_graph(model, scheme, activations, method, trainable=True)
     _, channels, rows, columns = (side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim)
-    frozen = free_batch(frozen, value_shapes(frozen, (channels, rows, columns)))
+    shapes = value_shapes(frozen, (channels, rows, columns))
+    frozen = free_batch(frozen, shapes)
     module = OnnxModule(frozen)
+    at_once = max(_FEWEST, _MEMORY // (4 * sum(math.prod(shape) for shape in shapes.values())))
     names = [t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
     weights = module.make_trainable(names)
     moving = _Moving(weights)
@@ -84,9 +87,10 @@ def train_quantized(
         if elapsed > seconds or (step == _TRIED and elapsed / _TRIED * min(least, steps) > seconds):
             break
         rows = random.choice(len(calibration.training_pixels), _BATCH)
-        images, wanted = calibration.training_batch(rows)
+        images, wanted = map(torch.from_numpy, calibration.training_batch(rows))
         moving.place()
-        _loss(module(torch.from_numpy(images)), torch.from_numpy(wanted), calibration.task).backward()
+        for part, answers in zip(images.split(at_once), wanted.split(at_once), strict=True):
+            _loss(module(part), answers, calibration.task).backward()
         moving.take_gradients()
         optimizer.step()
         schedule.step()
@@ -136,9 +140,10 @@ def _integer_step(weight: Tensor) -> Tensor:
 
 
 def _loss(student: Tensor, teacher: Tensor, task: Task) -> Tensor:
+    """Of a part of a batch; the parts add up to its mean."""
     soft = torch.log_softmax(states(student.reshape(len(teacher), -1), task) / _TEMPERATURE, -1)
     wanted = torch.softmax(states(teacher, task) / _TEMPERATURE, -1)
-    return torch.nn.functional.kl_div(soft, wanted, reduction="sum") * _TEMPERATURE**2 / len(teacher)
+    return torch.nn.functional.kl_div(soft, wanted, reduction="sum") * _TEMPERATURE**2 / _BATCH
 
 
 def _with_weights(model: onnx.ModelProto, weights: dict[str, np.ndarray]) -> onnx.ModelProto:
