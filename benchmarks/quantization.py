@@ -32,6 +32,7 @@ from edgedafl.quantize import CalibrationSet, quantize_model
 from edgedafl.stages.distill import calibration_set
 from edgedafl.stages.graphs import for_target
 from edgedafl.targets import find_target
+from edgedafl.teachers import TorchTeacher
 
 TARGETS = ("x86", "raspberry-pi", "jetson")
 _REAL_PROBES = 2000
@@ -76,7 +77,9 @@ def main() -> None:
     test, train = (suite.data(args.data, split, shape) for split in ("test", "train"))
     outcome = distilled(suite, teacher, args.seconds, args.seed)
     generated = calibration_set(outcome, teacher.spec, seed=args.seed)
-    module = teacher.module if args.teacher else outcome.student
+    if args.teacher and not isinstance(teacher, TorchTeacher):
+        parser.error("--teacher wants a suite whose teacher is a PyTorch module")
+    module = teacher.module if isinstance(teacher, TorchTeacher) and args.teacher else outcome.student
     student = student_to_onnx(module, shape)
     rows, raw = [], []
     for name in TARGETS:
