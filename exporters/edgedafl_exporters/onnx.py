@@ -14,9 +14,15 @@ __all__ = ["OnnxExporter"]
 
 
 class OnnxExporter(CpuExporter):
-    """A bundle of .onnx files, one per precision, with `bench` in Python."""
+    """A bundle of .onnx files, one per precision, with `bench` in Python.
+
+    Attributes:
+        name: Of the exporter.
+        runtime: That opens the files on the device.
+    """
 
     name = "onnx"
+    runtime = "onnxruntime"
 
     def export(self, artifacts: Artifacts, target: Target, directory: Path) -> Bundle:
         """Write the bundle."""
@@ -30,7 +36,7 @@ class OnnxExporter(CpuExporter):
             files=model_files(artifacts, variants),
             outputs=expected_outputs(artifacts),
             run=self.executables(),
-            changes={"runtime": "onnxruntime"},
+            changes={"runtime": self.runtime},
         )
 
     def predict(self, file: Path, images: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 
 from edgedafl.errors import EnvironmentMissingError, UnsupportedModelError, reason_of
 from edgedafl.export import Artifacts, Bundle
+from edgedafl.graph.edit import model_bytes
 from edgedafl.targets import Target
-from edgedafl_exporters.contents import CpuExporter, compose, expected_outputs, model_files
+from edgedafl_exporters.onnx import OnnxExporter
 
 __all__ = ["OpenVinoExporter"]
 
@@ -20,13 +22,13 @@ _LAYERS = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul")
 _INTEGERS = ("i8", "u8")
 
 
-class OpenVinoExporter(CpuExporter):
+class OpenVinoExporter(OnnxExporter):
     """A bundle of .onnx files that OpenVINO has compiled and run here, with `bench` in Python.
 
     OpenVINO's own form (an .xml and a .bin) is not shipped: its text is as long as the weights of a small network.
     """
 
-    name = "openvino"
+    name = runtime = "openvino"
 
     def export(self, artifacts: Artifacts, target: Target, directory: Path) -> Bundle:
         """Write the bundle.
@@ -35,21 +37,12 @@ class OpenVinoExporter(CpuExporter):
             EnvironmentMissingError: If OpenVINO is not installed.
             UnsupportedModelError: If it cannot take a model; its reason is in the message.
         """
-        variants = {precision: f"model.{precision}.onnx" for precision in artifacts.models}
-        bundle = compose(
-            artifacts,
-            target,
-            directory,
-            exporter=self.name,
-            variants=variants,
-            files=model_files(artifacts, variants),
-            outputs=expected_outputs(artifacts),
-            run=self.executables(),
-            changes={"runtime": "openvino"},
-        )
-        for file in variants.values():
-            _compiled(directory / file)
-        return bundle
+        with tempfile.TemporaryDirectory() as folder:  # before anything is written
+            for precision, model in artifacts.models.items():
+                file = Path(folder, f"model.{precision}.onnx")
+                file.write_bytes(model_bytes(model))
+                _compiled(file)
+        return super().export(artifacts, target, directory)
 
     def predict(self, file: Path, images: np.ndarray) -> np.ndarray:
         """Scores of a shipped file."""
