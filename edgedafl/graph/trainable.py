@@ -14,13 +14,19 @@ from edgedafl.graph.edit import copy_of
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.moments import Movement
 
-__all__ = ["TrainableGraph"]
+__all__ = ["TrainableGraph", "weight_names"]
 
 # Inputs of these operators that are weights; statistics, scales and bounds are not.
 _WEIGHTS = {
     "Add": (0, 1), "BatchNormalization": (1, 2), "Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (1, 2),
     "InstanceNormalization": (1, 2), "LayerNormalization": (1, 2), "MatMul": (0, 1), "Mul": (0, 1), "PRelu": (1,),
 }  # fmt: skip
+
+
+def weight_names(model: onnx.ModelProto) -> list[str]:
+    """Values that are weights of a layer where they are stored; statistics of BatchNorms are not."""
+    places = ((node, place) for node in model.graph.node for place in _WEIGHTS.get(node.op_type, ()))
+    return [node.input[place] for node, place in places if place < len(node.input)]
 
 
 class TrainableGraph(nn.Module):
@@ -40,13 +46,7 @@ class TrainableGraph(nn.Module):
         self.graph = OnnxModule(model, keep=watch)
         self._seen: dict[str, Tensor] = {}
         self._moved: tuple[str, ...] = ()
-        names = [
-            node.input[place]
-            for node in model.graph.node
-            for place in _WEIGHTS.get(node.op_type, ())
-            if place < len(node.input)
-        ]
-        self._trained = tuple(self.graph.make_trainable(names))
+        self._trained = tuple(self.graph.make_trainable(weight_names(model)))
 
     def convolutions(self) -> Iterator[tuple[tuple[int, ...], int, int]]:
         """Kernel, largest stride and input channels of every convolution."""

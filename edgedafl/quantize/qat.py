@@ -19,6 +19,7 @@ from torch import Tensor
 from edgedafl.graph.canonicalize import free_batch, value_shapes
 from edgedafl.graph.edit import copy_of
 from edgedafl.graph.executor import OnnxModule
+from edgedafl.graph.trainable import weight_names
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.ptq import quantize_graph
 from edgedafl.quantize.ranges import Activation
@@ -75,8 +76,7 @@ def train_quantized(
     frozen = free_batch(frozen, shapes)
     module = OnnxModule(frozen)
     at_once = max(_FEWEST, _MEMORY // (4 * sum(math.prod(shape) for shape in shapes.values())))
-    names = [t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
-    weights = module.make_trainable(names)
+    weights = module.make_trainable(weight_names(model))
     moving = _Moving(weights)
     optimizer = torch.optim.Adam(moving.moves.values(), lr=_RATE)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + math.cos(math.pi * k / steps)))
