@@ -193,6 +193,36 @@ def test_training_under_rounding_brings_the_answers_back(model: onnx.ModelProto)
     assert train_quantized(bad, target.scheme, calibration, seen, "min-max", seconds=1e-6, least=10) is None
 
 
+def test_training_under_rounding_leaves_statistics_of_kept_batch_norms_alone() -> None:
+    """A BatchNorm in front of its layer, as DenseNets have it, cannot be folded."""
+
+    import torch
+
+    class Dense(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.norm = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.BatchNorm2d(4)
+            self.grow, self.head = torch.nn.Conv2d(4, 4, 3, padding=1), torch.nn.Linear(8, 4)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            stem = self.stem(images)
+            return self.head(torch.cat([stem, self.grow(torch.relu(self.norm(stem)))], 1).mean((2, 3)))
+
+    torch.manual_seed(0)
+    network = Dense()
+    network(torch.rand(16, *SHAPE))  # statistics of its own
+    target = find_target("x86")
+    graph = fix_batch(student_to_onnx(network.eval(), SHAPE), 1)
+    norm = next(node for node in graph.graph.node if node.op_type == "BatchNormalization")
+    calibration = calibration_for(graph)
+    seen = observe_activations(graph, calibration.images())
+    trained = train_quantized(graph, target.scheme, calibration, seen, "min-max", steps=3)
+    assert trained is not None
+    before, after = ({t.name: onnx.numpy_helper.to_array(t) for t in m.graph.initializer} for m in (graph, trained))
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved & set(norm.input[1:3]) and not moved & set(norm.input[3:5])
+
+
 def test_an_allowed_drop_is_held_or_said_not_to_be(model: onnx.ModelProto) -> None:
     target = find_target("x86")
     bad = spoiled(model, weighted_nodes(model)[1], 3, 3000.0)
