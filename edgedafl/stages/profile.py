@@ -39,6 +39,11 @@ def host_target() -> Target:
     return find_target("rpi5" if platform.machine() in ("aarch64", "arm64") else "x86-64-vnni")
 
 
+def _runs_here(target: Target) -> bool:
+    """Whether this machine is of a target's kind, and measures another runtime than its usual one."""
+    return target.runtime == "openvino" and platform.machine() in ("x86_64", "AMD64")
+
+
 def require_device(device: str) -> None:
     """See that a device answers.
 
@@ -124,7 +129,7 @@ def profile_stage(
         max_drop: Loss of agreement that a recommended precision may have.
         on_message: Called with what happens on the device.
     """
-    host = host_target()
+    host = target if _runs_here(target) else host_target()
     student = load_onnx(run.student).model
     result = ProfileResult()
     if device == "local":
@@ -155,7 +160,7 @@ def _measure_here(
     artifacts = replace(artifacts_of(run, host, kind), provenance={})
     folder = Path(tempfile.mkdtemp(prefix="edgedafl-profile-"))
     try:
-        bundle = find_exporter("onnx").export(artifacts, host, folder / "bundle")
+        bundle = find_exporter(host.exporter).export(artifacts, host, folder / "bundle")
         return _measure(run, bundle.directory, "local", options, on_message)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -71,9 +71,13 @@ def test_a_file_that_is_none_is_one_sentence(tmp_path: Path) -> None:
 
 def test_from_a_teacher_to_a_bundle_that_openvino_has_judged(tmp_path: Path) -> None:
     flags = ("--input-mean", "0.1307", "--input-std", "0.3081", "--eval", "examples/mnist/sample.npz")
-    done = edgedafl("quantize", "examples/mnist/teacher.onnx", "--target", TARGET, "-o", tmp_path / "r", *flags)
+    here = ("--device", "local", "--quick")
+    done = edgedafl("quantize", "examples/mnist/teacher.onnx", "--target", TARGET, "-o", tmp_path / "r", *here, *flags)
     assert done.code == 0, done.err
     record = json.loads((tmp_path / "r" / "run.json").read_text())
     accuracy = record["stages"]["verify"]["result"]["accuracy"]
     assert accuracy["int8"] >= accuracy["teacher"] - 0.005
     assert record["stages"]["export"]["result"]["primary"] == "model.int8.onnx"
+    measured = record["stages"]["profile"]["result"]["measured"]
+    assert measured["environment"]["runtime"].startswith("openvino ")
+    assert {"fp32", "int8"} <= set(measured["summaries"])
