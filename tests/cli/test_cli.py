@@ -183,7 +183,8 @@ def test_targets_doctor_init_completion(tmp_path: Path) -> None:
     doctor = edgedafl("doctor", "--json")
     assert doctor.code == 0
     assert (
-        next(f for f in doctor.json if f["name"] == "exporters")["detail"] == "executorch, litert, onnx, ort, tensorrt"
+        next(f for f in doctor.json if f["name"] == "exporters")["detail"]
+        == "executorch, litert, onnx, openvino, ort, tensorrt"
     )
     assert edgedafl("init", cwd=tmp_path).code == 0
     assert read_project(tmp_path / "edgedafl.toml").compress["target"] == "jetson"
