@@ -530,7 +530,8 @@ def main():
         print("process %d of %d done" % (index + 1, args.processes), flush=True)
     facts["after"] = watch()
     result = merge(parts, facts, args, manifest)
-    result["memory_bytes"] = memory_of(args, manifest)
+    if not args.blocks:  # a calibration's many networks are asked for their time alone
+        result["memory_bytes"] = memory_of(args, manifest)
     if args.layers:
         result["layers"] = time_layers(args, manifest)
     write(args.output, result)
