@@ -1,6 +1,6 @@
 """LiteRT files of uncut classifiers: whether they convert, and what integers keep.
 
-    python -m benchmarks.litert --data ../shared/data --classifiers trash-mobilenetv2 plant38-mobilenetv3
+    python -m benchmarks.litert --data DIR --classifiers trash-mobilenetv2 plant38-mobilenetv3
     python -m benchmarks.litert --students                 # every architecture, random weights
 
 Needs `edgedafl[litert]`. Real test images are for the last look only.

@@ -1,6 +1,6 @@
 """The same uncut classifiers by ONNX Runtime and by OpenVINO: what integers keep, and how fast they are here.
 
-    python -m benchmarks.openvino --data ../shared/data --test 400
+    python -m benchmarks.openvino --data DIR --test 400
 
 Needs `edgedafl[openvino]`. Real test images are for the last look only.
 """
