@@ -1,6 +1,6 @@
 """Students of teachers that only answer: accuracy against queries.
 
-    python -m benchmarks.blackbox --data ../shared/data --seeds 0 1 2
+    python -m benchmarks.blackbox --data DIR --seeds 0 1 2
 
 The teacher is the example's ONNX file behind ONNX Runtime, of which scores or labels may be used.
 The student is the average of weights at the end, never chosen by test data.

@@ -1,7 +1,7 @@
 """Accuracy of distilled students, beside published DAFL at equal time, noise and real data.
 
-    python -m benchmarks.distill mnist-lenet5 --data ../shared/data --seeds 0 1 2
-    python -m benchmarks.distill cifar10-resnet20 --data ../shared/data --methods auto --curve 600
+    python -m benchmarks.distill mnist-lenet5 --data DIR --seeds 0 1 2
+    python -m benchmarks.distill cifar10-resnet20 --data DIR --methods auto --curve 600
 
 The student is the average of weights at the end of the budget, never chosen by test data; test
 images are read after training is over. `--curve` also evaluates now and then while training, which

@@ -1,6 +1,6 @@
 """ONNX import: every third-party classifier at hand against ONNX Runtime.
 
-    python -m benchmarks.parity --models ../shared/models
+    python -m benchmarks.parity --models MODELS
 
 Besides the folder given, the classifiers that the onnx package ships are read.
 """

@@ -1,6 +1,6 @@
 """Everything but accuracy of distillation: sizes, int8 drop, speed, stage times, start-up.
 
-    python -m benchmarks.pipeline --data ../shared/data
+    python -m benchmarks.pipeline --data DIR
 
 Compresses the MNIST example once, quantizes it for all targets, and evaluates every artifact on
 the full MNIST test set (10,000 images), which chooses nothing.

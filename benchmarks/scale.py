@@ -1,6 +1,6 @@
 """Images per second of two processes against one, the same threads each.
 
-    python -m benchmarks.scale --data ../shared/data
+    python -m benchmarks.scale --data DIR
 
 Starts itself under torchrun (gloo on CPUs, NCCL with --device cuda), once with one process and once
 with each count asked for, in turn.

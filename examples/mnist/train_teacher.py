@@ -1,6 +1,6 @@
 """Train the LeNet-5 teacher of the DAFL paper on MNIST and write it as ONNX.
 
-    python examples/mnist/train_teacher.py --data ../shared/data/mnist
+    python examples/mnist/train_teacher.py --data DIR
 
 The network is the one of arXiv 1904.01186 (1-6-16-120-84-10, 61,706 parameters) on digits
 resized from 28x28 to 32x32. Its ONNX interface takes `(x / 255 - 0.1307) / 0.3081`, any batch.
