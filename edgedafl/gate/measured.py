@@ -28,6 +28,7 @@ __all__ = [
     "look_at",
     "measured_model",
     "measured_of",
+    "measured_of_record",
 ]
 
 BASELINE = "edgedafl-baseline.json"
@@ -91,7 +92,7 @@ def gate_measured(measured: Measured, limits: GateConfig, source: Path | None, s
 
 def measured_of(run: RunDirectory) -> Measured:
     """Values of a run's artifact."""
-    return _of_record(run.record())
+    return measured_of_record(run.record())
 
 
 def measured_model(path: Path, limits: GateConfig) -> Measured:
@@ -205,7 +206,8 @@ def entry_of(path: Path, found: Measured, report: GateReport) -> HistoryEntry:
     )
 
 
-def _of_record(record: RunRecord) -> Measured:
+def measured_of_record(record: RunRecord) -> Measured:
+    """Values of the artifact of a run that was read already."""
     precision, verified, profiled = record.shipped, record.verified, record.profiled or ProfileResult()
     accuracies = verified.accuracy if verified else {}
     accuracy, teacher = accuracies.get(precision), accuracies.get("teacher")

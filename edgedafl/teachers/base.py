@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = [
+    "ELEMENTS_AT_ONCE",
     "BatchNormStatistics",
     "QueryBudgetError",
     "Teacher",
@@ -28,8 +29,8 @@ __all__ = [
     "device_of",
 ]
 
-_AT_ONCE = 128 * 3 * 64 * 64
-"""Elements of the images that are answered in one pass on a CPU."""
+ELEMENTS_AT_ONCE = 128 * 3 * 64 * 64
+"""Elements of the images that a network is asked about in one pass on a CPU: what its layers make is in memory."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Teacher(abc.ABC):
         if images.is_cuda:
             return (images,)
         block = self.spec.batch or 1
-        rows = max(1, _AT_ONCE // math.prod(images.shape[1:]))
+        rows = max(1, ELEMENTS_AT_ONCE // math.prod(images.shape[1:]))
         pieces: Sequence[Tensor] = images.split(-(-rows // block) * block)
         return pieces
 

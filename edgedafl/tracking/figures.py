@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgedafl.gate import measured_of
+from edgedafl.gate import measured_of_record
 from edgedafl.runs import Progress, RunDirectory, RunRecord
 
 __all__ = ["RunFigures", "figures_of", "progress_values"]
@@ -43,7 +43,8 @@ def figures_of(run: RunDirectory) -> RunFigures:
         >>> figures_of(RunDirectory("runs/mine")).values["size_bytes"]  # doctest: +SKIP
         436000
     """
-    record, measured = run.record(), measured_of(run)
+    record = run.record()
+    measured = measured_of_record(record)
     accuracies = record.verified.accuracy if record.verified else {}
     known = {
         "size_bytes": measured.size,

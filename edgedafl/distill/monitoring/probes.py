@@ -19,14 +19,12 @@ from edgedafl.distill.training.budget import rows_within_budget
 from edgedafl.preprocess import Preprocess
 from edgedafl.runs import AgreementReport
 from edgedafl.tasks import SINGLE_LABEL, Task, states
-from edgedafl.teachers.base import Teacher
+from edgedafl.teachers.base import ELEMENTS_AT_ONCE, Teacher
 
 __all__ = ["ProbePlan", "ProbeSets"]
 
-# Larger ones leave a processor's caches: 128 images of CIFAR's size run twice as fast as 512 there. Of large images
-# fewer are asked about at once: what a layer makes of them is in memory.
+# Larger ones leave a processor's caches: 128 images of CIFAR's size run twice as fast as 512 there.
 _CHUNK, _CHUNK_GPU = 128, 512
-_CHUNK_ELEMENTS = _CHUNK * 3 * 64 * 64
 _ROWS, _FEWEST_ROWS = 1000, 200
 # Multiply-accumulates that the teacher may take for one set: seconds on a small processor.
 _EFFORT = 2e11
@@ -86,7 +84,7 @@ class ProbeSets:
         return AgreementReport(shares, sum(values) / len(values), min(shares.values(), default=0.0))
 
     def _decided(self, images: Tensor, scores_of: Callable[[Tensor], Tensor]) -> Tensor:
-        fitting = max(1, min(_CHUNK, _CHUNK_ELEMENTS // math.prod(images.shape[1:])))
+        fitting = max(1, min(_CHUNK, ELEMENTS_AT_ONCE // math.prod(images.shape[1:])))
         parts = torch.split(images, _CHUNK_GPU if images.is_cuda else fitting)
         return torch.cat([states(scores_of(part), self._task).argmax(-1) for part in parts])
 

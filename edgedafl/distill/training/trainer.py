@@ -101,10 +101,7 @@ class StudentTrainer:
         )
         self._rate_factor = 1.0
         self._trainable = nn.ModuleList([self.student, self._projections])
-        self._step_with_teacher, self._step_with_logits = (
-            self._recorded(self._step),
-            self._recorded(self._step),
-        )
+        self._step_with_teacher, self._step_with_logits = self._recorded(self._step), self._recorded(self._step)
         self._started = self._augmentation_chosen = False
         self._steps_done = 0
         self.may_ask = True
