@@ -8,6 +8,7 @@ from edgedafl.quantize.ptq import METHODS, quantize_graph, weighted_nodes, with_
 from edgedafl.quantize.qat import train_quantized
 from edgedafl.quantize.ranges import Activation, observe_activations
 from edgedafl.quantize.rounding import ROUNDING_IMAGES
+from edgedafl.quantize.unsigned import with_unsigned_activations
 
 __all__ = [
     "METHODS",
@@ -28,5 +29,6 @@ __all__ = [
     "train_quantized",
     "weighted_nodes",
     "with_remainder",
+    "with_unsigned_activations",
     "within_drop",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from edgedafl.graph.edit import fix_batch
+from edgedafl.graph.peak_memory import peak_memory
 from edgedafl.quantize.biases import correct_biases
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.control import KeptLayer, keep_worst_layers
@@ -26,6 +27,8 @@ _CLEARLY = 0.01  # some two standard errors of the difference on two thousand pr
 # Quantization-aware training pays from this many steps on; slow networks do not get so far in its time.
 _LEAST_STEPS = 100
 _PASSES_PER_STEP = 3 * 64  # forward and backward pass of a batch, in images
+# What the float and the rounded network may make of their images at once: 23 images of 16 MB each.
+_BYTES = 750_000_000
 
 
 @dataclass(frozen=True)
@@ -164,8 +167,9 @@ def _rounded(
     images: np.ndarray,
 ) -> Rounded:
     """Weights on their grid, and biases that make up for it."""
-    rounded = round_weights(model, rounding)
-    images, symmetric = images[:ROUNDING_IMAGES], scheme.symmetric_activations
+    most = max(1, min(ROUNDING_IMAGES, _BYTES // (2 * peak_memory(model, fused=False).peak)))
+    rounded = round_weights(model, rounding[:most])
+    images, symmetric = images[:most], scheme.symmetric_activations
     ranges = ranges_of(dict(activations), _CAUTIOUS, symmetric=symmetric)
     corrected = correct_biases(model, rounded.model, ranges, integer_readers(scheme), images, symmetric=symmetric)
     return replace(rounded, model=corrected)

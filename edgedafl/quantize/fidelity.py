@@ -55,7 +55,7 @@ class ModelComparer:
         self.reference = agreement(predictions(self._scores, self._task), self._classes)
 
     def of(self, model: onnx.ModelProto) -> Fidelity:
-        """ModelComparer a model at batch 1."""
+        """Of a model at batch 1."""
         scores = self._answer(model)
         same = agreement(predictions(scores, self._task), self._classes)
         return Fidelity(same, float(np.abs(scores - self._scores).mean()))

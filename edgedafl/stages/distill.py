@@ -29,7 +29,7 @@ from edgedafl.graph.edit import model_bytes
 from edgedafl.quantize import CalibrationSet
 from edgedafl.runs import AgreementReport, DistillResult, Progress, RunDirectory
 from edgedafl.stages.prepare import Plan
-from edgedafl.stages.study import resized
+from edgedafl.stages.study import answers_to, resized
 from edgedafl.tasks import Task, agreement, predictions
 from edgedafl.teachers import TeacherSpec
 
@@ -196,14 +196,11 @@ def _untrained(plan: Plan, run: RunDirectory, failed: str = "") -> DistillResult
     calibration = study.calibration(plan.fitting, sides, plan.config.seed)
     write_atomic(run.student, model_bytes(student_to_onnx(module, spec.input_shape)))
     calibration.save(run.calibration)
-    judged = list(study.judged.values())
-    with torch.no_grad():
-        answers = [torch.cat([module(resized(part, sides)) for part in own.images.split(32)]) for own in judged]
     task = plan.teacher.spec.task
-    shares = {
-        kind: agreement(predictions(found.numpy(), task), predictions(own.logits, task))
-        for (kind, own), found in zip(study.judged.items(), answers, strict=True)
-    }
+    shares = {}
+    for kind, own in study.judged.items():
+        found = answers_to(lambda images: module(resized(images, sides)), own.images)
+        shares[kind] = agreement(predictions(found, task), predictions(own.logits, task))
     pixels = torch.from_numpy(calibration.training_pixels)
     sheet = _sheet(pixels, torch.from_numpy(calibration.training_logits), task, run)
     result = DistillResult(

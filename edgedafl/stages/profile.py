@@ -12,17 +12,23 @@ from pathlib import Path
 from edgedafl.callbacks import OnMessage, silent
 from edgedafl.devices import file_stem, find_device, get_device_entry, run_bundle
 from edgedafl.errors import MeasurementError, UsageError
-from edgedafl.export import Bundle, find_exporter, read_bundle
+from edgedafl.export import Artifacts, Bundle, find_exporter, read_bundle
 from edgedafl.files import digest_of
 from edgedafl.graph.cost import layer_costs
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.layer_names import layer_names, name_layers
 from edgedafl.graph.load import load_onnx, sha256_of
 from edgedafl.latency import BenchOptions, estimate_latency, read_measurement
-from edgedafl.quantize import within_drop
+from edgedafl.quantize import (
+    ROUNDING_IMAGES,
+    CalibrationSet,
+    integer_model,
+    with_unsigned_activations,
+    within_drop,
+)
 from edgedafl.runs import EMULATED, MeasuredLatency, ProfileResult, QuantizeResult, Recommendation, RunDirectory
 from edgedafl.stages.export import artifacts_of, export_stage
-from edgedafl.stages.quantize import quantize_stage
+from edgedafl.stages.quantize import load_models
 from edgedafl.targets import Target, find_target
 
 __all__ = ["host_target", "profile_bundle", "profile_stage", "require_device"]
@@ -133,7 +139,7 @@ def profile_stage(
     student = load_onnx(run.student).model
     result = ProfileResult()
     if device == "local":
-        result = _measure_here(run, host, precision, options, on_message)
+        result = _measure_here(run, target, host, precision, options, on_message)
     elif device != "none":
         get_device_entry(device)
         export_stage(run, target, precision)
@@ -144,7 +150,7 @@ def profile_stage(
     if (found := result.measured) is not None:
         names = layer_names(student)
         found = replace(found, layers={kind: name_layers(rows, names) for kind, rows in found.layers.items()})
-        best = _recommend(run, target if device != "local" else host, found, max_drop)
+        best = _recommend(run, target, found, max_drop)
         result = replace(result, measured=found, recommendation=best)
     name = run.stage_name("profile", target.name)
     run.finish(name, digest_of(sha256_of(run.student)), [run.profile(file_stem(device))], result)
@@ -152,18 +158,37 @@ def profile_stage(
 
 
 def _measure_here(
-    run: RunDirectory, host: Target, precision: str, options: BenchOptions | None, on_message: OnMessage
+    run: RunDirectory,
+    target: Target,
+    host: Target,
+    precision: str,
+    options: BenchOptions | None,
+    on_message: OnMessage,
 ) -> ProfileResult:
-    # On CPUs float16 is emulated: the CPU artifact beside an fp16 target is fp32 against int8.
-    kind = "fp32" if precision == "fp32" else "int8"
-    quantize_stage(run, host, kind)
-    artifacts = replace(artifacts_of(run, host, kind), provenance={})
+    artifacts = _artifacts_for_host(run, target, host, precision)
     folder = Path(tempfile.mkdtemp(prefix="edgedafl-profile-"))
     try:
         bundle = find_exporter(host.exporter).export(artifacts, host, folder / "bundle")
         return _measure(run, bundle.directory, "local", options, on_message)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _artifacts_for_host(run: RunDirectory, target: Target, host: Target, precision: str) -> Artifacts:
+    """The target's own artifacts where this machine runs them; else integers as this machine takes them.
+
+    Only their times count here: which answers integers cost is known of the target's.
+    """
+    artifacts, models = artifacts_of(run, target, precision), load_models(run, target)
+    # On CPUs float16 is emulated: the CPU artifact beside an fp16 target is fp32 against int8.
+    if precision != "fp32" and target.runtime != host.runtime:
+        calibration = CalibrationSet.load(run.calibration)
+        rounding = calibration.rounding_images(ROUNDING_IMAGES)
+        models["int8"] = integer_model(models["fp32"], host.scheme, calibration.images(), rounding)
+    elif "int8" in models and host.scheme.activations == "uint8":
+        models["int8"] = with_unsigned_activations(models["int8"])
+    primary = "int8" if "int8" in models else "fp32"
+    return replace(artifacts, models=models, primary=primary, provenance={})
 
 
 def _measure(

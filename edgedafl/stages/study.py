@@ -6,9 +6,11 @@ the int8 ranges come from them as well.
 
 from __future__ import annotations
 
+import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -23,13 +25,15 @@ from edgedafl.distill.training.augment import mixed
 from edgedafl.distill.training.budget import rows_within_budget
 from edgedafl.fidelity import Predictor, Signals, compare_answers, measured_band
 from edgedafl.files.pictures import Pictures
+from edgedafl.graph.edit import model_bytes
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.quantize import CalibrationSet
 from edgedafl.runs import Band
 from edgedafl.tasks import predictions
 from edgedafl.teachers import Teacher
+from edgedafl.teachers.base import ELEMENTS_AT_ONCE
 
-__all__ = ["Judged", "Study", "natural_images", "resized", "study_teacher"]
+__all__ = ["Judged", "Study", "answers_to", "natural_images", "resized", "study_teacher"]
 
 _TRIAL = (20, 300)
 _JUDGED = (96, 400)
@@ -77,6 +81,7 @@ class Study:
     judged: Mapping[str, Judged]
     pictures: Pictures | None
     seconds: float
+    _bands: dict[str, Band | None] = field(default_factory=dict, repr=False, compare=False)
 
     def fitting_images(self, count: int, *, mixes: bool = True) -> Tensor:
         """Images in model space to fit layers on: natural ones, the families' and the user's.
@@ -110,7 +115,7 @@ class Study:
         """
         if _PICTURES in self.judged:
             mine = self.judged[_PICTURES]
-            found = _asked(scores_of, mine.images)
+            found = answers_to(scores_of, mine.images)
             task = self.teacher.spec.task
             same = predictions(found, task) == predictions(mine.logits, task)
             return measured_band(int(same.sum()), same.size, "measured on your pictures")
@@ -119,7 +124,13 @@ class Study:
         return Predictor.shipped().predict(self.signals(scores_of, whole=whole))
 
     def band_of_graph(self, model: onnx.ModelProto, *, whole: bool) -> Band | None:
-        """The same of a graph at batch 1, which may take smaller images than the teacher."""
+        """The same of a graph at batch 1, which may take smaller images than the teacher; asked once per graph."""
+        key = hashlib.sha256(model_bytes(model)).hexdigest()
+        if key not in self._bands:
+            self._bands[key] = self._band_of_graph(model, whole=whole)
+        return self._bands[key]
+
+    def _band_of_graph(self, model: onnx.ModelProto, *, whole: bool) -> Band | None:
         session = open_session(model, threads=0)
         _, _, height, width = session.get_inputs()[0].shape
 
@@ -132,7 +143,9 @@ class Study:
         """What is seen of a model on the synthetic images."""
         task = self.teacher.spec.task
         kinds = {kind: own for kind, own in self.judged.items() if kind != _PICTURES}
-        found = {kind: compare_answers(own.logits, _asked(scores_of, own.images), task) for kind, own in kinds.items()}
+        found = {
+            kind: compare_answers(own.logits, answers_to(scores_of, own.images), task) for kind, own in kinds.items()
+        }
         return Signals(found, self.teacher.spec.num_classes, self.teacher.spec.input_shape[0] > 1, whole)
 
     def calibration(self, images: Tensor, sides: tuple[int, int], seed: int) -> CalibrationSet:
@@ -201,7 +214,7 @@ def study_teacher(teacher: Teacher, pictures: Pictures | None = None) -> Study:
             images[_PICTURES] = spec.preprocess.to_model(own)
     exact = {kind: spec.preprocess.from_pixels(spec.preprocess.to_pixels(own)) for kind, own in images.items()}
     begun = time.monotonic()
-    judged = {kind: Judged(own, _asked(teacher.scores, own)) for kind, own in exact.items()}
+    judged = {kind: Judged(own, answers_to(teacher.scores, own)) for kind, own in exact.items()}
     asked = sum(len(own.images) for own in judged.values())
     seconds = (time.monotonic() - begun) / max(asked, 1)
     return Study(teacher, companions, judged, pictures, seconds)
@@ -229,7 +242,14 @@ def _affordable(teacher: Teacher, limits: tuple[int, int], effort: float, parts:
     return min(count, allowed) if allowed >= _LEAST_ASKED else 0
 
 
-def _asked(scores_of: Callable[[Tensor], Tensor], images: Tensor) -> np.ndarray:
+def answers_to(scores_of: Callable[[Tensor], Tensor], images: Tensor) -> np.ndarray:
+    """Logits (N, K), from as many images at once as leave a CPU's memory alone.
+
+    Args:
+        scores_of: Images (N,C,H,W) to logits.
+        images: In model space.
+    """
+    at_once = max(1, min(_CHUNK, ELEMENTS_AT_ONCE // math.prod(images.shape[1:])))
     with torch.no_grad():
-        parts = [scores_of(part).detach().cpu().float().numpy() for part in images.split(_CHUNK)]
+        parts = [scores_of(part).detach().cpu().float().numpy() for part in images.split(at_once)]
     return np.concatenate([part.reshape(len(part), -1) for part in parts])

@@ -44,7 +44,7 @@ def verdict_stage(
     labelled: Band | None,
     ladder: tuple[Candidate, ...],
 ) -> FidelityVerdict:
-    """ModelComparer the artifact and record the verdict.
+    """Judge the artifact and record the verdict.
 
     Args:
         run: The run.
