@@ -72,6 +72,7 @@ def quantize_model(
     enough: Callable[[onnx.ModelProto], bool] | None = None,
     trained: bool = True,
     seconds: float = QAT_SECONDS,
+    judge: ModelComparer | None = None,
 ) -> Quantized:
     """Quantize by the cautious calibration method, or by another where that one loses too much and another does not.
 
@@ -86,25 +87,27 @@ def quantize_model(
         enough: Whether a model is faithful enough though it loses more than that.
         trained: Whether the student was trained; otherwise quantization-aware training is used only where needed.
         seconds: For quantization-aware training.
+        judge: Compares with the float student at batch 1, where that has answered already.
     """
     # Float16 beside integers runs slowly on CPUs, and changes hardly an answer: models are compared without.
     plain = replace(scheme, remainder="float32")
-    found = _chosen(model, plain, calibration, max_drop, enough, seconds, patient=trained)
+    fixed = fix_batch(model, 1)
+    judge = judge or ModelComparer(fixed, calibration)
+    found = _chosen(fixed, plain, calibration, judge, max_drop, enough, seconds, patient=trained)
     return replace(found, model=with_remainder(found.model, scheme))
 
 
 def _chosen(
-    model: onnx.ModelProto,
+    fixed: onnx.ModelProto,
     scheme: QuantizationScheme,
     calibration: CalibrationSet,
+    judge: ModelComparer,
     max_drop: float | None,
     enough: Callable[[onnx.ModelProto], bool] | None,
     seconds: float,
     *,
     patient: bool,
 ) -> Quantized:
-    fixed = fix_batch(model, 1)
-    judge = ModelComparer(fixed, calibration)
     images, rounding = calibration.images(), calibration.rounding_images(ROUNDING_IMAGES)
     activations = observe_activations(fixed, images)
     rounded = _rounded(fixed, scheme, activations, rounding, images)

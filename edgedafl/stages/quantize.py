@@ -61,7 +61,7 @@ def quantize_stage(
     result = QuantizeResult(precision, agreements={"fp32": judge.reference, "fp16": judge.of(models["fp16"]).agreement})
     if precision == "int8":
         found = quantize_model(
-            model, target.scheme, calibration, max_drop=allowed, enough=enough, trained=_was_trained(run)
+            model, target.scheme, calibration, max_drop=allowed, enough=enough, trained=_was_trained(run), judge=judge
         )
         models["int8"] = found.model
         result = _with_integers(result, found, target, models["fp32"], allowed)
