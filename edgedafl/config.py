@@ -63,7 +63,7 @@ class CompressConfig(_Strict):
         steps: Generator steps, instead of or beside a time budget.
         max_size: Bytes of the artifact.
         max_latency: Seconds per image on the target.
-        max_ram: Bytes of working memory: the artifact's tensors that are alive at the same time.
+        max_ram: Bytes of working memory while the artifact runs one image.
         preprocess: A common map from pixels by name.
         input_range: Pixels scaled to low,high.
         input_mean: Mean of `(pixel / 255 - mean) / std`.

@@ -1,17 +1,22 @@
-"""Working memory of a graph: the tensors that are alive at the same time while it runs at batch 1."""
+"""Working memory of a graph: the buffers that are held at the same time while it runs at batch 1."""
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
 from edgedafl.graph.cost import infer_types
+from edgedafl.graph.edit import copy_of
 from edgedafl.graph.image_input import find_image_input
-from edgedafl.graph.runtime import optimized
+from edgedafl.graph.kernel_memory import scratch_bytes
+from edgedafl.graph.runtime import open_session, optimized
 
 __all__ = ["PeakMemory", "peak_memory"]
 
@@ -20,92 +25,195 @@ _ALIASES = {"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 # ONNX Runtime writes the result over the input, where nothing else reads it (measured; not so for Add and Mul).
 _IN_PLACE = {"Clip", "Elu", "Exp", "HardSigmoid", "HardSwish", "LeakyRelu", "Neg", "Relu", "Sigmoid", "Softmax", "Tanh"}
 
+_ORT = "onnxruntime"
+_log = logging.getLogger(__name__)
+
+Shape = tuple[int, ...]
+
 
 @dataclass(frozen=True)
 class PeakMemory:
     """Where a graph needs most.
 
     Attributes:
-        peak: Bytes of all tensors alive at the worst moment, image and scores included; weights are not.
+        peak: Bytes of all that is held at the worst moment, image and scores included; weights are not.
         node: The node that runs at that moment.
-        alive: Bytes of each of these tensors, by name, largest first.
+        alive: Bytes of each buffer then, by the value that it was made for, largest first.
+        scratch: Bytes that the node's kernel takes for itself.
     """
 
     peak: int
     node: str
     alive: Mapping[str, int]
+    scratch: int = 0
 
 
-def peak_memory(model: onnx.ModelProto, *, architecture: str = "x86_64", fused: bool = True) -> PeakMemory:
-    """Bytes that a graph's activations take, from the order in which its nodes run.
+def peak_memory(
+    model: onnx.ModelProto, *, architecture: str = "x86_64", runtime: str = _ORT, fused: bool = True
+) -> PeakMemory:
+    """Bytes that a graph takes while it runs one image.
 
-    Exact for graphs with static shapes. What a kernel takes for itself (im2col, packed blocks) comes on top.
+    For ONNX Runtime its plan is followed: what it fuses, which buffers it keeps for a later value of the same shape,
+    and what its kernels for integers take for themselves. It is exact for static shapes; pages and the allocator's
+    rounding come on top.
 
     Args:
         model: A graph with one image input; a free batch counts as 1.
-        architecture: `aarch64` or `x86_64`: how ONNX Runtime fuses integers for it.
-        fused: Whether the runtime's own fusion is applied first; activations inside of a fused layer do not exist.
+        architecture: `aarch64` or `x86_64`: what is fused and which kernels there are.
+        runtime: A target's. For others than ONNX Runtime only what is alive counts, after the same fusion.
+        fused: Whether a runtime's fusion is applied first; activations inside of a fused layer do not exist.
 
     Raises:
         UnsupportedModelError: If the shapes contradict each other.
+
+    Example:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 17]>
+        ... pool (float[1,4,8,8] image) => (float[1,4,1,1] y) { a = Abs(image)  y = GlobalAveragePool(a) }'''
+        >>> peak_memory(onnx.parser.parse_model(text), fused=False).peak
+        2048
     """
-    sizes = {name: _bytes(*known) for name, known in infer_types(model, find_image_input(model)).items()}
-    graph = optimized(model, architecture, blocked=False).graph if fused else model.graph
-    stored = {t.name for t in graph.initializer}
-    walk = _Walk(graph, {name: size for name, size in sizes.items() if name not in stored})
-    worst = max(walk.moments(), key=lambda moment: sum(moment[1].values()))
-    alive = dict(sorted(worst[1].items(), key=lambda entry: -entry[1]))
-    return PeakMemory(sum(alive.values()), worst[0], alive)
+    types = infer_types(model, find_image_input(model))
+    if not fused:
+        return _Plan(model.graph, types).worst()
+    own = runtime == _ORT
+    graph = optimized(model, architecture, blocked=own and architecture == "x86_64")
+    seen = _observed_types(graph)
+    if seen is None:
+        return _Plan(model.graph, types).worst()
+    return _Plan(graph.graph, {**types, **seen}, architecture if own else None).worst()
 
 
-def _bytes(kind: int, shape: tuple[int, ...]) -> int:
-    return math.prod(shape) * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).itemsize
+def _observed_types(model: onnx.ModelProto) -> dict[str, tuple[int, Shape]] | None:
+    """Type and shape of every value of an optimized graph; None if it does not run.
+
+    The runtime's own operators are not in ONNX, whose inference does not know them: so it runs once.
+    """
+    wide = copy_of(model)
+    shown = {output.name for output in wide.graph.output}
+    for node in wide.graph.node:
+        for name in node.output:
+            if name and name not in shown:
+                wide.graph.output.append(onnx.ValueInfoProto(name=name))
+    stored = {tensor.name for tensor in wide.graph.initializer}
+    feeds = {}
+    for given in (value for value in wide.graph.input if value.name not in stored):
+        of = given.type.tensor_type
+        kind = onnx.helper.tensor_dtype_to_np_dtype(of.elem_type)
+        feeds[given.name] = np.zeros([max(1, side.dim_value) for side in of.shape.dim], kind)
+    try:
+        session = open_session(wide, threads=0, optimize=False)
+        values = session.run(None, feeds)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        _log.debug("An optimized graph does not run: %s", error)
+        return None
+    names = [output.name for output in session.get_outputs()]
+    return {
+        name: (onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+        for name, value in zip(names, values, strict=True)
+        if isinstance(value, np.ndarray)
+    }
 
 
-class _Walk:
-    """Follows a graph node by node and knows which buffers are held.
+class _Plan:
+    """Which buffer each value lies in, as ONNX Runtime plans it before it runs.
+
+    A value lies in its input's buffer where the operator writes over it, else in a free buffer of the same shape, else
+    in one of its own. A buffer is held from its first value's making to its last value's reading, also in between.
 
     Args:
         graph: In the order in which it runs.
-        sizes: Bytes by value.
+        types: Element type and shape by value.
+        architecture: Whose kernels ONNX Runtime has. None: values share no buffers, and kernels take nothing.
     """
 
-    def __init__(self, graph: onnx.GraphProto, sizes: Mapping[str, int]) -> None:
-        self._graph, self._sizes = graph, sizes
-        self._last = {name: place for place, node in enumerate(graph.node) for name in node.input}
-        self._last |= {value.name: len(graph.node) for value in graph.output}
-        self._buffer = {name: name for name in sizes}  # values that share one are called by its first
+    def __init__(
+        self,
+        graph: onnx.GraphProto,
+        types: Mapping[str, tuple[int, Shape]],
+        architecture: str | None = None,
+    ) -> None:
+        stored = {tensor.name: tensor for tensor in graph.initializer}
+        self._graph, self._architecture = graph, architecture
+        self._types = {name: found for name, found in types.items() if name not in stored}
+        self._shapes = {name: shape for name, (_, shape) in types.items()}
+        self._shapes |= {name: tuple(tensor.dims) for name, tensor in stored.items()}
+        self._buffer = {name: name for name in self._types}  # a buffer is called by its first value
+        self._free: list[str] = []  # those freed last come first
+        self._uses = self._counted()
+        self._held: dict[str, tuple[int, int]] = {}
+        self._place()
 
-    def moments(self) -> Iterator[tuple[str, dict[str, int]]]:
-        """Each node's name with the buffers held while it runs."""
-        held = {value.name: self._sizes[value.name] for value in self._graph.input if value.name in self._sizes}
-        yield "", dict(held)
+    def _counted(self) -> Counter[str]:
+        """How often each value is read; the caller reads inputs and outputs, a node its own outputs."""
+        graph = self._graph
+        uses = Counter(name for node in graph.node for name in [*node.input, *node.output] if name)
+        uses.update(value.name for value in [*graph.input, *graph.output])
+        return uses
+
+    def _place(self) -> None:
+        last = {name: place for place, node in enumerate(self._graph.node) for name in node.input}
+        last |= {value.name: len(self._graph.node) for value in self._graph.output}
+        for value in self._graph.input:
+            if value.name in self._types:
+                # ONNX Runtime's images are the caller's, and stay.
+                end = last.get(value.name, -1) if self._architecture is None else len(self._graph.node)
+                self._held[value.name] = (-1, end)
+        results = {value.name for value in self._graph.output}
         for place, node in enumerate(self._graph.node):
-            for name in node.output:
-                size = self._sizes.get(name, 0)
-                shared = self._shared(node, place, size)
-                if shared is not None:
-                    self._buffer[name] = shared
-                elif size:
-                    held[name] = size
-            yield node.name or node.output[0], dict(held)
-            needed = {self._buffer.get(n, n) for n, last in self._last.items() if last > place}
-            held = {name: size for name, size in held.items() if name in needed}
+            for name in (name for name in node.output if name in self._types):
+                taken = None if name in results and node.op_type not in _ALIASES else self._taken(node, name)
+                if taken is not None:
+                    self._buffer[name] = taken
+                    self._uses[taken] += self._uses[name]
+                first, end = self._held.get(self._buffer[name], (place, place))
+                self._held[self._buffer[name]] = (first, max(end, last.get(name, place)))
+            for name in [*node.input, *node.output]:
+                self._release(name)
 
-    def _shared(self, node: onnx.NodeProto, place: int, size: int) -> str | None:
-        """The buffer that an output takes over, if any."""
-        if node.op_type in _ALIASES and node.input[0] in self._sizes:
+    def _taken(self, node: onnx.NodeProto, name: str) -> str | None:
+        """The buffer that a value takes over, if any."""
+        if node.op_type in _ALIASES and node.input[0] in self._types:
             return self._buffer[node.input[0]]
-        if node.op_type not in _IN_PLACE:
-            return None
-        own = {value.name for value in self._graph.input}
-        for name in node.input:
-            buffer = self._buffer.get(name)
-            free = buffer is not None and buffer not in own and self._last.get(name) == place
-            if free and self._sizes.get(name) == size and not self._read_later(buffer, name, place):
+        if node.op_type in _IN_PLACE and node.input[0] in self._types:
+            buffer = self._buffer[node.input[0]]
+            if self._uses[buffer] == 1 and self._types[node.input[0]] == self._types[name]:
                 return buffer
-        return None
+        if self._architecture is None:
+            return None
+        found = next((free for free in self._free if self._alike(free, name)), None)
+        if found is not None:
+            self._free.remove(found)
+        return found
 
-    def _read_later(self, buffer: str | None, name: str, place: int) -> bool:
-        """Whether another value in the same buffer is still wanted."""
-        return any(b == buffer and n != name and self._last.get(n, -1) > place for n, b in self._buffer.items())
+    def _alike(self, free: str, name: str) -> bool:
+        """Whether both have elements of one size and the same shape."""
+        (kind, shape), (other, wanted) = self._types[free], self._types[name]
+        return bool(wanted) and shape == wanted and _itemsize(kind) == _itemsize(other)
+
+    def _release(self, name: str) -> None:
+        if name not in self._types:
+            return
+        buffer = self._buffer[name]
+        self._uses[buffer] -= 1
+        if not self._uses[buffer]:
+            self._free.insert(0, buffer)
+
+    def worst(self) -> PeakMemory:
+        """The moment at which most is held."""
+        sizes = {name: math.prod(shape) * _itemsize(kind) for name, (kind, shape) in self._types.items()}
+        moments = [(-1, "", 0)]
+        for place, node in enumerate(self._graph.node):
+            own = 0 if self._architecture is None else scratch_bytes(node, self._shapes, self._architecture)
+            moments.append((place, node.name or node.output[0], own))
+        best = PeakMemory(0, "", {})
+        for place, name, own in moments:
+            alive = {b: sizes[b] for b, (first, last) in self._held.items() if first <= place <= last}
+            total = sum(alive.values()) + own
+            if total > best.peak:
+                best = PeakMemory(total, name, dict(sorted(alive.items(), key=lambda entry: -entry[1])), own)
+        return best
+
+
+def _itemsize(kind: int) -> int:
+    return 1 if kind == TensorProto.STRING else np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).itemsize

@@ -21,6 +21,7 @@ _FATAL_ONLY = 4  # what goes wrong is raised as well, and another level may do
 _NO_OVERFLOW = ("session.x64quantprecision", "1")
 _EXACT = {"avx512_vnni", "avx_vnni"}
 _CPUINFO = Path("/proc/cpuinfo")
+_BLOCKING = "NchwcTransformer"
 # By default x86 builds leave int8 activations in float; ARM builds fuse them.
 _ARM_TRANSFORM = ("session.qdqisint8allowed", "1")
 # Models and their shapes are their owner's business.
@@ -62,14 +63,14 @@ def optimized(model: onnx.ModelProto, architecture: str, *, blocked: bool = True
     """
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
-    if not blocked:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     if architecture == "aarch64":
         options.add_session_config_entry(*_ARM_TRANSFORM)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(path)
-        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        left_out = [] if blocked else [_BLOCKING]
+        source = model.SerializeToString()
+        ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out)
         return onnx.load(path)
 
 

@@ -93,7 +93,10 @@ def export_stage(run: RunDirectory, target: Target, precision: str, exporter: st
         precision=str(bundle.manifest["precision"]),
         sizes={v["precision"]: (directory / v["file"]).stat().st_size for v in bundle.manifest["variants"]},
         float_size=(run.models(target.name) / "fp32.onnx").stat().st_size,
-        memory={p: peak_memory(m, architecture=target.architecture).peak for p, m in artifacts.models.items()},
+        memory={
+            p: peak_memory(m, architecture=target.architecture, runtime=target.runtime).peak
+            for p, m in artifacts.models.items()
+        },
     )
     written = [bundle.archive, *(directory / file for file in [*bundle.manifest["files"], "manifest.json"])]
     run.finish(stage, inputs, written, result)

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import onnx
+
 from edgedafl.config import CompressConfig
 from edgedafl.errors import UsageError
 from edgedafl.export import student_to_onnx
@@ -19,12 +21,13 @@ from edgedafl.latency import estimate_latency
 from edgedafl.quantize import ROUNDING_IMAGES, integer_model, with_remainder
 from edgedafl.runs import Band, Candidate
 from edgedafl.stages.calibrations import calibration_of
+from edgedafl.stages.fitting import fits, none_fits
 from edgedafl.stages.graphs import for_target
 from edgedafl.stages.students import BYTES_PER_WEIGHT, StudentBuilder
 from edgedafl.stages.study import Study, resized
 from edgedafl.students import KEPT, modest_share, module_layers
 from edgedafl.targets import Target
-from edgedafl.units import format_bytes, format_duration
+from edgedafl.units import format_bytes
 
 __all__ = ["Ladder", "build_ladder", "student_steps"]
 
@@ -88,8 +91,12 @@ class _Rungs:
         self._config, self._pruner = config, build.pruner
         self._model = calibration_of(config.device, target)
         self._whole = build(f"{KEPT}:1")
+        self._memory_share = BYTES_PER_WEIGHT[precision] / BYTES_PER_WEIGHT["fp32"]
         self._artifact = self._of_whole()
         self.slowest = 0.0
+
+    def _memory_of(self, graph: onnx.ModelProto) -> int:
+        return peak_memory(graph, architecture=self._target.architecture, runtime=self._target.runtime).peak
 
     def _of_whole(self) -> tuple[int, Band | None]:
         """Bytes and fidelity of the uncut teacher in the artifact's precision."""
@@ -103,6 +110,8 @@ class _Rungs:
         plain = replace(scheme, remainder="float32")
         ranging, rounding = self._study.ranging_images, self._pruner.images[:ROUNDING_IMAGES]
         integer = integer_model(fixed, plain, ranging.numpy(), rounding.numpy())
+        if self._config.max_ram is not None:  # kernels of integers need more than a quarter
+            self._memory_share = self._memory_of(integer) / self._memory_of(fixed)
         return len(model_bytes(with_remainder(integer, scheme))), self._study.band_of_graph(integer, whole=True)
 
     def outline(self, name: str) -> Candidate:
@@ -134,9 +143,7 @@ class _Rungs:
             candidate = replace(candidate, latency=seconds)
         if self._config.max_ram is not None:
             graph = fix_batch(student_to_onnx(student.module, candidate.input_shape), 1)
-            share = BYTES_PER_WEIGHT[self._precision] / BYTES_PER_WEIGHT["fp32"]
-            bytes_ = peak_memory(graph, architecture=self._target.architecture).peak * share
-            candidate = replace(candidate, memory=int(bytes_))
+            candidate = replace(candidate, memory=int(self._memory_share * self._memory_of(graph)))
         return candidate
 
     def judged(self, candidate: Candidate) -> Candidate:
@@ -271,9 +278,9 @@ def _smallest_that_holds(rungs: _Rungs, outlines: list[Candidate], floor: float)
 def _within_costs(rungs: _Rungs, config: CompressConfig) -> Ladder:
     """Of all widths and sizes of images, those within limits on latency, working memory and size."""
     costed = [rungs.with_costs(rungs.outline(name)) for name in rungs.names_for_costs()]
-    fitting = [c for c in costed if _fits(c, config)]
+    fitting = [c for c in costed if fits(c, config)]
     if not fitting:
-        raise _none_fits(costed, config)
+        raise none_fits(costed, config)
     # Of every size of images the widest that fits: narrower ones answer worse and gain nothing.
     widest: dict[str, Candidate] = {}
     for candidate in sorted(fitting, key=lambda c: c.share):
@@ -281,30 +288,6 @@ def _within_costs(rungs: _Rungs, config: CompressConfig) -> Ladder:
     judged = [rungs.judged(candidate) for candidate in widest.values()]
     judged.sort(key=lambda c: c.expected.fidelity if c.expected else 0.0)
     return Ladder(tuple(judged), len(judged) - 1)
-
-
-def _fits(candidate: Candidate, config: CompressConfig) -> bool:
-    limits = (
-        (candidate.latency, config.max_latency),
-        (candidate.memory, config.max_ram),
-        (candidate.size, config.max_size),
-    )
-    return all(limit is None or (cost is not None and cost <= limit) for cost, limit in limits)
-
-
-def _none_fits(costed: list[Candidate], config: CompressConfig) -> UsageError:
-    """Names the limit that cannot be met alone, or says that they exclude each other."""
-    fastest = min(costed, key=lambda c: c.latency or 0.0)
-    leanest = min(costed, key=lambda c: c.memory or 0)
-    if config.max_latency is not None and (fastest.latency or 0.0) > config.max_latency:
-        limit = f"--max-latency {format_duration(config.max_latency)}"
-        least = f"the fastest ({fastest.name}) takes about {format_duration(fastest.latency or 0.0)}"
-    elif config.max_ram is not None and (leanest.memory or 0) > config.max_ram:
-        limit = f"--max-ram {format_bytes(config.max_ram)}"
-        least = f"the leanest ({leanest.name}) needs about {format_bytes(leanest.memory or 0)}"
-    else:
-        return UsageError("No student fits all limits at once.", "Raise one of --max-latency, --max-ram, --max-size.")
-    return UsageError(f"No student fits {limit}: {least}.", "Raise the limit to at least that.")
 
 
 def _less(band: Band | None, whole: Band | None) -> Band | None:
