@@ -24,17 +24,15 @@ from edgedafl.quantize import (
     CalibrationSet,
     integer_model,
     with_unsigned_activations,
-    within_drop,
 )
-from edgedafl.runs import EMULATED, MeasuredLatency, ProfileResult, QuantizeResult, Recommendation, RunDirectory
+from edgedafl.runs import EMULATED, MeasuredLatency, ProfileResult, QuantizeResult, RunDirectory
 from edgedafl.stages.export import artifacts_of, export_stage
 from edgedafl.stages.quantize import load_models
+from edgedafl.stages.recommend import recommend
 from edgedafl.targets import Target, find_target
 
 __all__ = ["host_target", "profile_bundle", "profile_stage", "require_device"]
 
-# int8 has to win by this much before it is called the faster one.
-_WORTH_IT = 1.05
 # Files of bundles that neither a shell nor Python takes for a program.
 _INERT = {".bin", ".json", ".md", ".npz", ".onnx", ".ort", ".pte", ".txt"}
 _GREETING_SECONDS = 30.0
@@ -150,7 +148,9 @@ def profile_stage(
     if (found := result.measured) is not None:
         names = layer_names(student)
         found = replace(found, layers={kind: name_layers(rows, names) for kind, rows in found.layers.items()})
-        best = _recommend(run, target, found, max_drop)
+        quantized = run.result(run.stage_name("quantize", target.name), QuantizeResult)
+        agreements = {} if quantized is None else quantized.agreements
+        best = recommend(found, agreements, faithful=_found_faithful(run), max_drop=max_drop)
         result = replace(result, measured=found, recommendation=best)
     name = run.stage_name("profile", target.name)
     run.finish(name, digest_of(sha256_of(run.student)), [run.profile(file_stem(device))], result)
@@ -201,29 +201,10 @@ def _measure(
     return ProfileResult(measured=found)
 
 
-def _recommend(
-    run: RunDirectory, target: Target, measured: MeasuredLatency, max_drop: float | None
-) -> Recommendation | None:
-    """The fastest precision that keeps the agreement, by what was measured."""
-    if measured.kind == EMULATED:
-        return None
-    medians = {kind: summary.median for kind, summary in measured.summaries.items()}
-    quantized = run.result(run.stage_name("quantize", target.name), QuantizeResult)
-    agreements = {} if quantized is None else quantized.agreements
-    kept = {kind: ns for kind, ns in medians.items() if within_drop(agreements, kind, max_drop)}
-    if not kept:
-        return None
-    widest = next(kind for kind in ("fp32", "fp16", "int8") if kind in kept)
-    fastest = min(kept, key=lambda kind: kept[kind])
-    gain = kept[widest] / kept[fastest]
-    where = "this host" if measured.device == "local" else measured.device
-    dropped = ", ".join(sorted(set(medians) - set(kept)))
-    beside = f" {dropped} loses more agreement than allowed." if dropped else ""
-    if fastest == widest or gain < _WORTH_IT:
-        rest = ", ".join(f"{kind} {kept[widest] / ns:.2f} times" for kind, ns in kept.items() if kind != widest)
-        text = (
-            f"On {where} {widest} is the better artifact ({rest} as fast, measured in turn) unless size matters more."
-        )
-        return Recommendation(widest, text + beside if rest else f"On {where}: {widest}.{beside}")
-    text = f"On {where} the {fastest} artifact is {gain:.2f} times as fast as {widest} (medians, measured in turn)."
-    return Recommendation(fastest, text + beside, gain)
+def _found_faithful(run: RunDirectory) -> set[str]:
+    """The precision whose fidelity was judged and holds: that says more than agreement on synthetic images."""
+    record = run.record()
+    verdict, exported = record.verdict, record.exported
+    if verdict is None or exported is None or not verdict.floor or verdict.band is None:
+        return set()
+    return {exported.precision} if verdict.holds else set()

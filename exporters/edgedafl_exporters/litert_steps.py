@@ -42,7 +42,7 @@ def build(folder: Path, precisions: list[str]) -> None:
         _convert(without_integers(graph) if precision == "int8" else graph, file)
         if precision == "int8":
             _quantize(file, np.load(folder / "calibration.npy"))
-        file.write_bytes(_with_short_names(file.read_bytes()))
+        file.write_bytes(_compact(file.read_bytes()))
 
 
 def _convert(graph: onnx.ModelProto, file: Path) -> None:
@@ -104,10 +104,11 @@ def _symmetric(scores: Activation) -> tuple[float, float]:
     return -most, most
 
 
-def _with_short_names(model: bytes) -> bytes:
-    """The converter names tensors by where they came from; that is a fifth of a small file."""
-    import flatbuffers
+def _compact(model: bytes) -> bytes:
+    """Short names, and equal vectors once: the converter names tensors by where they came from."""
     from ai_edge_litert import schema_py_generated as schema
+
+    from edgedafl_exporters.shared_vectors import SharingBuilder
 
     tree = schema.ModelT.InitFromPackedBuf(model, 0)
     for graph in tree.subgraphs:
@@ -117,7 +118,7 @@ def _with_short_names(model: bytes) -> bytes:
         if buffer.offset > 1:  # weights that lie behind the tree: their places move
             buffer.data = np.frombuffer(model, np.uint8, buffer.size, buffer.offset)
             buffer.offset = buffer.size = 0
-    builder = flatbuffers.Builder(len(model))
+    builder = SharingBuilder(len(model))
     builder.Finish(tree.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 
