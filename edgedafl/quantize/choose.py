@@ -10,7 +10,6 @@ import onnx
 
 from edgedafl.graph.edit import fix_batch
 from edgedafl.graph.peak_memory import peak_memory
-from edgedafl.quantize.biases import correct_biases
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.control import KeptLayer, keep_worst_layers
 from edgedafl.quantize.fidelity import Fidelity, ModelComparer
@@ -110,7 +109,7 @@ def _chosen(
 ) -> Quantized:
     images, rounding = calibration.images(), calibration.rounding_images(ROUNDING_IMAGES)
     activations = observe_activations(fixed, images)
-    rounded = _rounded(fixed, scheme, activations, rounding, images)
+    rounded = _rounded(fixed, scheme, activations, rounding)
 
     def holds(fidelity: Fidelity) -> bool:
         return max_drop is None or judge.reference - fidelity.agreement <= max_drop + 1e-9
@@ -129,7 +128,7 @@ def _chosen(
         )
         if trained is not None:
             after = observe_activations(trained, images)
-            again = _rounded(trained, scheme, after, rounding, images)
+            again = _rounded(trained, scheme, after, rounding)
             candidate = quantize_graph(again.model, scheme, after, best.method, steps=again.steps)
             fidelity = judge.of(candidate)
             best = replace(best, tried={**best.tried, f"{best.method}, trained": fidelity.agreement})
@@ -158,7 +157,7 @@ def integer_model(
         rounding: To round weights by, likewise.
     """
     activations = observe_activations(model, images)
-    rounded = _rounded(model, scheme, activations, rounding, images)
+    rounded = _rounded(model, scheme, activations, rounding)
     return quantize_graph(rounded.model, scheme, activations, _CAUTIOUS, steps=rounded.steps)
 
 
@@ -167,15 +166,12 @@ def _rounded(
     scheme: QuantizationScheme,
     activations: Mapping[str, Activation],
     rounding: np.ndarray,
-    images: np.ndarray,
 ) -> Rounded:
     """Weights on their grid, and biases that make up for it."""
     most = max(1, min(ROUNDING_IMAGES, _BYTES // (2 * peak_memory(model, fused=False).peak)))
-    rounded = round_weights(model, rounding[:most])
-    images, symmetric = images[:most], scheme.symmetric_activations
+    symmetric = scheme.symmetric_activations
     ranges = ranges_of(dict(activations), _CAUTIOUS, symmetric=symmetric)
-    corrected = correct_biases(model, rounded.model, ranges, integer_readers(scheme), images, symmetric=symmetric)
-    return replace(rounded, model=corrected)
+    return round_weights(model, rounding[:most], ranges, integer_readers(scheme), symmetric=symmetric)
 
 
 def _best_method(

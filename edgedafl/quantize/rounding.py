@@ -1,13 +1,13 @@
 """Rounding of weights, each column's error made up for by those behind it.
 
 After optimal brain quantization as GPTQ does it (Frantar et al. 2022, arXiv 2210.17323, eq. 3), with the
-second moments of what each layer reads on synthetic images. A MobileNet loses most of what int8 costs it
-to the rounding of weights.
+second moments of what each layer of the rounded network itself reads on synthetic images. A MobileNet loses
+most of what int8 costs it to the rounding of weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,9 @@ from edgedafl.graph.edit import copy_of
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.narrow import next_bfloat16
 from edgedafl.graph.pruning import Layer, layer_of
+from edgedafl.quantize.biases import correct_bias
+from edgedafl.quantize.ranges import Range
+from edgedafl.quantize.simulated import round_inputs
 
 __all__ = ["ROUNDING_IMAGES", "Rounded", "round_weights"]
 
@@ -36,7 +39,7 @@ ROUNDING_IMAGES = 64
 
 @dataclass(frozen=True)
 class Rounded:
-    """A float graph whose convolutions have weights on the grid of their integers.
+    """A float graph whose convolutions have weights on the grid of their integers, and biases that go with them.
 
     Attributes:
         model: The graph.
@@ -48,30 +51,54 @@ class Rounded:
 
 
 @torch.no_grad()
-def round_weights(model: onnx.ModelProto, images: np.ndarray) -> Rounded:
-    """Round every convolution's weights to eight bits per output channel.
+def round_weights(
+    model: onnx.ModelProto,
+    images: np.ndarray,
+    ranges: Mapping[str, Range],
+    operators: Set[str],
+    *,
+    symmetric: bool = False,
+) -> Rounded:
+    """Round every convolution's weights to eight bits per output channel, and correct every layer's bias.
+
+    The float network and the rounded one run side by side, node by node. What the rounded one reads is rounded where
+    integers will be, so that every layer is rounded for inputs as they will be.
 
     Args:
         model: Float32 graph at batch 1 whose reshapes take any batch.
-        images: float32 (N,C,H,W) in model space; the first 64 are looked at.
+        images: float32 (N,C,H,W) in model space; what one layer makes of all of them is in memory.
+        ranges: Of every activation.
+        operators: Types of the nodes whose inputs will be integers.
+        symmetric: Whether zero lies in the middle of the integers.
     """
-    module = OnnxModule(model)
+    whole, mine = OnnxModule(model), OnnxModule(model)
+    feeds = {model.graph.input[0].name: torch.from_numpy(images)}
     random = torch.Generator().manual_seed(0)
     steps: dict[str, np.ndarray] = {}
-    for walk in module.walk({model.graph.input[0].name: torch.from_numpy(images[:ROUNDING_IMAGES])}):
-        layer = layer_of(walk.node, module)
-        given = None if layer is None else walk.values.get(walk.node.input[0])
-        walk.run()
-        if layer is None or given is None or walk.node.op_type != "Conv" or layer.weight in steps:
-            continue
-        made = walk.values[walk.node.output[0]]
-        steps[layer.weight] = _round(module, layer, given, made, random)
+    done: set[str] = set()
+    for exact, coarse in zip(whole.walk(feeds), mine.walk(feeds), strict=True):
+        if coarse.node.op_type in operators:
+            round_inputs(coarse, ranges, done, symmetric=symmetric)
+        layer = layer_of(coarse.node, mine)
+        given = None if layer is None else coarse.values.get(coarse.node.input[0])
+        exact.run()
+        if layer is not None and given is not None and coarse.node.op_type == "Conv" and layer.weight not in steps:
+            steps[layer.weight] = _round(mine, layer, given, exact.values[exact.node.output[0]], random)
+        coarse.run()
+        if layer is not None and layer.bias is not None:
+            correct_bias(layer, mine, exact, coarse)
+    return Rounded(_with_weights(model, mine, steps.keys()), steps)
+
+
+def _with_weights(model: onnx.ModelProto, module: OnnxModule, weights: Set[str]) -> onnx.ModelProto:
+    """A copy with the weights of a network and with its biases."""
     changed = copy_of(model)
+    biases = {node.input[2] for node in changed.graph.node if node.op_type in ("Conv", "Gemm") and len(node.input) > 2}
     for tensor in changed.graph.initializer:
-        if tensor.name in steps:
-            value = module.initializer(tensor.name).numpy()
+        if tensor.name in weights or (tensor.name in biases and module.holds(tensor.name)):
+            value = module.initializer(tensor.name).numpy().reshape(tuple(tensor.dims))
             tensor.CopyFrom(numpy_helper.from_array(np.asarray(value, np.float32, order="C"), tensor.name))
-    return Rounded(changed, steps)
+    return changed
 
 
 def _round(module: OnnxModule, layer: Layer, given: Tensor, made: Tensor, random: torch.Generator) -> np.ndarray:
