@@ -9,7 +9,7 @@ from flatbuffers import table
 
 from edgedafl_exporters.shared_vectors import SharingBuilder
 
-VECTORS = [
+VECTORS: list[np.ndarray] = [
     np.zeros(300, np.int64),
     np.arange(5, dtype=np.uint8),
     np.zeros(300, np.int64),
