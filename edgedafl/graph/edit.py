@@ -8,7 +8,15 @@ from __future__ import annotations
 import onnx
 from onnx import numpy_helper
 
-__all__ = ["average_as_pooling", "clamp_ir", "copy_of", "fix_batch", "model_bytes", "strip_metadata"]
+__all__ = [
+    "average_as_pooling",
+    "clamp_ir",
+    "copy_of",
+    "fix_batch",
+    "model_bytes",
+    "strip_metadata",
+    "with_all_outputs",
+]
 
 
 def model_bytes(model: onnx.ModelProto) -> bytes:
@@ -22,6 +30,15 @@ def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     return copied
+
+
+def with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that answers every value its nodes make, after its own outputs."""
+    wide = copy_of(model)
+    known = {output.name for output in wide.graph.output} | {""}
+    made = (name for node in wide.graph.node for name in node.output if name not in known)
+    wide.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made)
+    return wide
 
 
 def fix_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:

@@ -61,7 +61,7 @@ def _rounds_at_once(inputs: int, outputs: int, kernel: int, groups: int, archite
         architecture: `aarch64` or `x86_64`.
     """
     if groups > 1:
-        return inputs == 1 and outputs == groups and groups % _CHANNELS_AT_ONCE[architecture] == 0
+        return inputs == 1 and outputs == groups and groups % _CHANNELS_AT_ONCE.get(architecture, _LEAST_OUTPUTS) == 0
     if architecture == "aarch64" and kernel == 1:
         return False  # a product of matrices, whose sums are rounded afterwards
     return inputs % _INPUTS_AT_ONCE == 0 and outputs >= _LEAST_OUTPUTS and outputs % _INPUTS_AT_ONCE == 0

@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto
 
 from edgedafl.graph.cost import infer_types
-from edgedafl.graph.edit import copy_of
+from edgedafl.graph.edit import with_all_outputs
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.kernel_memory import scratch_bytes
 from edgedafl.graph.runtime import open_session, optimized
@@ -89,12 +89,7 @@ def _observed_types(model: onnx.ModelProto) -> dict[str, tuple[int, Shape]] | No
 
     The runtime's own operators are not in ONNX, whose inference does not know them: so it runs once.
     """
-    wide = copy_of(model)
-    shown = {output.name for output in wide.graph.output}
-    for node in wide.graph.node:
-        for name in node.output:
-            if name and name not in shown:
-                wide.graph.output.append(onnx.ValueInfoProto(name=name))
+    wide = with_all_outputs(model)
     stored = {tensor.name for tensor in wide.graph.initializer}
     feeds = {}
     for given in (value for value in wide.graph.input if value.name not in stored):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from edgedafl.graph.edit import copy_of
+from edgedafl.graph.edit import with_all_outputs
 from edgedafl.graph.runtime import open_session
 
 __all__ = ["Activation", "Range", "least_error_range", "observe_activations", "ranges_of"]
@@ -58,13 +58,7 @@ def observe_activations(model: onnx.ModelProto, images: np.ndarray) -> dict[str,
         images: float32 (N,C,H,W) in model space; at most 128 of them, evenly spread, are looked at.
     """
     images = images[:: max(1, -(-len(images) // _IMAGES))]
-    wide = copy_of(model)
-    known = {output.name for output in wide.graph.output}
-    for node in wide.graph.node:
-        for name in node.output:
-            if name and name not in known:
-                wide.graph.output.append(onnx.ValueInfoProto(name=name))
-    session = open_session(wide, threads=0, optimize=False)
+    session = open_session(with_all_outputs(model), threads=0, optimize=False)
     feed = session.get_inputs()[0].name
     names = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
     random = np.random.default_rng(0)
