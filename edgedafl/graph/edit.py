@@ -12,6 +12,7 @@ __all__ = [
     "average_as_pooling",
     "clamp_ir",
     "copy_of",
+    "drop_unused",
     "fix_batch",
     "model_bytes",
     "strip_metadata",
@@ -92,11 +93,12 @@ def average_as_pooling(model: onnx.ModelProto) -> onnx.ModelProto:
             node.op_type = "GlobalAveragePool"
             del node.input[1:]
             del node.attribute[:]
-    _drop_unused(changed)
+    drop_unused(changed)
     return changed
 
 
-def _drop_unused(model: onnx.ModelProto) -> None:
+def drop_unused(model: onnx.ModelProto) -> None:
+    """Take constants that nobody reads out of a graph, in place: the last step of a rewrite, on its copy."""
     used = {name for node in model.graph.node for name in node.input}
     used |= {output.name for output in model.graph.output}
     for tensor in list(model.graph.initializer):

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from edgedafl.graph.edit import copy_of
+from edgedafl.graph.edit import copy_of, drop_unused
 
 __all__ = ["with_unsigned_activations"]
 
@@ -61,12 +61,5 @@ def with_unsigned_activations(model: onnx.ModelProto) -> onnx.ModelProto:
         elif node.input[0] not in rounded:
             continue
         node.input[2] = unsigned(node.input[2])
-    _drop_unused(graph)
+    drop_unused(changed)
     return changed
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Take constants that nobody reads any more out of a graph, in place."""
-    read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
-    for tensor in [t for t in graph.initializer if t.name not in read]:
-        graph.initializer.remove(tensor)

@@ -132,7 +132,7 @@ def adds_exactly():
     it is told not to; with it, being told takes twice the time."""
     lines = read_text("/proc/cpuinfo").splitlines()
     flags = {flag for line in lines if line.startswith("flags") for flag in line.split()}
-    return bool(flags & {"avx512_vnni", "avx_vnni"})
+    return bool(flags & DOT_PRODUCTS)
 
 
 def open_session(variant, threads, profile=None):
