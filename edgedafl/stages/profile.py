@@ -150,7 +150,7 @@ def profile_stage(
         found = replace(found, layers={kind: name_layers(rows, names) for kind, rows in found.layers.items()})
         quantized = run.result(run.stage_name("quantize", target.name), QuantizeResult)
         agreements = {} if quantized is None else quantized.agreements
-        best = recommend(found, agreements, faithful=_found_faithful(run), max_drop=max_drop)
+        best = recommend(found, agreements, faithful=_found_faithful(run, target), max_drop=max_drop)
         result = replace(result, measured=found, recommendation=best)
     name = run.stage_name("profile", target.name)
     run.finish(name, digest_of(sha256_of(run.student)), [run.profile(file_stem(device))], result)
@@ -201,10 +201,14 @@ def _measure(
     return ProfileResult(measured=found)
 
 
-def _found_faithful(run: RunDirectory) -> set[str]:
-    """The precision whose fidelity was judged and holds: that says more than agreement on synthetic images."""
+def _found_faithful(run: RunDirectory, target: Target) -> set[str]:
+    """The precision whose fidelity was judged and holds: that says more than agreement on synthetic images.
+
+    Judged is the artifact of the run's own target alone.
+    """
     record = run.record()
     verdict, exported = record.verdict, record.exported
-    if verdict is None or exported is None or not verdict.floor or verdict.band is None:
+    if verdict is None or exported is None or record.target.name != target.name:
         return set()
-    return {exported.precision} if verdict.holds else set()
+    judged = verdict.holds and verdict.floor and verdict.band is not None
+    return {exported.precision} if judged else set()

@@ -10,7 +10,10 @@ import pytest
 
 from edgedafl.errors import UsageError
 from edgedafl.files.labelled import LabelledSource
+from edgedafl.runs import RunDirectory
 from edgedafl.stages.check_input import check_input
+from edgedafl.stages.profile import _found_faithful
+from edgedafl.targets import find_target
 from edgedafl.teachers import TeacherOptions, load_teacher
 from tests.conftest import EXAMPLE, assert_clean_failure, edgedafl
 
@@ -52,6 +55,9 @@ def test_pictures_are_measured_on_and_labels_say_more(tmp_path: Path) -> None:
     labelled = edgedafl(*command, "--eval", EXAMPLE / "sample.npz", "--force")
     band = json.loads((run / "run.json").read_text())["verdict"]["band"]
     assert labelled.code == 0 and (band["kind"], band["images"]) == ("measured on labelled images", 1000)
+    # A verdict speaks of the run's own target.
+    assert _found_faithful(RunDirectory(run), find_target("x86")) == {"int8"}
+    assert _found_faithful(RunDirectory(run), find_target("jetson")) == set()
 
 
 @pytest.mark.parametrize("floor", ["nonsense", "101%", "2", "-5%"])
