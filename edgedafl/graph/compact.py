@@ -12,7 +12,8 @@ from edgedafl.graph.edit import copy_of
 
 __all__ = ["compact"]
 
-# ONNX Runtime rewrites zero points of weights in place, layer by layer: shared ones stop it.
+# ONNX Runtime rewrites weights and the zero points of their channels in place, layer by layer: shared ones
+# stop it.
 _OWN = (onnx.TensorProto.INT8,)
 _DEFAULTS = {"dilations": 1, "group": 1, "pads": 0, "strides": 1}
 _PAIRS = ("QuantizeLinear", "DequantizeLinear")
@@ -47,6 +48,7 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in graph.node:
         node.input[:] = [new(name) for name in node.input]
         node.output[:] = [new(name) for name in node.output]
+        node.ClearField("doc_string")  # an empty one takes bytes as well
         if node.op_type in _PAIRS:
             node.name = node.output[0]  # runtimes make names of their own out of it
     _drop_defaults(graph)
@@ -65,7 +67,8 @@ def _shared_constants(graph: onnx.GraphProto) -> dict[str, str]:
         tensor.name = ""
         key = tensor.SerializeToString(deterministic=True)
         tensor.name = own
-        if key in first and own not in needed and tensor.data_type not in _OWN:
+        shared = tensor.data_type not in _OWN or not tensor.dims
+        if key in first and own not in needed and shared:
             same[own] = first[key]
             continue
         first.setdefault(key, own)

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from edgedafl.graph.constants import computed_constants
 from edgedafl.graph.edit import copy_of
-from edgedafl.graph.runtime import open_session
 
 __all__ = ["without_integers"]
 
@@ -29,7 +29,7 @@ def without_integers(model: onnx.ModelProto) -> onnx.ModelProto:
         A float graph with the same inputs and outputs.
     """
     result = copy_of(model)
-    constants = _evaluated(result)
+    constants = computed_constants(result)
     graph = result.graph
     stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     kept: list[onnx.NodeProto] = []
@@ -86,25 +86,6 @@ def _cut(kind: str, source: str, name: str) -> list[onnx.NodeProto]:
         for end, value in (("low", 0.0), ("high", 6.0))
     ]
     return [*bounds, onnx.helper.make_node("Clip", [source, f"{name}_low", f"{name}_high"], [name], name=name)]
-
-
-def _evaluated(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """Every value that follows from constants alone, by name."""
-    known = {t.name for t in model.graph.initializer} | {""}
-    nodes = []
-    for node in model.graph.node:
-        if all(name in known for name in node.input):
-            nodes.append(node)
-            known |= set(node.output)
-    names = [name for node in nodes for name in node.output if name]
-    if not names:
-        return {}
-    part = copy_of(model)
-    del part.graph.node[:], part.graph.input[:], part.graph.output[:], part.graph.value_info[:]
-    part.graph.node.extend(nodes)
-    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    values = open_session(part, optimize=False).run(names, {})
-    return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
 
 def _keep_output_names(graph: onnx.GraphProto, kept: list[onnx.NodeProto], alias: dict[str, str]) -> None:

@@ -1,16 +1,16 @@
 """Scales and biases of an integer graph in half their bytes; runtimes widen them when they load it.
 
 Beside the integers of a narrow network lie four numbers per channel: scale and zero point of the weights,
-bias and its scale. In a MobileNet they are a fifth of the file. Here scales are stored as bfloat16 and
-biases as float16, and a bias's scale is the product that it is by definition. All of it is constant: ONNX
-Runtime computes it once, before it looks for integer layers. Zero points of weights stay: it rewrites them in
-place, and fails where they were computed.
+bias and its scale. In a MobileNet they are a fifth of the file. Here the scales of all layers are one vector
+of bfloat16, their biases one of float16, and a bias's scale is the product that it is by definition. All of
+it is constant: ONNX Runtime computes it once, before it looks for integer layers. Zero points of weights
+stay: it rewrites them in place, and fails where they were computed.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
@@ -21,7 +21,9 @@ from edgedafl.graph.edit import copy_of
 __all__ = ["narrow", "next_bfloat16"]
 
 _LARGEST_HALF = 65_504
-_LEAST_CHANNELS = 16
+_LARGEST_BIAS = 2047 * 2**20
+"""The largest number of eleven bits below 2^31: the next one overflows int32."""
+_LEAST_NUMBERS = 64
 """Below this the nodes take more than is saved."""
 _SAME = 1e-6
 
@@ -57,63 +59,95 @@ class _Narrowing:
         taken = {*self._stored, *(name for node in graph.node for name in [*node.input, *node.output])}
         self._names = (name for name in map("n{}".format, itertools.count()) if name not in taken)
         self._made: list[onnx.NodeProto] = []
-        self._scales: dict[str, str] = {}
 
     def run(self) -> None:
+        layers = self._layers()
+        scales = {weight.input[1]: self._scale_bits(weight.input[1]) for _, weight, _ in layers}
+        biases = {bias.input[0]: self._numbers(bias.input[0]) for *_, bias in layers if bias is not None}
+        renamed = self._joined_scales({name: bits for name, bits in scales.items() if bits is not None})
+        renamed |= self._joined_biases(biases)
+        for given, weight, bias in layers:
+            weight.input[1] = renamed.get(weight.input[1], weight.input[1])
+            if bias is not None:  # of int32 the zero point is 0
+                scale = self._product(given.input[1], weight.input[1])
+                bias.input[:] = [renamed.get(bias.input[0], bias.input[0]), scale]
+        self._finish()
+
+    def _layers(self) -> list[tuple[onnx.NodeProto, onnx.NodeProto, onnx.NodeProto | None]]:
+        """DequantizeLinear of the input, the weight and, where it is stored as int32, the bias of each layer."""
         written = {name: node for node in self._graph.node for name in node.output}
+        found = []
         for node in self._graph.node:
             if node.op_type not in ("Conv", "Gemm") or not all(name in written for name in node.input[:2]):
                 continue
             given, weight = written[node.input[0]], written[node.input[1]]
             if not (_dequantizes(given) and _dequantizes(weight) and weight.input[0] in self._stored):
                 continue
-            scale = self._stored.get(weight.input[1])
-            if scale is None or len(scale.dims) != 1 or scale.dims[0] < _LEAST_CHANNELS:
+            if weight.input[1] not in self._stored or len(self._stored[weight.input[1]].dims) != 1:
                 continue
             bias = written.get(node.input[2]) if len(node.input) > 2 else None
-            if bias is not None and _dequantizes(bias):
-                self._narrow_bias(bias, given.input[1], weight.input[1])
-            self._narrow_weight(weight)
-        self._finish()
+            stored = self._stored.get(bias.input[0]) if bias is not None and _dequantizes(bias) else None
+            whole = stored is not None and stored.data_type == TensorProto.INT32
+            found.append((given, weight, bias if whole else None))
+        return found
 
-    def _narrow_bias(self, node: onnx.NodeProto, given: str, weight: str) -> None:
-        value = self._stored.get(node.input[0])
-        if value is None or value.data_type != TensorProto.INT32:
-            return
-        numbers = numpy_helper.to_array(value)
-        if np.abs(numbers).max(initial=0) <= _LARGEST_HALF:
-            half = numpy_helper.from_array(numbers.astype(np.float16))
-            node.input[0] = self._widened(half, TensorProto.INT32)
-        node.input[:] = [node.input[0], self._product(given, weight)]  # of int32 the zero point is 0
+    def _numbers(self, name: str) -> np.ndarray:
+        return numpy_helper.to_array(self._stored[name])
 
-    def _narrow_weight(self, node: onnx.NodeProto) -> None:
-        scale = self._stored[node.input[1]]
-        exact = numpy_helper.to_array(scale)
-        # A step of bfloat16 that went through the quantizer has lost its last bit.
+    def _scale_bits(self, name: str) -> np.ndarray | None:
+        """A scale's bits as bfloat16, where it is one: a step that went through the quantizer lost its last bit."""
+        exact = self._numbers(name)
         bits = (exact.view(np.uint32).astype(np.int64) + 32_768) // 65_536
         near = (bits * 65_536).astype(np.uint32).view(np.float32)
-        if np.all(np.abs(near - exact) <= _SAME * exact):
-            tensor = TensorProto(data_type=TensorProto.BFLOAT16, dims=scale.dims, raw_data=bits.astype("<u2").tobytes())
-            self._scales[node.input[1]] = self._widened(tensor, TensorProto.FLOAT)
+        return bits.astype("<u2") if np.all(np.abs(near - exact) <= _SAME * exact) else None
+
+    def _joined_scales(self, bits: Mapping[str, np.ndarray]) -> dict[str, str]:
+        sizes = [len(one) for one in bits.values()]
+        if sum(sizes) < _LEAST_NUMBERS:
+            return {}
+        whole = np.concatenate(list(bits.values()))
+        tensor = TensorProto(data_type=TensorProto.BFLOAT16, dims=whole.shape, raw_data=whole.tobytes())
+        return self._split(self._cast(self._store(tensor), TensorProto.FLOAT), bits)
+
+    def _joined_biases(self, numbers: Mapping[str, np.ndarray]) -> dict[str, str]:
+        """Half precision keeps eleven bits of a number of any size; all are divided by one power of two to fit."""
+        if sum(map(len, numbers.values())) < _LEAST_NUMBERS:
+            return {}
+        whole = np.concatenate(list(numbers.values())).clip(max=_LARGEST_BIAS).astype(np.float64)
+        power = max(0, int(np.ceil(np.log2(max(np.abs(whole).max(), 1) / _LARGEST_HALF))))
+        value = self._store(numpy_helper.from_array((whole / 2**power).astype(np.float16)))
+        if power:
+            factor = self._store(numpy_helper.from_array(np.array(2**power, np.float32)))
+            value = self._product(self._cast(value, TensorProto.FLOAT), factor)
+        return self._split(self._cast(value, TensorProto.INT32), numbers)
+
+    def _split(self, whole: str, parts: Mapping[str, np.ndarray]) -> dict[str, str]:
+        """Take a vector apart again; returns the new names by the old ones."""
+        sizes = self._store(
+            TensorProto(data_type=TensorProto.INT64, dims=[len(parts)], int64_data=map(len, parts.values()))
+        )
+        names = {old: next(self._names) for old in parts}
+        self._made.append(helper.make_node("Split", [whole, sizes], [*names.values()]))
+        return names
 
     def _product(self, one: str, other: str) -> str:
         name = next(self._names)
         self._made.append(helper.make_node("Mul", [one, other], [name]))
         return name
 
-    def _widened(self, tensor: TensorProto, kind: int) -> str:
-        tensor.name, name = next(self._names), next(self._names)
-        self._graph.initializer.append(tensor)
-        self._made.append(helper.make_node("Cast", [tensor.name], [name], to=kind))
+    def _cast(self, value: str, kind: int) -> str:
+        name = next(self._names)
+        self._made.append(helper.make_node("Cast", [value], [name], to=kind))
         return name
 
+    def _store(self, tensor: TensorProto) -> str:
+        tensor.name = next(self._names)
+        self._graph.initializer.append(tensor)
+        return tensor.name
+
     def _finish(self) -> None:
-        """The new nodes come first, those that read others last; what nobody reads goes."""
-        casts = [node for node in self._made if node.op_type != "Mul"]
-        products = [node for node in self._made if node.op_type == "Mul"]
-        nodes = [*casts, *products, *self._graph.node]
-        for node in nodes:
-            node.input[:] = [self._scales.get(name, name) for name in node.input]
+        """The new nodes come first; what nobody reads goes."""
+        nodes = [*self._made, *self._graph.node]
         read = {name for node in nodes for name in node.input}
         tensors = [tensor for tensor in self._graph.initializer if tensor.name in read]
         _replace(self._graph.node, nodes)

@@ -16,6 +16,7 @@ from torch import nn
 from edgedafl.export import student_to_onnx
 from edgedafl.graph import narrow as module
 from edgedafl.graph.compact import compact
+from edgedafl.graph.constants import computed_constants
 from edgedafl.graph.edit import fix_batch
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.narrow import narrow, next_bfloat16
@@ -82,19 +83,51 @@ def test_our_own_executor_reads_it(pair) -> None:
     np.testing.assert_allclose(found.numpy(), wanted, atol=0.05 * np.abs(wanted).max())
 
 
-def test_what_does_not_fit_half_precision_stays_as_it_is(pair) -> None:
+def test_biases_beyond_half_precision_are_divided_by_a_power_of_two(pair) -> None:
     wide, _, _ = pair
-    odd = onnx.ModelProto()
-    odd.CopyFrom(wide)
-    for tensor in odd.graph.initializer:
+    large = onnx.ModelProto()
+    large.CopyFrom(wide)
+    for tensor in large.graph.initializer:
         numbers = onnx.numpy_helper.to_array(tensor).copy()
         if tensor.data_type == TensorProto.INT32 and numbers.ndim == 1 and numbers.any():  # no zero point
-            numbers[0] = 3 * module._LARGEST_HALF
+            numbers[0] = -5 * module._LARGEST_HALF
             tensor.CopyFrom(onnx.numpy_helper.from_array(numbers, tensor.name))
-    kept = compact(narrow(odd))
-    assert not [t for t in kept.graph.initializer if t.data_type == TensorProto.FLOAT16]
-    wanted, found = (run_batched(open_session(m), pair[2][:4], batch=1) for m in (odd, kept))
+    kept = compact(narrow(large))
+    (halves,) = [t for t in kept.graph.initializer if t.data_type == TensorProto.FLOAT16]
+    assert np.abs(onnx.numpy_helper.to_array(halves)).max() == 5 * module._LARGEST_HALF / 8
+    wanted, found = (_biases(m) for m in (large, kept))
+    assert [len(one) for one in found] == [len(one) for one in wanted] and len(found) == 5
+    for one, other in zip(wanted, found, strict=True):
+        assert np.all(np.abs(one - other) <= np.abs(one) / 2**11)
+
+
+def test_whole_numbers_of_eleven_bits_stay_exact_however_large_others_are() -> None:
+    small, large = np.arange(-2048, 2049, dtype=np.int32), np.array([2**31 - 1, -(2**31)], np.int32)
+    graph = onnx.GraphProto()
+    joined = module._Narrowing(graph)._joined_biases({"small": small, "large": large})
+    assert [*joined] == ["small", "large"]
+    halves, factor = (onnx.numpy_helper.to_array(t) for t in graph.initializer[:2])
+    found = (halves.astype(np.float32) * factor).astype(np.int64)
+    np.testing.assert_array_equal(found[:-2], small)
+    assert found.max() < 2**31
+    assert np.all(np.abs(found[-2:] - large) <= 2**31 / 2**11)
+
+
+def test_few_numbers_stay_as_they_are(pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide, _, images = pair
+    monkeypatch.setattr(module, "_LEAST_NUMBERS", 10_000)
+    kept = compact(narrow(wide))
+    assert not {"Cast", "Split"} & {node.op_type for node in kept.graph.node}
+    wanted, found = (run_batched(open_session(m), images[:4], batch=1) for m in (wide, kept))
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def _biases(model: onnx.ModelProto) -> list[np.ndarray]:
+    """Biases of the layers as integers, in graph order."""
+    written = {name: node for node in model.graph.node for name in node.output}
+    names = [written[n.input[2]].input[0] for n in model.graph.node if n.op_type in ("Conv", "Gemm")]
+    known = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer} | computed_constants(model)
+    return [np.asarray(known[name]).astype(np.int64) for name in names]
 
 
 def test_nodes_and_values_of_any_name_are_left_alone(pair) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from edgedafl.export import student_to_onnx
+from edgedafl.graph.constants import computed_constants
 from edgedafl.graph.edit import fix_batch
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.quantize import observe_activations, quantize_graph, rounding
@@ -85,7 +86,7 @@ def test_the_quantizer_keeps_weights_on_their_grid(model: onnx.ModelProto) -> No
     seen, rounded = observe_activations(model, given), rounded_on(model, given)
     integer = quantize_graph(rounded.model, target.scheme, seen, "robust", steps=rounded.steps)
     stored = {t.name: onnx.numpy_helper.to_array(t) for t in integer.graph.initializer}
-    stored |= {n.output[0]: stored[n.input[0]].astype(np.float32) for n in integer.graph.node if n.op_type == "Cast"}
+    stored |= computed_constants(integer)
     grids = [
         stored[node.input[1]] for node in integer.graph.node
         if node.op_type == "DequantizeLinear" and node.input[0] in stored and stored[node.input[0]].ndim == 4

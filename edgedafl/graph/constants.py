@@ -1,0 +1,41 @@
+"""What a graph knows before it is given an image."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from edgedafl.graph.edit import copy_of
+from edgedafl.graph.runtime import open_session
+
+__all__ = ["computed_constants"]
+
+
+def computed_constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Values that nodes make out of constants alone, by name; stored constants are not among them.
+
+    Args:
+        model: Any graph that ONNX Runtime loads.
+
+    Example:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]>
+        ... g (float[1] x) => (float[1] y) <float[1] half = {0.5}> { twice = Add(half, half)  y = Mul(x, twice) }'''
+        >>> computed_constants(onnx.parser.parse_model(text))
+        {'twice': array([1.], dtype=float32)}
+    """
+    known = {t.name for t in model.graph.initializer} | {""}
+    nodes = []
+    for node in model.graph.node:
+        if all(name in known for name in node.input):
+            nodes.append(node)
+            known |= set(node.output)
+    names = [name for node in nodes for name in node.output if name]
+    if not names:
+        return {}
+    part = copy_of(model)
+    del part.graph.node[:], part.graph.input[:], part.graph.output[:], part.graph.value_info[:]
+    part.graph.node.extend(nodes)
+    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    values = open_session(part, optimize=False).run(names, {})
+    return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
