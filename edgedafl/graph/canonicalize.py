@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 
 import numpy as np
 import onnx
-import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedafl.errors import UnsupportedModelError, reason_of
+from edgedafl.graph.batch import free_batch, value_shapes
 from edgedafl.graph.channel_order import fold_channel_order, turn_channels
-from edgedafl.graph.edit import copy_of
-from edgedafl.graph.executor import OnnxModule
+from edgedafl.graph.edit import attribute, copy_of
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.needed import drop_unneeded, read_by
 from edgedafl.graph.simplify import simplify
 from edgedafl.graph.spell_out import spell_out
 from edgedafl.graph.tame import floats_for
 
-__all__ = ["IMAGE", "LOGITS", "canonicalize", "free_batch", "value_shapes"]
+__all__ = ["IMAGE", "LOGITS", "canonicalize"]
 
 IMAGE = "image"
 """Name of the input."""
@@ -31,6 +30,8 @@ LOGITS = "logits"
 
 _IR = 8  # initializers need not be inputs
 _OPSET = 18  # the lowest of all targets
+_ONE_AXIS = 13  # from here on Softmax is of one axis; before, of all from one on
+_ASIDE = "held"
 _FLOATS = {TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 
 
@@ -62,7 +63,8 @@ def canonicalize(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx
     graph = simplify(graph)
     folded = fold_channel_order(graph, IMAGE)
     graph = spell_out(folded, functools.cache(lambda: value_shapes(folded, image.image_shape)))
-    graph = _converted(graph)
+    spelled = graph
+    graph = _converted(spelled, functools.cache(lambda: value_shapes(spelled, image.image_shape)))
     _unshare(graph)
     shapes = value_shapes(graph, image.image_shape)
     graph = free_batch(graph, shapes)
@@ -72,44 +74,42 @@ def canonicalize(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx
     return graph
 
 
-def value_shapes(model: onnx.ModelProto, input_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
-    """Shape of every value for one image, found by running it."""
-    names = [name for node in model.graph.node for name in node.output if name]
-    module = OnnxModule(model, keep=names)
-    with torch.no_grad():
-        found = module.run({IMAGE: torch.zeros(1, *input_shape)})
-    return {IMAGE: (1, *input_shape)} | {name: tuple(value.shape) for name, value in found.items()}
-
-
-def free_batch(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> onnx.ModelProto:
-    """A copy whose reshapes to constant sides take any batch: the first side is what is left over.
-
-    Args:
-        model: A float graph; initializers are of one node alone.
-        shapes: Of its values for one image, see `value_shapes`.
-    """
-    changed = copy_of(model)
-    constants = {t.name: t for t in changed.graph.initializer}
-    for node in changed.graph.node:
-        if node.op_type != "Reshape" or node.input[1] not in constants:
-            continue
-        before, after = shapes[node.input[0]], shapes[node.output[0]]
-        if before[0] == after[0] and 0 not in after:
-            sides = np.array([-1, *after[1:]], np.int64)
-            constants[node.input[1]].CopyFrom(numpy_helper.from_array(sides, node.input[1]))
-    return changed
-
-
-def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
+def _converted(model: onnx.ModelProto, shapes: Callable[[], Mapping[str, tuple[int, ...]]]) -> onnx.ModelProto:
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if opset == _OPSET:
         return model
+    held = _hold_softmax(model, shapes) if opset < _ONE_AXIS else model
     try:
-        return onnx.version_converter.convert_version(model, _OPSET)
+        converted: onnx.ModelProto = onnx.version_converter.convert_version(held, _OPSET)
     except Exception as error:  # the converter's errors share no base class
         raise UnsupportedModelError(
             f"The network's opset {opset} cannot be brought to {_OPSET}: {reason_of(error)}"
         ) from error
+    _release(converted)
+    return converted
+
+
+def _hold_softmax(model: onnx.ModelProto, shapes: Callable[[], Mapping[str, tuple[int, ...]]]) -> onnx.ModelProto:
+    """A copy in which Softmax of the last axis is out of the converter's sight, which would flatten around it."""
+    held = copy_of(model)
+    found = [node for node in held.graph.node if node.op_type in ("Softmax", "LogSoftmax") and node.domain == ""]
+    for node in found:
+        rank = len(shapes()[node.input[0]])
+        if attribute(node, "axis", 1) % rank == rank - 1:
+            del node.attribute[:]
+            node.domain = _ASIDE
+    if any(node.domain == _ASIDE for node in found):
+        held.opset_import.append(helper.make_opsetid(_ASIDE, 1))
+    return held
+
+
+def _release(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        if node.domain == _ASIDE:
+            node.domain = ""
+    others = [entry for entry in model.opset_import if entry.domain != _ASIDE]
+    del model.opset_import[:]
+    model.opset_import.extend(others)
 
 
 def _drop_dropout(model: onnx.ModelProto) -> None:
@@ -127,8 +127,8 @@ def _names(graph: onnx.GraphProto) -> set[str]:
     for node in graph.node:
         found.update(node.output)
         found |= read_by(node)
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
+        for entry in node.attribute:
+            for inner in (entry.g, *entry.graphs):
                 found |= _names(inner)
     return found
 
@@ -156,8 +156,8 @@ def _rename(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
+        for entry in node.attribute:
+            for inner in (entry.g, *entry.graphs):
                 _rename(inner, renamed)
 
 

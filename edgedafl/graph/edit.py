@@ -1,14 +1,17 @@
-"""Small rewrites of a graph: batch size, IR version, metadata, pooling form.
+"""Attributes of nodes, and small rewrites of a graph: batch size, IR version, metadata, pooling form.
 
 All rewrites of graphs in this project give a copy and leave what they were given as it was.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx
 from onnx import numpy_helper
 
 __all__ = [
+    "attribute",
     "average_as_pooling",
     "clamp_ir",
     "copy_of",
@@ -107,3 +110,9 @@ def drop_unused(model: onnx.ModelProto) -> None:
     for node in list(model.graph.node):
         if node.op_type == "Constant" and node.output[0] not in used:
             model.graph.node.remove(node)
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """The value of a node's attribute, or a default where the node does not state it."""
+    found = next((a for a in node.attribute if a.name == name), None)
+    return default if found is None else onnx.helper.get_attribute_value(found)

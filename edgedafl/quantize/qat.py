@@ -16,7 +16,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from edgedafl.graph.canonicalize import free_batch, value_shapes
+from edgedafl.graph.batch import free_batch, value_shapes
 from edgedafl.graph.edit import copy_of
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.trainable import weight_names

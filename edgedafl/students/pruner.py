@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from edgedafl.errors import UnsupportedModelError, UsageError
-from edgedafl.graph.canonicalize import IMAGE, LOGITS, value_shapes
+from edgedafl.graph.batch import value_shapes
+from edgedafl.graph.canonicalize import IMAGE, LOGITS
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.moments import Movement, PromisedMoments
 from edgedafl.graph.pruning import (

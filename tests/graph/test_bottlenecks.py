@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from edgedafl.graph.batch import value_shapes
 from edgedafl.graph.bottlenecks import Bottleneck, Step, bottlenecks, graph_bottlenecks
-from edgedafl.graph.canonicalize import IMAGE, LOGITS, value_shapes
+from edgedafl.graph.canonicalize import IMAGE, LOGITS
 from edgedafl.graph.from_module import module_to_onnx
 from tests.conftest import tiny_text
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedafl.graph.canonicalize import free_batch
+from edgedafl.graph.batch import free_batch
 from edgedafl.graph.channel_order import fold_channel_order, turn_channels
 from edgedafl.graph.compact import compact
 from edgedafl.graph.edit import average_as_pooling, clamp_ir, fix_batch, strip_metadata

@@ -12,7 +12,8 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgedafl.graph.canonicalize import IMAGE, LOGITS, canonicalize, value_shapes
+from edgedafl.graph.batch import value_shapes
+from edgedafl.graph.canonicalize import IMAGE, LOGITS, canonicalize
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.from_module import module_to_onnx

@@ -11,7 +11,8 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from edgedafl.graph.canonicalize import IMAGE, LOGITS, value_shapes
+from edgedafl.graph.batch import value_shapes
+from edgedafl.graph.canonicalize import IMAGE, LOGITS
 from edgedafl.graph.compact import compact
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.from_module import module_to_onnx

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import onnx
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgedafl.graph.edit import attribute
 from edgedafl.graph.executor import OnnxModule
 
-__all__ = ["Layer", "attribute", "layer_of"]
+__all__ = ["Layer", "layer_of"]
 
 
 @dataclass(frozen=True)
@@ -151,9 +151,3 @@ def layer_of(node: onnx.NodeProto, module: OnnxModule) -> Layer | None:
     if attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0:
         return None
     return Layer(node, node.input[1], bias, shape, 1, 0 if attribute(node, "transB", 0) else 1, -1)
-
-
-def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
-    """The value of a node's attribute, or a default where the node does not state it."""
-    found = next((a for a in node.attribute if a.name == name), None)
-    return default if found is None else onnx.helper.get_attribute_value(found)

@@ -6,13 +6,14 @@ it cannot tell: then the channels of all inputs stay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 import numpy as np
 import onnx
 
+from edgedafl.graph.edit import attribute
 from edgedafl.graph.pruning.channels import ChannelMap
-from edgedafl.graph.pruning.layers import attribute
+from edgedafl.graph.pruning.heads import cut_out, multiply_values, pick, regroup, softmax, split
 from edgedafl.graph.pruning.tracer import Tracer
 
 __all__ = ["trace_channels"]
@@ -34,13 +35,19 @@ def trace_channels(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]
         model: A graph whose constants are initializers, none of them shared.
         shapes: Shape of every value for one image.
     """
-    tracer = Tracer(model, shapes)
+    tracer = _traced(model, shapes, frozenset())
+    stuck = tracer.stuck()
+    return (_traced(model, shapes, stuck) if stuck else tracer).result()
+
+
+def _traced(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]], whole: Set[str]) -> Tracer:
+    tracer = Tracer(model, shapes, whole)
     for index, node in enumerate(model.graph.node):
         rule = _RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         if rule is None or not rule(tracer, index, node):
             tracer.fix(node.input)
     tracer.fix(output.name for output in model.graph.output)
-    return tracer.result()
+    return tracer
 
 
 def _bias_of(node: onnx.NodeProto) -> str | None:
@@ -83,6 +90,8 @@ def _gemm(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
 def _product(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
     given = t.values.get(node.input[0])
     last = len(t.shapes[node.input[0]]) - 1
+    if not t.stores(node.input[0]) and not t.stores(node.input[1]):
+        return multiply_values(t, index, node)
     if not t.stores(node.input[1]) or len(t.shapes[node.input[1]]) != 2 or (given is not None and given.axis != last):
         return False
     t.read(node, 0, 1, None)
@@ -191,18 +200,18 @@ def _reshaping(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
         return True
     before, after = t.shapes[node.input[0]], t.shapes[node.output[0]]
     axis = given.axis
-    if len(after) == 2 and after[0] == before[0]:
-        sides = [-1 if place == axis else 1 for place in range(len(before))]
-        units, axis = np.broadcast_to(given.units.reshape(sides), before).reshape(-1), 1
+    if len(after) == 2 and after[0] == before[0] and axis:
+        sides = [-1 if place == axis else 1 for place in range(1, len(before))]
+        units, axis = np.broadcast_to(given.units.reshape(sides), before[1:]).reshape(-1), 1
     elif len(after) > axis and after[: axis + 1] == before[: axis + 1]:
         units = given.units
     elif axis == len(before) - 1 and after[-1] == before[-1]:
         units, axis = given.units, len(after) - 1
     else:
-        return False
+        return node.op_type == "Reshape" and regroup(t, node, given)
     if node.op_type == "Reshape":
         stated = t.constant(node, 1)
-        if stated is None and len(after) == 2 and after[0] == before[0]:
+        if stated is None and axis == len(after) - 1:
             return _joined_sides(t, node, units) and t.put(node.output[0], axis, units)
         if stated is None or len(stated) != len(after) or (stated[axis] < 0 and len(after) > 2):
             return False
@@ -212,15 +221,15 @@ def _reshaping(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
 
 
 def _joined_sides(t: Tracer, node: onnx.NodeProto, units: np.ndarray) -> bool:
-    """Flattening to sides that are joined while the graph runs, as of `x.view(x.size(0), -1)`."""
+    """Sides that are joined while the graph runs, the last of them a constant, as of `x.view(x.size(0), -1)`."""
     sides = t.producers.get(node.input[1])
-    if sides is None or sides.op_type != "Concat" or len(sides.input) != 2:
+    if sides is None or sides.op_type != "Concat" or t.uses[node.input[1]] > 1:
         return False
-    last = t.constant(sides, 1)
+    last = t.constant(sides, len(sides.input) - 1)
     if last is None or last.size != 1:
         return False
     if int(last.reshape(-1)[0]) > 0:
-        t.add_shape_entry(sides.input[1], 0, units)
+        t.add_shape_entry(sides.input[len(sides.input) - 1], 0, units)
     return True
 
 
@@ -245,15 +254,6 @@ def _squeezing(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
     return t.put(node.output[0], long[place], given.units)
 
 
-def _slicing(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
-    given = t.values.get(node.input[0])
-    if given is None:
-        return True
-    axes = t.constant(node, 3)
-    rank = len(t.shapes[node.input[0]])
-    return axes is not None and given.axis not in {int(a) % rank for a in axes.reshape(-1)} and t.keep(node)
-
-
 def _resizing(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
     given = t.values.get(node.input[0])
     sized = len(node.input) > 3 and node.input[3] != ""
@@ -271,6 +271,7 @@ _RULES: dict[str, _Rule] = {
     "Concat": _concatenation,
     "Conv": _convolution,
     "Flatten": _reshaping,
+    "Gather": pick,
     "Gemm": _gemm,
     "InstanceNormalization": _normalization,
     "MatMul": _product,
@@ -278,7 +279,9 @@ _RULES: dict[str, _Rule] = {
     "Reshape": _reshaping,
     "Resize": _resizing,
     "Shape": _asking,
-    "Slice": _slicing,
+    "Slice": cut_out,
+    "Softmax": softmax,
+    "Split": split,
     "Squeeze": _squeezing,
     "Transpose": _transposition,
     "Unsqueeze": _squeezing,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,18 +29,24 @@ class Tracer:
     Args:
         model: The graph; its constants are initializers.
         shapes: Shape of every value for one image.
+        whole: Values whose reshape takes a last axis apart of which the last part is followed, not the one
+            before it: there queries, keys and values come apart, and not yet heads.
 
     Attributes:
         shapes: Of values and initializers.
         values: Channel axes of the values that are followed.
         producers: Nodes by what they write.
+        uses: How many nodes read each value.
     """
 
-    def __init__(self, model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]], whole: Set[str] = frozenset()
+    ) -> None:
         self.shapes = dict(shapes) | {t.name: tuple(t.dims) for t in model.graph.initializer}
         self.values: dict[str, Axis] = {}
         self._stored = {t.name: t for t in model.graph.initializer}
         self.producers = {name: node for node in model.graph.node for name in node.output}
+        self.uses = Counter(name for node in model.graph.node for name in node.input)
         self._parents: list[int] = []
         self._writers: list[set[int]] = []
         self._fixed: set[int] = set()
@@ -48,6 +55,8 @@ class Tracer:
         self._paddings: list[Padding] = []
         self._depthwise: list[tuple[int, np.ndarray]] = []
         self._readers: list[Reader] = []
+        self._whole = whole
+        self._apart: dict[str, np.ndarray] = {}
 
     def stores(self, *names: str) -> bool:
         """Whether all these are initializers."""
@@ -129,6 +138,16 @@ class Tracer:
     def add_depthwise(self, index: int, units: np.ndarray) -> None:
         """A convolution has as many groups as these units."""
         self._depthwise.append((index, units))
+
+    def follows_last(self, name: str, units: np.ndarray) -> bool:
+        """Whether of a last axis that is taken apart into this value the last part is followed."""
+        self._apart[name] = units
+        return name in self._whole
+
+    def stuck(self) -> frozenset[str]:
+        """Values made of a last axis that is taken apart, where the part that was followed cannot be cut."""
+        stay = {self._root(unit) for unit in self._fixed}
+        return frozenset(name for name, units in self._apart.items() if stay.issuperset(self._roots(units).tolist()))
 
     # The result.
 

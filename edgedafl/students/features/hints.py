@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgedafl.graph.batch import value_shapes
 from edgedafl.graph.bottlenecks import Bottleneck, graph_bottlenecks
-from edgedafl.graph.canonicalize import LOGITS, value_shapes
+from edgedafl.graph.canonicalize import LOGITS
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.students.features.extractor import FeatureExtractor, module_bottlenecks
 from edgedafl.students.features.loss import FeatureLoss, first_rows, relative_error
