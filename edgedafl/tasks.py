@@ -53,6 +53,10 @@ def task_named(name: str) -> Task:
 
     Raises:
         ValueError: If there is none.
+
+    Example:
+        >>> task_named("binary")
+        'binary'
     """
     for task in TASKS:
         if task == name:
@@ -61,7 +65,13 @@ def task_named(name: str) -> Task:
 
 
 def states(logits: Tensor, task: Task) -> Tensor:
-    """Logits (N, K) as (N, K) for single-label, else as (N, K, 2): the label is off, or on."""
+    """Logits (N, K) as (N, K) for single-label, else as (N, K, 2): the label is off, or on.
+
+    Example:
+        >>> import torch
+        >>> states(torch.zeros(5, 3), "multi-label").shape
+        torch.Size([5, 3, 2])
+    """
     if task == SINGLE_LABEL:
         return logits
     import torch
@@ -70,12 +80,25 @@ def states(logits: Tensor, task: Task) -> Tensor:
 
 
 def predictions(logits: np.ndarray, task: Task) -> np.ndarray:
-    """Classes (N,) for single-label, else which labels are on, (N, K) of 0 and 1."""
+    """Classes (N,) for single-label, else which labels are on, (N, K) of 0 and 1.
+
+    Example:
+        >>> predictions(np.array([[0.1, 2.0], [-1.0, -3.0]]), "single-label")
+        array([1, 0])
+        >>> predictions(np.array([[0.1, 2.0], [-1.0, -3.0]]), "multi-label")
+        array([[1, 1],
+               [0, 0]])
+    """
     if task == SINGLE_LABEL:
         return np.asarray(logits.argmax(1))
     return np.asarray(logits > 0).astype(np.int64)
 
 
 def agreement(first: np.ndarray, second: np.ndarray) -> float:
-    """Share of equal predictions, in [0, 1]; for several labels over all of them."""
+    """Share of equal predictions, in [0, 1]; for several labels over all of them.
+
+    Example:
+        >>> agreement(np.array([1, 2, 3, 4]), np.array([1, 2, 3, 0]))
+        0.75
+    """
     return float((first.reshape(len(first), -1) == second.reshape(len(second), -1)).mean())

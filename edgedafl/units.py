@@ -34,6 +34,10 @@ def parse_duration(text: str | float) -> float:
 
     Raises:
         UsageError: If the text is not a number with a known unit.
+
+    Example:
+        >>> parse_duration("5ms"), parse_duration("10m"), parse_duration(90)
+        (0.005, 600.0, 90.0)
     """
     value, unit = _split(text, "The duration", "90s, 10m or 5ms")
     if unit and unit not in _SECONDS:
@@ -46,6 +50,10 @@ def parse_bytes(text: str | float) -> int:
 
     Raises:
         UsageError: If the text is not a number with a known unit.
+
+    Example:
+        >>> parse_bytes("1.5MB"), parse_bytes("64KiB")
+        (1500000, 65536)
     """
     value, unit = _split(text, "The size", "500KB, 1.5MB or 64KiB")
     if unit.lower() not in _BYTES:
@@ -58,6 +66,10 @@ def parse_share(text: str | float) -> float:
 
     Raises:
         UsageError: If the value is outside [0, 1].
+
+    Example:
+        >>> parse_share("98.5%"), parse_share(0.5)
+        (0.985, 0.5)
     """
     value, unit = _split(text, "The share", "98.5% or 0.985")
     share = value / 100 if unit == "%" else value
@@ -67,7 +79,12 @@ def parse_share(text: str | float) -> float:
 
 
 def format_bytes(size: float) -> str:
-    """A short decimal size, e.g. `26.5 kB`."""
+    """A short decimal size, e.g. `26.5 kB`.
+
+    Example:
+        >>> format_bytes(26_512)
+        '26.5 kB'
+    """
     for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if size >= limit:
             return f"{size / limit:.3g} {unit}" if size < 1000 * limit else f"{size / limit:.0f} {unit}"
@@ -75,7 +92,12 @@ def format_bytes(size: float) -> str:
 
 
 def format_count(count: float) -> str:
-    """A short count, e.g. `61.7 k`, `1.81 G`."""
+    """A short count, e.g. `61.7 k`, `1.81 G`.
+
+    Example:
+        >>> format_count(1_814_073_344)
+        '1.81 G'
+    """
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= limit:
             return f"{count / limit:.3g} {unit}"
@@ -83,7 +105,12 @@ def format_count(count: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A short duration, e.g. `850 µs`, `3.21 ms`, `2:05`."""
+    """A short duration, e.g. `850 µs`, `3.21 ms`, `2:05`.
+
+    Example:
+        >>> format_duration(0.00321), format_duration(125)
+        ('3.21 ms', '2:05')
+    """
     if seconds < 1e-3:
         return f"{seconds * 1e6:.3g} µs"
     if seconds < 1:

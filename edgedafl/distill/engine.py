@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from edgedafl.callbacks import OnProgress, silent
 from edgedafl.distill.distributed import DistributedContext
-from edgedafl.distill.monitoring.health import KINDS, HealthMonitor, Symptom
 from edgedafl.distill.monitoring.probes import ProbePlan, ProbeSets
+from edgedafl.distill.monitoring.recovery import Recovery
 from edgedafl.distill.monitoring.reporter import Reporter, RunState
 from edgedafl.distill.outcome import Distillation
 from edgedafl.distill.synthesizers.base import Batch, Synthesizer, evaluating
@@ -21,13 +21,7 @@ from edgedafl.distill.training.budget import Budget, Clock
 from edgedafl.distill.training.checkpoint import load_checkpoint, merged_pools, pool_part, save_checkpoint
 from edgedafl.distill.training.compute import Compute
 from edgedafl.distill.training.trainer import StudentTrainer
-from edgedafl.errors import (
-    DistillationError,
-    InterruptedRunError,
-    MeasurementError,
-    UnsupportedModelError,
-    UsageError,
-)
+from edgedafl.errors import InterruptedRunError, MeasurementError, UnsupportedModelError, UsageError
 from edgedafl.runs import AgreementReport
 from edgedafl.students.base import Student
 from edgedafl.teachers.base import QueryBudgetError, Teacher
@@ -39,7 +33,6 @@ _log = logging.getLogger(__name__)
 POOL_MEMORY = 2 << 30
 """Bytes of the replay pool where nothing else is asked for."""
 
-_MOST_RECOVERIES = 3
 # By steps and not by time: a resumed run must judge itself at the same steps.
 _HEALTH_EVERY = 10
 _SILENT_SECONDS = 5.0
@@ -88,12 +81,10 @@ class Distiller:
         self._plan = ProbePlan(self.probes, teacher, synthesizer, self.world.device)
         self._on_progress = on_progress
         self._checkpoint = checkpoint
-        self._health = HealthMonitor(spec.task, labels_only=spec.access == "labels")
-        self._recoveries: list[str] = []
+        self.recovery = Recovery(teacher, self.trainer, synthesizer, self.world)
         self._step = 0
         self._shown = 0  # images that the student has learned from
         self._elapsed = 0.0
-        self._gave_up = False  # the generator
         self._longest = 0.0  # seconds of a synthesizer step
 
     @property
@@ -154,7 +145,7 @@ class Distiller:
             self._shown += self.trainer.shown * self.world.size
             self._plan.add_due(fraction)
             if self._step % _HEALTH_EVERY == 0:
-                self.check_health(float(loss))
+                self.recovery.check(self._step, float(loss))
             if self.world.is_main_process:
                 reporter.report(batch.losses, loss, self._state(fraction))
 
@@ -191,18 +182,16 @@ class Distiller:
             return self._nothing
         if len(batch.images):
             self.trainer.pool.add(batch.images, batch.logits)
-        self._health.watch(batch.logits if batch.generated is None else batch.generated, batch.logits)
+        self.recovery.watch(batch.logits if batch.generated is None else batch.generated, batch.logits)
         return batch
 
     def _made(self, fraction: float) -> Batch:
         """Images of the synthesizer, or procedural ones alone once its generator was given up."""
-        batch = self.synthesizer.procedural(self.teacher) if self._gave_up else None
+        batch = self.synthesizer.procedural(self.teacher) if self.recovery.gave_up else None
         return batch or self.synthesizer.step(self.teacher, self.trainer.student, fraction)
 
     def _finish(self) -> Distillation:
-        if not self.trainer.is_finite:  # since the last look at its health
-            self._note("the student's weights are not finite at the end", "went back to healthy weights")
-            self.trainer.go_back()
+        self.recovery.check_end(self._step)
         self.save()
         if self._step:
             self._plan.end()
@@ -214,7 +203,7 @@ class Distiller:
             steps=self._step,
             seconds=self._elapsed,
             queries=self.teacher.queries,
-            recoveries=tuple(self._recoveries),
+            recoveries=tuple(self.recovery.notes),
             images_per_second=self._shown / max(self._elapsed, 1e-9),
             bare_images_per_second=self.trainer.reference_throughput() * self.world.size,
         )
@@ -235,46 +224,6 @@ class Distiller:
                 return scores.float().cpu()
 
             return self._predict_fidelity(scores_of)
-
-    def check_health(self, loss: float) -> None:
-        """Recover from NaN and collapse, or give up with advice."""
-        symptom = self._health.check(loss)
-        place = int(self.world.broadcast(float(KINDS.index(symptom.kind) if symptom else -1))[0])
-        if place < 0:
-            self.trainer.keep()
-            return
-        # All processes have to do the same: some of it waits for the others.
-        if symptom is None or symptom.kind != KINDS[place]:
-            symptom = Symptom(KINDS[place], "the first process saw it")
-        self._recover(symptom)
-
-    def _recover(self, symptom: Symptom) -> None:
-        if len(self._recoveries) >= _MOST_RECOVERIES:
-            if not symptom.is_fatal or self._gave_up:
-                return  # said often enough; the rest of the pool is still worth learning from
-            if symptom.kind == "collapse" and self.synthesizer.procedural(self.teacher) is not None:
-                self._gave_up = True
-                self._note(symptom.text, "goes on without the generator")
-                return
-            raise DistillationError(
-                f"Distillation failed {_MOST_RECOVERIES + 1} times: {symptom.text}.",
-                "The usual cause is a wrong input range: check --input-mean/--input-std or --input-range "
-                "with `edgedafl inspect`; then try another --seed.",
-            )
-        if symptom.kind == "divergence":
-            self._note(symptom.text, "went back to healthy weights")
-            self.trainer.go_back()
-            return
-        self._note(symptom.text, "restarted the generator")
-        self.synthesizer.restart()
-        self._health.forget()
-        if symptom.kind == "nan":
-            self.trainer.go_back()
-            self.trainer.pool.clear()
-
-    def _note(self, symptom: str, remedy: str) -> None:
-        self._recoveries.append(f"step {self._step}: {symptom}; {remedy}")
-        _log.warning("Step %d: %s; %s.", self._step, symptom, remedy)
 
     def save(self) -> None:
         """Write the checkpoint, if there is one; all processes take part, the first one writes."""
@@ -299,9 +248,7 @@ class Distiller:
             "learner": self.trainer.state_dict(),
             "synthesizer": self.synthesizer.state_dict(),
             "probes": self.probes.state_dict(),
-            "health": self._health.state_dict(),
-            "recoveries": list(self._recoveries),
-            "gave_up": self._gave_up,
+            **self.recovery.state_dict(),
             "queries": self.teacher.queries,
             "teacher": self.teacher.state_dict(),
             "rng": torch.get_rng_state(),
@@ -314,9 +261,7 @@ class Distiller:
         self.trainer.pool.load_state_dict(pool_part(state["pool"], self.world))
         self.synthesizer.load_state_dict(state["synthesizer"])
         self.probes.load_state_dict(state["probes"])
-        self._health.load_state_dict(state["health"])
-        self._recoveries = list(state["recoveries"])
-        self._gave_up = bool(state.get("gave_up", False))
+        self.recovery.load_state_dict(state)
         # What this process has asked about before it resumed was asked about all the same.
         self.teacher.queries += int(state["queries"])
         self.teacher.load_state_dict(state["teacher"])

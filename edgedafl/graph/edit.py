@@ -37,7 +37,14 @@ def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that answers every value its nodes make, after its own outputs."""
+    """A copy that answers every value its nodes make, after its own outputs.
+
+    Example:
+        >>> import onnx
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { a = Relu(x) y = Neg(a) }'
+        >>> [output.name for output in with_all_outputs(onnx.parser.parse_model(text)).graph.output]
+        ['y', 'a']
+    """
     wide = copy_of(model)
     known = {output.name for output in wide.graph.output} | {""}
     made = (name for node in wide.graph.node for name in node.output if name not in known)
@@ -46,7 +53,15 @@ def with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def fix_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
-    """A copy whose symbolic first dimensions are `batch`: static shapes are faster on devices."""
+    """A copy whose symbolic first dimensions are `batch`: static shapes are faster on devices.
+
+    Example:
+        >>> import onnx
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[n,3] x) => (float[n,3] y) { y = Relu(x) }'
+        >>> fixed = fix_batch(onnx.parser.parse_model(text), 1)
+        >>> fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+        1
+    """
     fixed = copy_of(model)
     for value in [*fixed.graph.input, *fixed.graph.output]:
         dim = value.type.tensor_type.shape.dim[0]
@@ -81,6 +96,13 @@ def average_as_pooling(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in which a mean over the image plane is a GlobalAveragePool.
 
     Exporters write adaptive pooling as ReduceMean, which integer runtimes do not fuse.
+
+    Example:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1,4,8,8] x) => (float[1,4,1,1] y)
+        ... <int64[2] axes = {2, 3}> { y = ReduceMean(x, axes) }'''
+        >>> average_as_pooling(onnx.parser.parse_model(text)).graph.node[0].op_type
+        'GlobalAveragePool'
     """
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     for node in model.graph.node:
@@ -113,6 +135,13 @@ def drop_unused(model: onnx.ModelProto) -> None:
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
-    """The value of a node's attribute, or a default where the node does not state it."""
+    """The value of a node's attribute, or a default where the node does not state it.
+
+    Example:
+        >>> import onnx
+        >>> node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], group=4)
+        >>> attribute(node, "group", 1), attribute(node, "auto_pad", b"NOTSET")
+        (4, b'NOTSET')
+    """
     found = next((a for a in node.attribute if a.name == name), None)
     return default if found is None else onnx.helper.get_attribute_value(found)

@@ -20,6 +20,12 @@ def numeric_outputs(model: onnx.ModelProto) -> dict[str, str]:
 
     Scores that are answered as maps from class to score are the tensor that the maps were made of; labels as
     text are left out.
+
+    Example:
+        >>> import onnx
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y, string[1] z) { y = Relu(x) }'
+        >>> numeric_outputs(onnx.parser.parse_model(text))
+        {'y': 'y'}
     """
     makers = {name: node for node in model.graph.node for name in node.output}
     found = {}
@@ -61,7 +67,14 @@ def needed_part(
 
 
 def drop_unneeded(model: onnx.ModelProto, outputs: Set[str]) -> onnx.ModelProto:
-    """A copy without the nodes, inputs and weights on which none of some values depends."""
+    """A copy without the nodes, inputs and weights on which none of some values depends.
+
+    Example:
+        >>> import onnx
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { y = Relu(x) z = Neg(x) }'
+        >>> [node.op_type for node in drop_unneeded(onnx.parser.parse_model(text), {"y"}).graph.node]
+        ['Relu']
+    """
     rest = copy_of(model)
     graph, needed = rest.graph, _needed(model, outputs)
     for items in (graph.node, graph.input, graph.initializer):
@@ -100,7 +113,13 @@ def _needed(model: onnx.ModelProto, outputs: Set[str]) -> set[str]:
 
 
 def read_by(node: onnx.NodeProto) -> set[str]:
-    """Values that a node reads, those of the graphs in its attributes among them."""
+    """Values that a node reads, those of the graphs in its attributes among them.
+
+    Example:
+        >>> import onnx
+        >>> sorted(read_by(onnx.helper.make_node("Add", ["a", "b"], ["c"])))
+        ['a', 'b']
+    """
     return {*node.input, *outer_names(node)}
 
 

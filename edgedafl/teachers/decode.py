@@ -17,12 +17,22 @@ _SMOOTHING = 0.1
 
 
 def are_labels(answers: np.ndarray) -> bool:
-    """Whether whole numbers (N, K) say which class, or which labels are on; others are scores in whole numbers."""
+    """Whether whole numbers (N, K) say which class, or which labels are on; others are scores in whole numbers.
+
+    Example:
+        >>> are_labels(np.array([[3], [7]])), are_labels(np.array([[10, 200], [30, 4]]))
+        (True, False)
+    """
     return answers.shape[1] == 1 or bool(np.isin(answers, (0, 1)).all())
 
 
 def guess_output(scores: np.ndarray) -> Answers:
-    """What scores (N, K) of several images look like: rows that sum to one are probabilities."""
+    """What scores (N, K) of several images look like: rows that sum to one are probabilities.
+
+    Example:
+        >>> guess_output(np.array([[0.2, 0.8], [0.5, 0.5]])), guess_output(np.array([[-1.0, 3.0]]))
+        ('probabilities', 'logits')
+    """
     if scores.shape[1] > 1 and (scores >= 0).all() and np.allclose(scores.sum(1), 1, atol=1e-3):
         return "probabilities"
     if scores.shape[1] > 1 and (scores <= 0).all() and np.allclose(np.exp(scores).sum(1), 1, atol=1e-3):
@@ -31,7 +41,12 @@ def guess_output(scores: np.ndarray) -> Answers:
 
 
 def guess_task(output: Answers, classes: int) -> Task:
-    """One score is binary; sigmoids over several are multi-label; all else is single-label."""
+    """One score is binary; sigmoids over several are multi-label; all else is single-label.
+
+    Example:
+        >>> guess_task("sigmoid", 5), guess_task("logits", 1)
+        ('multi-label', 'binary')
+    """
     if classes == 1:
         return BINARY
     return MULTI_LABEL if output == "sigmoid" else SINGLE_LABEL
@@ -45,6 +60,10 @@ def to_logits(answers: np.ndarray, output: Answers, task: Task, classes: int) ->
 
     Raises:
         UnsupportedModelError: If an answer is NaN, or a label is out of range.
+
+    Example:
+        >>> to_logits(np.array([[0.5, 0.25, 0.25]]), "probabilities", "single-label", 3).round(3)
+        array([[ 0.462, -0.231, -0.231]], dtype=float32)
     """
     if not np.isfinite(answers).all() and output not in ("log-probabilities",):
         raise UnsupportedModelError(
@@ -79,7 +98,12 @@ def _from_labels(answers: np.ndarray, task: Task, classes: int) -> np.ndarray:
 
 
 def as_labels(logits: np.ndarray, task: Task) -> np.ndarray:
-    """What remains of logits (N, K) when a teacher shows labels only; as `to_logits` gives them."""
+    """What remains of logits (N, K) when a teacher shows labels only; as `to_logits` gives them.
+
+    Example:
+        >>> as_labels(np.array([[0.3, 2.0]]), "single-label").round(3)  # sure of the second class, not absolutely
+        array([[-1.099,  1.099]], dtype=float32)
+    """
     classes = logits.shape[1]
     if task == SINGLE_LABEL:
         return _from_labels(logits.argmax(1), task, classes)

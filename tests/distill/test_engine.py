@@ -163,8 +163,8 @@ def test_all_processes_do_what_the_first_one_needs(tiny_onnx: Path) -> None:
     generator = run.synthesizer.generator  # type: ignore[attr-defined]
     with torch.no_grad():
         next(run.trainer.student.parameters()).add_(1)
-    run.world = SecondOfTwo()
-    run.check_health(0.1)
+    run.recovery._world = SecondOfTwo()
+    run.recovery.check(0, 0.1)
     assert run.synthesizer.generator is generator  # type: ignore[attr-defined]  # to begin anew would wait for the first process
     assert all(torch.equal(value, before[name]) for name, value in run.trainer.student.state_dict().items())
 
@@ -194,20 +194,20 @@ def test_what_cannot_be_recovered_stops_with_advice(tiny_onnx: Path) -> None:
     run = distiller(tiny_onnx, steps=10)
     with pytest.raises(DistillationError) as caught:
         for _ in range(10):
-            run.check_health(math.nan)
+            run.recovery.check(0, math.nan)
     assert "Distillation failed 4 times" in caught.value.message
     assert "--input-range" in caught.value.hint
 
 
 def test_a_generator_that_collapses_again_and_again_is_given_up_and_procedural_images_go_on(tiny_onnx: Path) -> None:
-    run = distiller(tiny_onnx, steps=10)
+    run, one_class = distiller(tiny_onnx, steps=10), torch.tensor([[5.0, 0, 0]]).repeat(100, 1)
     for _ in range(100):
-        run._health.watch(torch.tensor([[5.0, 0, 0]]).repeat(100, 1))
-        run.check_health(0.1)
-    assert [note.rpartition("; ")[2] for note in run._recoveries] == ["restarted the generator"] * 3 + [
+        run.recovery.watch(one_class, one_class)
+        run.recovery.check(0, 0.1)
+    assert [note.rpartition("; ")[2] for note in run.recovery.notes] == ["restarted the generator"] * 3 + [
         "goes on without the generator"
     ]
-    assert "100% of the newest images are of one class" in run._recoveries[-1]
+    assert "100% of the newest images are of one class" in run.recovery.notes[-1]
     generator = run.synthesizer.generator  # type: ignore[attr-defined]
     state = copy.deepcopy(generator.state_dict())
     outcome = run.run()
@@ -267,12 +267,12 @@ def test_labels_that_are_alike_are_no_symptom() -> None:
 
 
 def test_what_is_not_grave_never_ends_a_run(tiny_onnx: Path) -> None:
-    run = distiller(tiny_onnx, steps=10)
+    run, alike = distiller(tiny_onnx, steps=10), torch.eye(3)[[0, 1, 2] * 700] * 9
     for _ in range(30):
-        run._health.watch(torch.eye(3)[[0, 1, 2] * 700] * 9)
-        run.check_health(0.1)
-    assert len(run._recoveries) == 3
-    assert "all alike" in run._recoveries[0]
+        run.recovery.watch(alike, alike)
+        run.recovery.check(0, 0.1)
+    assert len(run.recovery.notes) == 3
+    assert "all alike" in run.recovery.notes[0]
 
 
 @pytest.mark.parametrize("slow_part", ["nothing", "student", "images"])

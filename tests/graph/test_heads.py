@@ -68,10 +68,10 @@ class Separate(Vision):
 
     def __init__(self) -> None:
         super().__init__()
-        self.joint = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(3))  # type: ignore[assignment]
+        self.apart = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(3))
 
     def attend(self, x: Tensor) -> Tensor:
-        q, k, v = (layer(x).view(x.shape[0], -1, HEADS, DEPTH).transpose(1, 2) for layer in self.joint)  # type: ignore[union-attr]
+        q, k, v = (layer(x).view(x.shape[0], -1, HEADS, DEPTH).transpose(1, 2) for layer in self.apart)
         seen = (torch.matmul(q, k.transpose(-1, -2)) / DEPTH**0.5).softmax(-1) @ v
         seen = seen.permute(0, 2, 1, 3).contiguous()
         made: Tensor = self.out(seen.view(seen.shape[0], seen.shape[1], -1))
