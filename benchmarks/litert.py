@@ -37,12 +37,12 @@ _COLUMNS = ["network", "float error", "same class, generated, %", "onnx int8, %"
 _COLUMNS += ["integer layers", "int8 / onnx int8", "live kB", "seconds"]
 
 
-def exported(models: dict[str, Any], calibration: np.ndarray, folder: Path) -> Any:
+def exported(models: dict[str, Any], calibration: np.ndarray, preprocess: Preprocess, folder: Path) -> Any:
     """The bundle of a float and an int8 graph."""
-    preprocess = Preprocess.from_range(0, 1, calibration.shape[1]).to_dict()
     artifacts = Artifacts(
-        models, "int8", "uncut", preprocess, calibration[:4], calibration=calibration, provenance={"teacher_sha256": ""}
-    )
+        models, "int8", "uncut", preprocess.to_dict(), calibration[:4], calibration=calibration,
+        provenance={"teacher_sha256": ""},
+    )  # fmt: skip
     return find_exporter("litert").export(artifacts, find_target(_TARGET), folder / "bundle")
 
 
@@ -61,7 +61,7 @@ def classifier(name: str, args: argparse.Namespace) -> dict[str, Any]:
     integer = integer_model(fixed, target.scheme, ranging, pruner.images[:ROUNDING_IMAGES].numpy())
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        bundle = exported({"fp32": fixed, "int8": integer}, ranging, Path(folder))
+        bundle = exported({"fp32": fixed, "int8": integer}, ranging, teacher.spec.preprocess, Path(folder))
         seconds = time.monotonic() - started
         exporter, generated = find_exporter("litert"), study.fitting_images(args.generated).numpy()
         files = {v["precision"]: bundle.directory / v["file"] for v in bundle.manifest["variants"]}
@@ -89,11 +89,11 @@ def student(name: str) -> dict[str, Any]:
     shape = (1, 32, 32) if name.startswith("lenet") else (3, 32, 32)
     target = find_target(_TARGET)
     fixed = fix_batch(for_target(student_to_onnx(build_student(name, shape, 10).module.eval(), shape), target), 1)
-    images = np.random.default_rng(0).normal(size=(32, *shape)).astype(np.float32)
+    images = np.random.default_rng(0).random((32, *shape), dtype=np.float32)
     integer = integer_model(fixed, target.scheme, images, images)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        bundle = exported({"fp32": fixed, "int8": integer}, images, Path(folder))
+        bundle = exported({"fp32": fixed, "int8": integer}, images, Preprocess.from_range(0, 1, shape[0]), Path(folder))
         seconds, exporter = time.monotonic() - started, find_exporter("litert")
         files = {v["precision"]: bundle.directory / v["file"] for v in bundle.manifest["variants"]}
         floats = run_batched(open_session(fixed), images, batch=1)

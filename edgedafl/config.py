@@ -81,7 +81,7 @@ class CompressConfig(_Strict):
         timeout: Seconds to wait for one answer of a server.
         token_env: Environment variable with a server's bearer token.
         eval: Labelled pictures for the report: a folder of class folders, a CSV of file and label, or an .npz.
-        classes_file: The teacher's classes, one name per line, for labels that are names.
+        classes_file: The teacher's classes, one name per line: for labels that are names, and for the bundle.
         min_fidelity: Share of real inputs on which the artifact must give the teacher's class.
         images: Unlabelled pictures of the user's, a folder or an .npz.
         max_drop: Agreement with the teacher that int8 may lose against fp32.

@@ -33,11 +33,11 @@ class Artifacts:
         name: Student name.
         preprocess: JSON form of the pixel map.
         inputs: Example images, float32 (N,C,H,W) in model space.
-        labels: Class names or indices, in order.
         provenance: Teacher digest, versions, seed.
         calibration: More images like `inputs`, for runtimes that quantize by themselves.
         agreements: Synthetic agreement by precision.
         card: What the model card says of its making, by name.
+        labels: Names of the classes, in order; none where they are not known.
     """
 
     models: dict[str, onnx.ModelProto]
@@ -49,6 +49,7 @@ class Artifacts:
     calibration: np.ndarray = field(default_factory=lambda: np.zeros((0,), np.float32))
     agreements: dict[str, float] = field(default_factory=dict)
     card: dict[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

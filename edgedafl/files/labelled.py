@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgedafl.errors import UsageError, reason_of
+from edgedafl.files.class_names import read_class_names
 from edgedafl.files.labelled_arrays import LabelledData, read_labelled
 from edgedafl.files.pictures import read_all
 from edgedafl.tasks import SINGLE_LABEL, Task
@@ -70,7 +71,7 @@ class LabelledSource:
     def names(self, num_classes: int) -> list[str]:
         """What the classes are called; their numbers where nothing says more."""
         if self.classes is not None:
-            return [*self._listed(num_classes)]
+            return [*read_class_names(self.classes, num_classes)]
         if self.path.is_dir():
             folders = sorted(place.name for place in self.path.iterdir() if place.is_dir() and place.name[0] != ".")
             if len(folders) == num_classes and not all(name.isdecimal() for name in folders):
@@ -119,7 +120,8 @@ class LabelledSource:
     def _numbers(self, names: list[str], num_classes: int, what: str) -> dict[str, int]:
         """Class of every name: by the list of classes, by number, or by order."""
         if self.classes is not None:
-            known = self._listed(num_classes)
+            listed = read_class_names(self.classes, num_classes)
+            known = {name: place for place, name in enumerate(listed)}
             strange = [name for name in names if name not in known]
             if strange:
                 raise UsageError(
@@ -135,19 +137,3 @@ class LabelledSource:
             f"--eval {str(self.path)!r} has {len(names)} {what}; the teacher has {num_classes} classes.",
             "Say which class is which: --classes-file NAMES.txt, one name per line, the first class first.",
         )
-
-    def _listed(self, num_classes: int) -> dict[str, int]:
-        assert self.classes is not None
-        try:
-            lines = self.classes.read_text("utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f"--classes-file {str(self.classes)!r} cannot be read: {reason_of(error)}.", "Give a text file."
-            ) from error
-        names = [line.strip() for line in lines if line.strip()]
-        if len(names) != num_classes or len(set(names)) != len(names):
-            raise UsageError(
-                f"{str(self.classes)!r} lists {len(names)} classes; the teacher has {num_classes}.",
-                "Write every class once, one name per line, the first class first.",
-            )
-        return {name: place for place, name in enumerate(names)}

@@ -80,6 +80,11 @@ class RunDirectory:
         return self.path / "target.toml"
 
     @property
+    def classes(self) -> Path:
+        """Names of the classes, one per line, where the user gave them."""
+        return self.path / "classes.txt"
+
+    @property
     def samples(self) -> Path:
         """A sheet of generated images by class."""
         return self.path / "samples" / "classes.png"

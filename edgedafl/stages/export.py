@@ -51,6 +51,7 @@ def artifacts_of(run: RunDirectory, target: Target, precision: str) -> Artifacts
         calibration=calibration.images()[:_CALIBRATION].astype(np.float32),
         agreements={} if quantized is None else quantized.agreements,
         card=_card(record, record.distilled, quantized),
+        labels=tuple(run.classes.read_text("utf-8").splitlines()) if run.classes.is_file() else (),
     )
 
 
@@ -81,7 +82,9 @@ def export_stage(run: RunDirectory, target: Target, precision: str, exporter: st
     stage = run.stage_name("export", target.name)
     files = [run.models(target.name) / f"{p}.onnx" for p in artifacts.models]
     found = find_exporter(name)
-    inputs = digest_of([[sha256_of(f) for f in files], target.to_dict(), name, precision, found.executables()])
+    inputs = digest_of(
+        [[sha256_of(f) for f in files], target.to_dict(), name, precision, found.executables(), [*artifacts.labels]]
+    )
     if known := run.current(stage, inputs, ExportResult):
         return known
     bundle: Bundle = found.export(artifacts, target, directory)

@@ -22,6 +22,7 @@ from edgedafl.distill import settings_of, with_estimated_gradients
 from edgedafl.distill.monitoring.preflight import check_teacher
 from edgedafl.errors import UsageError
 from edgedafl.files import digest_of, write_atomic
+from edgedafl.files.class_names import read_class_names
 from edgedafl.files.labelled import LabelledSource
 from edgedafl.files.pictures import read_pictures
 from edgedafl.runs import PictureRecord, Preflight, RunDirectory
@@ -61,6 +62,7 @@ class Plan:
         build: Makes students.
         preflight: What the teacher answers to procedural images.
         identity: Digest of everything the trained student depends on.
+        classes: Names of the classes; none where the user gives none.
     """
 
     source: str
@@ -76,6 +78,7 @@ class Plan:
     build: StudentBuilder
     preflight: Preflight
     identity: str
+    classes: tuple[str, ...] = ()
 
     @property
     def fitting(self) -> Tensor:
@@ -155,6 +158,8 @@ def prepare(source: str, config: CompressConfig, on_message: OnMessage = silent)
     teacher = load_teacher(source, options_of(config))
     settings_of(config.method, with_estimated_gradients(config.method, teacher))  # refused before anything is written
     torch.manual_seed(config.seed)
+    names = config.classes_file
+    classes = () if names is None else read_class_names(names, teacher.spec.num_classes)
     labelled = labelled_of(config)
     if labelled is not None:
         check_input(teacher, labelled)
@@ -188,8 +193,9 @@ def prepare(source: str, config: CompressConfig, on_message: OnMessage = silent)
     seconds = config.seconds
     trains = _trains(student, study, seconds, config, teacher)
     return Plan(
-        source, config, target, precision, teacher, student, trains, seconds, study, ladder, build, preflight, identity
-    )
+        source, config, target, precision, teacher, student, trains, seconds, study, ladder, build, preflight, identity,
+        classes,
+    )  # fmt: skip
 
 
 def _ladder(
@@ -273,6 +279,10 @@ def record(plan: Plan, run: RunDirectory, *, force: bool, resume: bool) -> None:
     write_atomic(run.path / "config.toml", tomli_w.dumps({"compress": data}))
     if plan.config.target.endswith(".toml"):
         write_atomic(run.target, target_file(plan.config.target).read_bytes())
+    if plan.classes:
+        write_atomic(run.classes, "".join(f"{name}\n" for name in plan.classes))
+    else:
+        run.classes.unlink(missing_ok=True)
 
 
 def _pictures(plan: Plan) -> dict[str, Any] | None:
@@ -288,7 +298,7 @@ def _clear(run: RunDirectory) -> None:
 
     for name in ("checkpoint", "samples", "models", "bundles", "profile"):
         shutil.rmtree(run.path / name, ignore_errors=True)
-    for file in [run.manifest_path, run.metrics_path, run.target, *run.path.glob("report.*")]:
+    for file in [run.manifest_path, run.metrics_path, run.target, run.classes, *run.path.glob("report.*")]:
         file.unlink(missing_ok=True)
 
 

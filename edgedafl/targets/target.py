@@ -49,6 +49,7 @@ class Target:
         channel_multiple: Channel counts that run without padding.
         scheme: Integer scheme.
         device: Facts for the latency estimate; empty where none can be made.
+        input: What files take: images in `model` space, or `pixels` of 0 to 255 (LiteRT).
         notes: What a user should know.
         power_hint: Commands that fix clocks, printed and never run.
     """
@@ -65,6 +66,7 @@ class Target:
     channel_multiple: int
     scheme: QuantizationScheme
     device: dict[str, Any]
+    input: Literal["model", "pixels"] = "model"
     notes: str = ""
     power_hint: str = ""
 

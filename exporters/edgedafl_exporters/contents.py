@@ -19,6 +19,7 @@ from edgedafl.targets import Target
 from edgedafl_exporters.documents import bill_of_materials, model_card, readme
 
 __all__ = [
+    "LABELS",
     "CpuExporter",
     "answer_with_onnxruntime",
     "compose",
@@ -28,6 +29,9 @@ __all__ = [
     "template",
     "tolerance_of",
 ]
+
+LABELS = "labels.txt"
+"""File of a bundle with the names of the classes."""
 
 _STARTED = ("bench", "build.sh")
 # A float32 graph may differ by rounding; an integer one by two steps of its last quantizer.
@@ -67,6 +71,8 @@ def compose(
         "README.md": readme(template(readme_name), entries, target),
         "model-card.md": model_card(entries, artifacts, target),
     }
+    if artifacts.labels:
+        common[LABELS] = "".join(f"{label}\n" for label in artifacts.labels).encode()
     merged = {**files, **run, **common}
     merged["sbom.cdx.json"] = bill_of_materials(entries, merged)
     return write_bundle(directory, merged, entries, executable=tuple(name for name in _STARTED if name in run))
@@ -156,6 +162,7 @@ def _entries(artifacts: Artifacts, target: Target, exporter: str, variants: dict
         "input": {"name": model.graph.input[0].name, "shape": list(artifacts.inputs[:1].shape), "layout": "NCHW"},
         "output": model.graph.output[0].name,
         "preprocess": artifacts.preprocess,
+        **({"labels": LABELS} if artifacts.labels else {}),
         "opset": opset,
         "ir_version": model.ir_version,
         "provenance": artifacts.provenance,

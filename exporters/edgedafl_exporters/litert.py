@@ -21,6 +21,7 @@ from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.targets import Target
 from edgedafl_exporters.c_array import c_array_files
 from edgedafl_exporters.child import ChildExporter, Made, StepError
+from edgedafl_exporters.litert_metadata import ClassifierMetadata
 
 __all__ = ["LiteRtExporter"]
 
@@ -34,7 +35,10 @@ _IMAGES = 64
 
 
 class LiteRtExporter(ChildExporter):
-    """A bundle of .tflite files, channels last, the int8 one with integers at both ends."""
+    """A bundle of .tflite files, channels last, the int8 one with integers at both ends.
+
+    Where the target takes pixels, the first layer maps them, and the ends of the int8 file are uint8.
+    """
 
     name = "litert"
     title = "LiteRT"
@@ -50,7 +54,9 @@ class LiteRtExporter(ChildExporter):
             EnvironmentMissingError: If the converter is not installed.
             UnsupportedModelError: If it cannot take the network; its reason is in the message.
         """
-        made, omitted = self._build(artifacts)
+        # A C program has no use for what Android's tools read.
+        about = None if target.architecture == "cortex-m" else _metadata(artifacts, pixels=target.input == "pixels")
+        made, omitted = self._build(artifacts, about)
         source = made.get(artifacts.primary, made["fp32"])
         return self.ship(
             artifacts,
@@ -62,18 +68,21 @@ class LiteRtExporter(ChildExporter):
             changes={
                 "runtime_range": _RANGE,
                 "omitted": omitted,
+                "pixels": target.input == "pixels",
                 "litert": {precision: model.facts for precision, model in made.items()},
             },
             files=c_array_files(source.blob, _operators(source)) if target.architecture == "cortex-m" else {},
         )
 
-    def _build(self, artifacts: Artifacts) -> tuple[dict[str, Made], dict[str, str]]:
+    def _build(self, artifacts: Artifacts, about: ClassifierMetadata | None) -> tuple[dict[str, Made], dict[str, str]]:
         """Models by precision, and why a precision is not among them."""
         made: dict[str, Made] = {}
         omitted: dict[str, str] = {}
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
             np.save(place / "calibration.npy", artifacts.calibration[:_IMAGES])
+            if about is not None:
+                (place / "metadata.json").write_text(json.dumps(about.to_dict()), "utf-8")
             for precision in _PRECISIONS:
                 if precision not in artifacts.models:
                     continue
@@ -106,6 +115,13 @@ class LiteRtExporter(ChildExporter):
                     f"LiteRT's float model differs from ONNX Runtime by {apart:.2g}.", "Use `--exporter onnx`."
                 )
         return Made(file.read_bytes(), scores, json.loads(facts.read_text()))
+
+
+def _metadata(artifacts: Artifacts, *, pixels: bool) -> ClassifierMetadata:
+    channels, height, width = artifacts.inputs.shape[1:]
+    known = artifacts.preprocess
+    scale, offset = tuple(known["scale"]), tuple(known["offset"])
+    return ClassifierMetadata(artifacts.name, (channels, height, width), scale, offset, artifacts.labels, pixels=pixels)
 
 
 def _operators(model: Made) -> list[str]:

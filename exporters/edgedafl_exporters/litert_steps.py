@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from torch import nn
 
 from edgedafl.graph.dequantize import without_integers
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.quantize.ranges import Activation, ranges_of
+from edgedafl_exporters.litert_metadata import ClassifierMetadata, with_files
+from edgedafl_exporters.litert_pixels import PIXEL_MAP, PixelMap, add_unsigned_ends, pixel_map_of, to_pixels
 
 __all__ = ["answer", "build", "operators"]
 
@@ -33,44 +36,53 @@ _MATRIX = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", 
 def build(folder: Path, precisions: list[str]) -> None:
     """Write `model.<precision>.tflite` of `fp32.onnx`, and of `int8.onnx` with ranges from `calibration.npy`.
 
+    `metadata.json` says what goes into the files for Android's tools, where it is there.
+
     The integer file has the weights that rounding left in `int8.onnx`: on the same grid LiteRT's quantizer finds
     the same integers.
     """
     for precision in precisions:
         graph = onnx.load(folder / f"{precision}.onnx")
-        file = folder / f"model.{precision}.tflite"
-        _convert(without_integers(graph) if precision == "int8" else graph, file)
+        file, facts = folder / f"model.{precision}.tflite", folder / "metadata.json"
+        about = ClassifierMetadata.from_dict(json.loads(facts.read_text("utf-8"))) if facts.exists() else None
+        _convert(without_integers(graph) if precision == "int8" else graph, file, about)
         if precision == "int8":
-            _quantize(file, np.load(folder / "calibration.npy"))
-        file.write_bytes(_compact(file.read_bytes()))
+            _quantize(file, np.load(folder / "calibration.npy"), about)
+        file.write_bytes(_compact(file.read_bytes(), about))
 
 
-def _convert(graph: onnx.ModelProto, file: Path) -> None:
-    """Channels last inside and at the input."""
+def _convert(graph: onnx.ModelProto, file: Path, about: ClassifierMetadata | None) -> None:
+    """Channels last inside and at the input; pixels are mapped where the file takes them."""
     import litert_torch
 
-    module = OnnxModule(graph).eval()
+    module: nn.Module = OnnxModule(graph)
+    if about is not None and about.pixels:
+        module = nn.Sequential(PixelMap(about), module)
+    module.eval()
     batch, channels, height, width = (side.dim_value for side in graph.graph.input[0].type.tensor_type.shape.dim)
     example = torch.zeros(batch or 1, height, width, channels)
     wrapped = litert_torch.to_channel_last_io(module, args=[0]).eval()
     litert_torch.convert(wrapped, (example,)).export(str(file))
 
 
-def _quantize(file: Path, images: np.ndarray) -> None:
+def _quantize(file: Path, images: np.ndarray, about: ClassifierMetadata | None) -> None:
     from ai_edge_quantizer import quantizer, recipe
 
     found = quantizer.Quantizer(str(file), recipe.static_wi8_ai8())
-    ranges = _ranges(file, found, images)
+    pixels = about is not None and about.pixels
+    given = to_pixels(images, about.scale, about.offset) if about is not None and pixels else images
+    ranges = _ranges(file, found, given, pixels=pixels)
     found.quantize(ranges).export_model(str(file), overwrite=True)
 
 
-def _ranges(file: Path, found: Any, images: np.ndarray) -> dict[str, Any]:
-    """Least and greatest value of every tensor, by name."""
+def _ranges(file: Path, found: Any, images: np.ndarray, *, pixels: bool) -> dict[str, Any]:
+    """Least and greatest value of every tensor, by name; of pixels 0 and 255."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(file))
     (key, signature), *_ = interpreter.get_signature_list().items()
-    (scores,) = interpreter.get_signature_runner(key).get_output_details().values()
+    runner = interpreter.get_signature_runner(key)
+    (image,), (scores,) = runner.get_input_details().values(), runner.get_output_details().values()
     seen = list(_looks(file, found, key, signature["inputs"][0], images))
     extremes = {}
     for name in seen[0]:
@@ -83,6 +95,8 @@ def _ranges(file: Path, found: Any, images: np.ndarray) -> dict[str, Any]:
         low, high = robust[name].low, robust[name].high
         if name == scores["name"]:
             low, high = _symmetric(extremes[name])
+        if pixels and name == image["name"]:
+            low, high = 0.0, 255.0
         high = max(high, low + _LEAST_RANGE)
         ranges[name] = {"min": np.full(shape, low, np.float32), "max": np.full(shape, high, np.float32)}
     return ranges
@@ -104,8 +118,11 @@ def _symmetric(scores: Activation) -> tuple[float, float]:
     return -most, most
 
 
-def _compact(model: bytes) -> bytes:
-    """Short names, and equal vectors once: the converter names tensors by where they came from."""
+def _compact(model: bytes, about: ClassifierMetadata | None) -> bytes:
+    """Short names, and equal vectors once: the converter names tensors by where they came from.
+
+    What is known of the classifier goes in as well.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     from edgedafl_exporters.shared_vectors import SharingBuilder
@@ -118,20 +135,38 @@ def _compact(model: bytes) -> bytes:
         if buffer.offset > 1:  # weights that lie behind the tree: their places move
             buffer.data = np.frombuffer(model, np.uint8, buffer.size, buffer.offset)
             buffer.offset = buffer.size = 0
+    if about is not None:
+        _inform(tree, schema, b"TFLITE_METADATA", about.to_bytes())
+    if about is not None and about.pixels:
+        known = {"scale": about.scale, "offset": about.offset}
+        _inform(tree, schema, PIXEL_MAP, json.dumps(known).encode())
+        (graph,) = tree.subgraphs
+        if graph.tensors[int(graph.inputs[0])].type == schema.TensorType.INT8:
+            add_unsigned_ends(tree, schema)
     builder = SharingBuilder(len(model))
     builder.Finish(tree.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return with_files(bytes(builder.Output()), () if about is None else about.labels)
+
+
+def _inform(tree: Any, schema: Any, name: bytes, content: bytes) -> None:
+    tree.buffers.append(schema.BufferT(data=np.frombuffer(content, np.uint8)))
+    tree.metadata = [*(tree.metadata or []), schema.MetadataT(name=name, buffer=len(tree.buffers) - 1)]
 
 
 def answer(file: Path, images: Path, scores: Path) -> None:
-    """Run a .tflite file on images (N,C,H,W) one by one; integers at its ends are turned into floats."""
+    """Run a .tflite file on images (N,C,H,W) in model space one by one; its ends are integers or floats."""
+    from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.interpreter import Interpreter
 
+    pixel_map = pixel_map_of(schema.ModelT.InitFromPackedBuf(file.read_bytes(), 0))
+    given_images = np.load(images)
     interpreter = Interpreter(str(file), num_threads=1)
     interpreter.allocate_tensors()
     (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
     rows = []
-    for image in np.load(images).transpose(0, 2, 3, 1):
+    if pixel_map is not None:
+        given_images = to_pixels(given_images, *pixel_map)
+    for image in given_images.transpose(0, 2, 3, 1):
         interpreter.set_tensor(given["index"], _to_integers(image[None], given))
         interpreter.invoke()
         rows.append(_to_floats(interpreter.get_tensor(made["index"]), made))

@@ -141,7 +141,9 @@ def test_bench_checks_and_times_the_files(bundle: Bundle, tmp_path: Path) -> Non
 @installed
 @pytest.mark.slow
 def test_from_a_teacher_to_a_verified_bundle(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("".join(f"digit {digit}\n" for digit in range(10)))
     flags = ("--input-mean", "0.1307", "--input-std", "0.3081", "--eval", "examples/mnist/sample.npz")
+    flags += ("--classes-file", tmp_path / "names.txt")
     done = edgedafl(
         "quantize", "examples/mnist/teacher.onnx", "--target", "android-litert", "-o", tmp_path / "r", *flags
     )
@@ -150,6 +152,7 @@ def test_from_a_teacher_to_a_verified_bundle(tmp_path: Path) -> None:
     assert verify["accuracy"]["int8"] >= verify["accuracy"]["teacher"] - 0.005
     assert verify["fidelity"]["int8"]["same"] >= 990
     assert "measured on labelled images" in done.out
+    assert (tmp_path / "r" / "bundles" / "android-litert" / "labels.txt").read_text().startswith("digit 0\ndigit 1\n")
 
 
 def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

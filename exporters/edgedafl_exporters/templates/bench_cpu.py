@@ -183,6 +183,9 @@ def open_litert(variant, manifest, threads):
     given, made = runner.get_input_details()[0], runner.get_output_details()[0]
 
     def run(image):
+        if manifest.get("pixels"):  # the file takes them as they are
+            low, step = (numpy.reshape(manifest["preprocess"][k], (1, -1, 1, 1)) for k in ("offset", "scale"))
+            image = ((image - low) / step).astype(numpy.float32)
         value = numpy.ascontiguousarray(image.transpose(0, 2, 3, 1))
         if given["dtype"] != numpy.float32:
             scale, zero = given["quantization"]
