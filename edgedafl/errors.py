@@ -111,6 +111,10 @@ def did_you_mean(name: str, known: Iterable[str], *, most: int = 2, alike: float
         known: The names that there are.
         most: How many are named.
         alike: How near they must be, in [0, 1].
+
+    Example:
+        >>> did_you_mean("raspbery-pi", ["jetson", "raspberry-pi", "phone"])
+        'Did you mean raspberry-pi? '
     """
     import difflib  # not for every `--help`
 
@@ -119,13 +123,23 @@ def did_you_mean(name: str, known: Iterable[str], *, most: int = 2, alike: float
 
 
 def reason_of(error: BaseException, longest: int = 160) -> str:
-    """The first line of another library's error, to stand in a sentence of ours."""
+    """The first line of another library's error, to stand in a sentence of ours.
+
+    Example:
+        >>> reason_of(FileNotFoundError(2, "No such file or directory"))
+        '[Errno 2] No such file or directory'
+    """
     lines = str(error).strip().splitlines()
     return lines[0][:longest] if lines else type(error).__name__
 
 
 def exit_code_for(error: BaseException) -> ExitCode:
-    """Map any exception to the exit code of the process."""
+    """Map any exception to the exit code of the process.
+
+    Example:
+        >>> exit_code_for(UsageError("A flag is wrong.", "Correct it."))
+        <ExitCode.USAGE: 2>
+    """
     if isinstance(error, EdgeDaflError):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):

@@ -70,7 +70,12 @@ class _Shelf:
 
 
 def file_stem(device: str) -> str:
-    """A device's name or address as the stem of a file's name."""
+    """A device's name or address as the stem of a file's name.
+
+    Example:
+        >>> file_stem("ssh://pi@10.0.0.7")
+        'ssh-pi-10.0.0.7'
+    """
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", device).strip("-")
 
 

@@ -41,5 +41,10 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def digest_of(value: Any) -> str:
-    """sha256 of a JSON-able value, keys sorted."""
+    """sha256 of a JSON-able value, keys sorted.
+
+    Example:
+        >>> digest_of({"b": 1, "a": 2}) == digest_of({"a": 2, "b": 1})
+        True
+    """
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

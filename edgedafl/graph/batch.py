@@ -24,6 +24,13 @@ def value_shapes(model: onnx.ModelProto, input_shape: tuple[int, ...], count: in
         model: A graph that reads images alone.
         input_shape: (C, H, W).
         count: Images.
+
+    Example:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]>
+        ... g (float[n,3,4,4] x) => (float[n,3,1,1] y) { y = GlobalAveragePool(x) }'''
+        >>> value_shapes(onnx.parser.parse_model(text), (3, 4, 4), 2)
+        {'x': (2, 3, 4, 4), 'y': (2, 3, 1, 1)}
     """
     names = [name for node in model.graph.node for name in node.output if name]
     module, image = OnnxModule(model, keep=names), model.graph.input[0].name

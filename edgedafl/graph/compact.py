@@ -28,6 +28,13 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Args:
         model: Any graph.
+
+    Example:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]>
+        ... g (float[1] x) => (float[1] y) { long_name = Relu(x) y = Neg(long_name) }'''
+        >>> [node.output[0] for node in compact(onnx.parser.parse_model(text)).graph.node]
+        ['a', 'y']
     """
     small = copy_of(model)
     graph = small.graph

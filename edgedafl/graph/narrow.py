@@ -33,6 +33,10 @@ def next_bfloat16(values: np.ndarray) -> np.ndarray:
 
     Args:
         values: float32, positive and finite.
+
+    Example:
+        >>> next_bfloat16(np.array([1.0, 1.001], np.float32))
+        array([1.       , 1.0078125], dtype=float32)
     """
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     found: np.ndarray = (-(-bits.astype(np.int64) // 65_536) * 65_536).astype(np.uint32).view(np.float32)

@@ -65,7 +65,12 @@ class ModelComparer:
 
 
 def within_drop(agreements: Mapping[str, float], precision: str, max_drop: float | None) -> bool:
-    """Whether a precision loses no more agreement against fp32 than allowed; unknown ones do not."""
+    """Whether a precision loses no more agreement against fp32 than allowed; unknown ones do not.
+
+    Example:
+        >>> within_drop({"fp32": 0.99, "int8": 0.97}, "int8", 0.005)
+        False
+    """
     if max_drop is None or precision not in agreements or "fp32" not in agreements:
         return True
     # A thousandth of a point is rounding.

@@ -252,7 +252,12 @@ def _columns(record: RunRecord, measured: MeasuredLatency | None) -> Iterator[Co
 
 
 def title_of(precision: str) -> str:
-    """What a precision's file is called in tables and plots."""
+    """What a precision's file is called in tables and plots.
+
+    Example:
+        >>> title_of("fp16")
+        'artifact fp16'
+    """
     return f"{'student' if precision == 'fp32' else 'artifact'} {precision}"
 
 

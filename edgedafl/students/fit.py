@@ -94,6 +94,10 @@ def modest_share(parameters: int, bytes_per_weight: float) -> float:
     Args:
         parameters: Weights of the teacher.
         bytes_per_weight: Of the artifact.
+
+    Example:
+        >>> modest_share(1_000_000, 1.0), round(modest_share(3_000, 1.0), 2)
+        (0.25, 0.6)
     """
     return max(0.25, min(_FILE_OVERHEAD / bytes_per_weight / max(parameters, 1), _MOST_OF_TINY))
 

@@ -56,6 +56,10 @@ def pruned_width(name: str) -> float | None:
 
     Raises:
         UsageError: If it is not a number above 0 and at most 1.
+
+    Example:
+        >>> pruned_width("kept:0.5"), pruned_width("resnet8")
+        (0.5, None)
     """
     architecture, _, text = name.partition(":")
     if architecture not in (PRUNED, KEPT):

@@ -53,5 +53,10 @@ def check_classifier(name: str, logits: Tensor) -> None:
 
 
 def is_distribution(scores: np.ndarray) -> bool:
-    """Whether rows of scores (N, K) are probabilities."""
+    """Whether rows of scores (N, K) are probabilities.
+
+    Example:
+        >>> is_distribution(np.array([[0.2, 0.8]])), is_distribution(np.array([[1.0, 3.0]]))
+        (True, False)
+    """
     return bool((scores >= 0).all() and np.allclose(scores.sum(1), 1, atol=1e-3))

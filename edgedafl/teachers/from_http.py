@@ -27,7 +27,12 @@ _TRIAL_ROWS = 4
 
 
 def looks_like_url(source: str) -> bool:
-    """Whether a teacher is named by an address."""
+    """Whether a teacher is named by an address.
+
+    Example:
+        >>> looks_like_url("https://host/v2/models/name"), looks_like_url("model.onnx")
+        (True, False)
+    """
     return source.lower().startswith(("http://", "https://"))
 
 

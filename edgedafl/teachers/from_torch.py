@@ -41,7 +41,12 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def looks_like_factory(source: str) -> bool:
-    """Whether a teacher is named as `package.module:factory`."""
+    """Whether a teacher is named as `package.module:factory`.
+
+    Example:
+        >>> looks_like_factory("my_nets.py:build"), looks_like_factory("model.onnx")
+        (True, False)
+    """
     module, _, name = source.partition(":")
     parts = module.split(".")
     return name.isidentifier() and all(p.isidentifier() for p in parts) and not Path(source).exists()

@@ -105,7 +105,12 @@ def host(value: Any) -> np.ndarray:
 
 
 def integers(value: Any) -> list[int]:
-    """A host value as a flat list of ints: axes, shapes, pads."""
+    """A host value as a flat list of ints: axes, shapes, pads.
+
+    Example:
+        >>> integers(np.array([1, 2]))
+        [1, 2]
+    """
     return [int(v) for v in host(value).reshape(-1)]
 
 
@@ -141,7 +146,12 @@ def align(*values: Any) -> list[Any]:
 
 
 def pads_to_torch(begin: Sequence[int], end: Sequence[int]) -> list[int]:
-    """Per-axis pads in the order `torch.nn.functional.pad` takes: last axis first."""
+    """Per-axis pads in the order `torch.nn.functional.pad` takes: last axis first.
+
+    Example:
+        >>> pads_to_torch([0, 0, 1, 2], [0, 0, 3, 4])
+        [2, 4, 1, 3, 0, 0, 0, 0]
+    """
     order: list[int] = []
     for low, high in zip(reversed(begin), reversed(end), strict=True):
         order += [low, high]

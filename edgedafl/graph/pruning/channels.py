@@ -95,5 +95,10 @@ class ChannelMap:
 
 
 def are_kept(units: np.ndarray, removed: Set[int]) -> np.ndarray:
-    """Whether each of some units stays, as booleans."""
+    """Whether each of some units stays, as booleans.
+
+    Example:
+        >>> are_kept(np.array([4, 4, 7]), {7})
+        array([ True,  True, False])
+    """
     return np.array([unit not in removed for unit in units.tolist()], bool)

@@ -124,6 +124,10 @@ def narrowed(count: int, multiple: int = 1) -> list[int]:
     Args:
         count: Units of the group.
         multiple: Counts that the target runs without padding; kept to in groups that are wide enough.
+
+    Example:
+        >>> narrowed(16), narrowed(64, multiple=16)
+        ([16, 12, 8, 4], [64, 48, 32, 16])
     """
     step = 8 if count >= 64 else 4 if count >= 16 else 2 if count >= 8 else 1
     step = math.lcm(step, multiple) if count >= 4 * multiple else step

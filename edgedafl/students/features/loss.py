@@ -97,12 +97,22 @@ class FeatureLoss(abc.ABC):
 
 
 def first_rows(value: Tensor, rows: int) -> Tensor:
-    """The first rows; the value itself where that is all: gradients of slices are copies."""
+    """The first rows; the value itself where that is all: gradients of slices are copies.
+
+    Example:
+        >>> first_rows(torch.zeros(5, 2), 3).shape
+        torch.Size([3, 2])
+    """
     return value if len(value) == rows else value[:rows]
 
 
 def relative_error(found: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error over the variance of the target, or over a quarter of its squared mean if that is more."""
+    """Mean squared error over the variance of the target, or over a quarter of its squared mean if that is more.
+
+    Example:
+        >>> relative_error(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 4.0]])).shape
+        torch.Size([])
+    """
     variance, mean = torch.var_mean(target)
     size = torch.maximum(variance, _SHARE_OF_MEAN * mean.square())
     return F.mse_loss(found, target) / size.clamp_min(_LEAST_VARIANCE)
