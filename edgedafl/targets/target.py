@@ -42,7 +42,7 @@ class Target:
         runtime: `onnxruntime`, `tensorrt`, `executorch` or `litert`.
         runtime_range: Versions the bundle is made for.
         exporter: Default exporter plug-in.
-        architecture: CPU architecture of the device: `aarch64`, `x86_64` or `cortex-m`.
+        architecture: CPU architecture of the device: `aarch64`, `x86_64`; `cortex-m`, `xtensa` of microcontrollers.
         precision: Default precision.
         opset: Highest opset the exported model uses.
         ir_version: Highest IR version.
@@ -59,7 +59,7 @@ class Target:
     runtime: Literal["onnxruntime", "tensorrt", "executorch", "litert", "openvino"]
     runtime_range: str
     exporter: str
-    architecture: Literal["aarch64", "x86_64", "cortex-m"]
+    architecture: Literal["aarch64", "x86_64", "cortex-m", "xtensa"]
     precision: Literal["int8", "fp16", "fp32"]
     opset: int
     ir_version: int
@@ -69,6 +69,11 @@ class Target:
     input: Literal["model", "pixels"] = "model"
     notes: str = ""
     power_hint: str = ""
+
+    @property
+    def is_microcontroller(self) -> bool:
+        """Whether the model is linked into a program, which has no files."""
+        return self.architecture in ("cortex-m", "xtensa")
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON form."""

@@ -55,7 +55,7 @@ class LiteRtExporter(ChildExporter):
             UnsupportedModelError: If it cannot take the network; its reason is in the message.
         """
         # A C program has no use for what Android's tools read.
-        about = None if target.architecture == "cortex-m" else _metadata(artifacts, pixels=target.input == "pixels")
+        about = None if target.is_microcontroller else _metadata(artifacts, pixels=target.input == "pixels")
         made, omitted = self._build(artifacts, about)
         source = made.get(artifacts.primary, made["fp32"])
         return self.ship(
@@ -71,7 +71,7 @@ class LiteRtExporter(ChildExporter):
                 "pixels": target.input == "pixels",
                 "litert": {precision: model.facts for precision, model in made.items()},
             },
-            files=c_array_files(source.blob, _operators(source)) if target.architecture == "cortex-m" else {},
+            files=c_array_files(source.blob, _operators(source)) if target.is_microcontroller else {},
         )
 
     def _build(self, artifacts: Artifacts, about: ClassifierMetadata | None) -> tuple[dict[str, Made], dict[str, str]]:

@@ -116,6 +116,13 @@ def test_floats_are_the_same_and_integers_reach_everywhere(bundle: Bundle) -> No
     assert 32 * 32 * (16 + 3) <= facts["live_bytes"] <= 32 * 32 * 16 * 3
 
 
+def test_microcontrollers_are_known_by_their_architecture() -> None:
+    found = {name: find_target(name) for name in ("cortex-m", "esp32-s3", "android-litert", "rpi4")}
+    assert [name for name, target in found.items() if target.is_microcontroller] == ["cortex-m", "esp32-s3"]
+    assert {name for name, target in found.items() if target.input == "pixels"} == {"android-litert"}
+    assert found["esp32-s3"].channel_multiple == 8
+
+
 @installed
 @pytest.mark.slow
 def test_a_microcontrollers_bundle_holds_source_and_operators(bundle: Bundle) -> None:
