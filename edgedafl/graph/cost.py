@@ -47,7 +47,7 @@ def layer_costs(model: onnx.ModelProto, image: ImageInput) -> list[LayerCost]:
     rows = []
     for node in model.graph.node:
         if node.op_type in _CONVS | _PRODUCTS:
-            rows.append(_layer(node, shapes))
+            rows.append(_layer(node, shapes, image.batch or 1))
         elif node.op_type in _BETWEEN:
             rows.append(_between(node, shapes))
     return [row for row in rows if row is not None]
@@ -114,7 +114,7 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return light
 
 
-def _layer(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> LayerCost | None:
+def _layer(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], batch: int) -> LayerCost | None:
     place = 3 if node.op_type.startswith("QLinear") or node.op_type == "QGemm" else 1
     data = shapes.get(node.input[0])
     weight = shapes.get(node.input[place])
@@ -126,7 +126,7 @@ def _layer(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> LayerCos
     name = node.name or node.output[0]
     if node.op_type in _PRODUCTS:
         inner = data[-1] if data else weight[0]
-        rows = 1 if output[0] > 1 and len(output) == 2 else math.prod(output[:-1])
+        rows = max(1, math.prod(output[:-1]) // batch)
         return LayerCost("linear", rows * inner * output[-1], count, read, written, (inner, output[-1]), name)
     pixels = math.prod(output[2:])
     if node.op_type == "ConvTranspose":

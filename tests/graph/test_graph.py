@@ -10,6 +10,7 @@ from edgedafl.errors import UnsupportedModelError, UsageError
 from edgedafl.export import student_to_onnx
 from edgedafl.graph.cost import count_macs
 from edgedafl.graph.edit import fix_batch
+from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.half import to_half
 from edgedafl.graph.head import batch_norm_taps, find_head
 from edgedafl.graph.image_input import find_image_input
@@ -89,6 +90,28 @@ def test_macs_of_the_graph_equal_macs_of_the_module(name: str, shape: tuple[int,
     module = build_student(name, shape, 7).module
     model = student_to_onnx(module, shape)
     assert count_macs(model, find_image_input(model)) == module_macs(module, shape)
+
+
+@pytest.mark.parametrize("batch", ["n", "1", "8"])
+def test_products_count_every_token_and_one_image(batch: str) -> None:
+    """A Gemm on rows of tokens, (batch * 16, 12), as simplifiers make of a layer of a transformer."""
+    rows = -1 if batch == "n" else 16 * int(batch)
+    text = f"""<ir_version: 8, opset_import: ["": 18]>
+        tokens (float[{batch},12,4,4] x) => (float[{batch},5] y) <int64[2] flat = {{{rows}, 12}}, int64[3] back = {{-1, 16, 7}}> {{
+        moved = Transpose<perm = [0, 2, 3, 1]>(x)
+        lines = Reshape(moved, flat)
+        wide = Gemm(lines, w)
+        apart = Reshape(wide, back)
+        mean = ReduceMean<keepdims = 0>(apart, axis)
+        y = Gemm(mean, v)
+    }}"""
+    model = onnx.parser.parse_model(text)
+    for name, value in {"w": np.zeros((12, 7), np.float32), "v": np.zeros((7, 5), np.float32)}.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1], np.int64), "axis"))
+    count = None if batch == "n" else int(batch)
+    image = ImageInput("x", (count, 12, 4, 4), "FLOAT", "NCHW", (12, 4, 4), count)
+    assert count_macs(model, image) == 16 * 12 * 7 + 7 * 5
 
 
 def test_lenet5_has_the_papers_size() -> None:
