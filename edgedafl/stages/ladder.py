@@ -43,6 +43,7 @@ _PASSES = 4.0
 _MANY_STEPS = 1500
 # Share of the wrong answers that many steps of training mend.
 _MENDED = 0.4
+_DIGITS = 3  # of expected fidelities that count as the same
 
 
 @dataclass(frozen=True)
@@ -286,8 +287,13 @@ def _within_costs(rungs: _Rungs, config: CompressConfig) -> Ladder:
     for candidate in sorted(fitting, key=lambda c: c.share):
         widest[candidate.name.partition("@")[2]] = candidate
     judged = [rungs.judged(candidate) for candidate in widest.values()]
-    judged.sort(key=lambda c: c.expected.fidelity if c.expected else 0.0)
-    return Ladder(tuple(judged), len(judged) - 1)
+    return Ladder(tuple(sorted(judged, key=_promise)), len(judged) - 1)
+
+
+def _promise(candidate: Candidate) -> tuple[float, float, float]:
+    """What is expected; where that is the same, as below all that predictions know, weights and arithmetic tell."""
+    expected = candidate.expected.fidelity if candidate.expected else 0.0
+    return round(expected, _DIGITS), candidate.share, candidate.macs
 
 
 def _less(band: Band | None, whole: Band | None) -> Band | None:

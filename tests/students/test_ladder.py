@@ -9,7 +9,7 @@ import pytest
 from edgedafl.config import CompressConfig
 from edgedafl.runs import Band, Candidate
 from edgedafl.stages import pruner_of, study_teacher
-from edgedafl.stages.ladder import _smallest_that_holds
+from edgedafl.stages.ladder import _promise, _smallest_that_holds
 from edgedafl.stages.prepare import _trains
 from edgedafl.teachers import Teacher
 
@@ -59,3 +59,15 @@ def test_a_teacher_whose_arithmetic_is_not_known_is_trained_all_the_same(tiny_te
     tiny_teacher.spec = replace(tiny_teacher.spec, macs=0)
     assert _trains(student, study, 60.0, config, tiny_teacher)
     assert not _trains(student, study, 1e-3, config, tiny_teacher)
+
+
+def test_where_as_much_is_expected_weights_and_arithmetic_decide() -> None:
+    """Below all that predictions know they are the same for candidates that differ by points."""
+    band, better = Band(0.674, 0.5, 0.8, 0.6), Band(0.69, 0.5, 0.8, 0.6)
+
+    def candidate(name: str, share: float, macs: int, expected: Band) -> Candidate:
+        return Candidate(name, share, (3, 112, 112), 1000, macs, 1000, 0.002, expected, expected)
+
+    narrow, large = candidate("kept:0.35@144", 0.35, 73, band), candidate("kept:1@112", 1.0, 70, band)
+    small, known = candidate("kept:1@96", 1.0, 55, band), candidate("kept:0.45@144", 0.45, 60, better)
+    assert sorted([small, known, large, narrow], key=_promise) == [narrow, small, large, known]
