@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from edgedafl.errors import UnsupportedModelError, reason_of
+from edgedafl.graph.edit import attribute
 from edgedafl.graph.facts import ImageInput
 from edgedafl.module_cost import LayerSize
 
@@ -136,8 +137,7 @@ def _layer(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], batch: int)
 
 
 def _conv_kind(node: onnx.NodeProto, weight: tuple[int, ...]) -> str:
-    group = next((a.i for a in node.attribute if a.name == "group"), 1)
-    strides = next((list(a.ints) for a in node.attribute if a.name == "strides"), [1])
+    group, strides = attribute(node, "group", 1), attribute(node, "strides", [1])
     if group > 1 and weight[1] == 1:
         return "depthwise"
     if group > 1:

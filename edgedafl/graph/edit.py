@@ -113,8 +113,7 @@ def average_as_pooling(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in constants:
             continue
         axes = sorted(int(a) % 4 for a in constants[node.input[1]].reshape(-1))
-        keep = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
-        if axes == [2, 3] and keep == 1:
+        if axes == [2, 3] and attribute(node, "keepdims", 1) == 1:
             node.op_type = "GlobalAveragePool"
             del node.input[1:]
             del node.attribute[:]

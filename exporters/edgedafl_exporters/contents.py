@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ __all__ = [
     "answer_with_onnxruntime",
     "compose",
     "expected_outputs",
+    "label_lines",
     "model_files",
     "programs",
     "template",
@@ -72,10 +74,15 @@ def compose(
         "model-card.md": model_card(entries, artifacts, target),
     }
     if artifacts.labels:
-        common[LABELS] = "".join(f"{label}\n" for label in artifacts.labels).encode()
+        common[LABELS] = label_lines(artifacts.labels)
     merged = {**files, **run, **common}
     merged["sbom.cdx.json"] = bill_of_materials(entries, merged)
     return write_bundle(directory, merged, entries, executable=tuple(name for name in _STARTED if name in run))
+
+
+def label_lines(labels: Sequence[str]) -> bytes:
+    """The names of the classes as a file, one per line."""
+    return "".join(f"{label}\n" for label in labels).encode()
 
 
 def programs(bench: str = "bench_cpu.py", **others: str) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import flatbuffers
 
-from edgedafl_exporters.contents import LABELS
+from edgedafl_exporters.contents import LABELS, label_lines
 
 __all__ = ["ClassifierMetadata", "with_files"]
 
@@ -74,7 +74,7 @@ def with_files(model: bytes, labels: Sequence[str]) -> bytes:
         return model
     file = io.BytesIO(model)
     with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo(LABELS, _LONG_AGO), "".join(f"{label}\n" for label in labels))
+        archive.writestr(zipfile.ZipInfo(LABELS, _LONG_AGO), label_lines(labels))
     return file.getvalue()
 
 

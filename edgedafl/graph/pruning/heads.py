@@ -13,7 +13,13 @@ import onnx
 from edgedafl.graph.edit import attribute
 from edgedafl.graph.pruning.tracer import Axis, Tracer
 
-__all__ = ["cut_out", "multiply_values", "pick", "regroup", "softmax", "split"]
+__all__ = ["cut_out", "multiply_values", "pick", "place_among_long", "regroup", "softmax", "split"]
+
+
+def place_among_long(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> int:
+    """Where an axis is after sides of one have come and gone: it keeps its place among the longer ones."""
+    long = [place for place, side in enumerate(after) if side != 1]
+    return long[sum(side != 1 for side in before[:axis])]
 
 
 def regroup(t: Tracer, node: onnx.NodeProto, given: Axis) -> bool:
@@ -22,10 +28,10 @@ def regroup(t: Tracer, node: onnx.NodeProto, given: Axis) -> bool:
     stated = t.constant(node, 1)
     if stated is None or len(stated) != len(after):
         return False
-    long = [axis for axis, side in enumerate(after) if side != 1]
     parts = _factors(after, before[-1])
-    if [after[axis] for axis in long] == [side for side in before if side != 1] and before[given.axis] != 1:
-        place, units = long[sum(side != 1 for side in before[: given.axis])], given.units
+    same = [side for side in after if side != 1] == [side for side in before if side != 1]
+    if same and before[given.axis] != 1:
+        place, units = place_among_long(before, after, given.axis), given.units
     elif given.axis == len(before) - 1 and len(parts) > 1:
         whole = t.follows_last(node.output[0], given.units)
         place = len(after) - (1 if whole else 2)

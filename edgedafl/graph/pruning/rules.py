@@ -13,7 +13,7 @@ import onnx
 
 from edgedafl.graph.edit import attribute
 from edgedafl.graph.pruning.channels import ChannelMap
-from edgedafl.graph.pruning.heads import cut_out, multiply_values, pick, regroup, softmax, split
+from edgedafl.graph.pruning.heads import cut_out, multiply_values, pick, place_among_long, regroup, softmax, split
 from edgedafl.graph.pruning.tracer import Tracer
 
 __all__ = ["trace_channels"]
@@ -249,9 +249,7 @@ def _squeezing(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
     before, after = t.shapes[node.input[0]], t.shapes[node.output[0]]
     if before[given.axis] == 1:
         return False
-    place = sum(side != 1 for side in before[: given.axis])
-    long = [axis for axis, side in enumerate(after) if side != 1]
-    return t.put(node.output[0], long[place], given.units)
+    return t.put(node.output[0], place_among_long(before, after, given.axis), given.units)
 
 
 def _resizing(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
