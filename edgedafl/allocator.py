@@ -18,6 +18,10 @@ def keep_freed_memory() -> bool:
 
     By default it gives every large block back to the system, which clears it page by page when the next tensor
     asks for it again. At 224 pixels a side that is half of the time. Up to a gigabyte of free memory is kept.
+
+    Examples:
+        >>> keep_freed_memory() in (True, False)  # whether this system's C library can
+        True
     """
     mallopt = _function("mallopt")
     return mallopt is not None and bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, _KEPT))
@@ -27,6 +31,9 @@ def release_memory() -> None:
     """Give back what is kept free: the next stage asks for blocks of other sizes.
 
     Between the stages of a run at 224 pixels a side that is more than a gigabyte.
+
+    Examples:
+        >>> release_memory()
     """
     trim = _function("malloc_trim")
     if trim is not None:

@@ -18,4 +18,8 @@ OnProgress = Callable[["Progress"], None]
 
 
 def silent(_: object) -> None:
-    """Say nothing."""
+    """Say nothing.
+
+    Examples:
+        >>> silent("a message that nobody reads")
+    """

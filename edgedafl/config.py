@@ -208,14 +208,27 @@ class ProjectConfig(_Strict):
 
 
 def default_output(source: str, target: str | None) -> Path:
-    """Where a run goes by default: a folder named after teacher and target."""
+    """Where a run goes by default: a folder named after teacher and target.
+
+    Examples:
+        >>> default_output("models/teacher.onnx", "jetson")
+        PosixPath('runs/teacher-jetson')
+    """
     stem = Path(source.replace(":", "-")).stem
     name = target or str(CompressConfig.model_fields["target"].default)
     return Path("runs") / f"{stem}-{Path(name).stem if name.endswith('.toml') else name}"
 
 
 def find_project_file(start: Path | None = None) -> Path | None:
-    """`edgedafl.toml`, or a `pyproject.toml` with `[tool.edgedafl]`, in this folder or above."""
+    """`edgedafl.toml`, or a `pyproject.toml` with `[tool.edgedafl]`, in this folder or above.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "edgedafl.toml").write_text("[gate]")
+        >>> find_project_file(folder).name
+        'edgedafl.toml'
+    """
     folder = (start or Path.cwd()).resolve()
     for place in (folder, *folder.parents):
         own = place / "edgedafl.toml"
@@ -241,6 +254,13 @@ def read_project(path: Path | None = None) -> ProjectConfig:
 
     Raises:
         UsageError: If the file is missing or not TOML, or holds an unknown key or a bad value.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "edgedafl.toml"
+        >>> _ = path.write_text("gate.max_size = '1MB'")
+        >>> read_project(path).gate.max_size
+        1000000
     """
     file = path or find_project_file()
     if file is None:
@@ -261,6 +281,10 @@ def validated(schema: type[_Schema], data: dict[str, Any], where: str) -> _Schem
 
     Raises:
         UsageError: If a key is unknown or a value is bad.
+
+    Examples:
+        >>> validated(GateConfig, {"max_size": "1MB"}, "edgedafl.toml").max_size
+        1000000
     """
     try:
         return schema(**data)

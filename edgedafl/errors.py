@@ -112,7 +112,7 @@ def did_you_mean(name: str, known: Iterable[str], *, most: int = 2, alike: float
         most: How many are named.
         alike: How near they must be, in [0, 1].
 
-    Example:
+    Examples:
         >>> did_you_mean("raspbery-pi", ["jetson", "raspberry-pi", "phone"])
         'Did you mean raspberry-pi? '
     """
@@ -125,7 +125,7 @@ def did_you_mean(name: str, known: Iterable[str], *, most: int = 2, alike: float
 def reason_of(error: BaseException, longest: int = 160) -> str:
     """The first line of another library's error, to stand in a sentence of ours.
 
-    Example:
+    Examples:
         >>> reason_of(FileNotFoundError(2, "No such file or directory"))
         '[Errno 2] No such file or directory'
     """
@@ -136,7 +136,7 @@ def reason_of(error: BaseException, longest: int = 160) -> str:
 def exit_code_for(error: BaseException) -> ExitCode:
     """Map any exception to the exit code of the process.
 
-    Example:
+    Examples:
         >>> exit_code_for(UsageError("A flag is wrong.", "Correct it."))
         <ExitCode.USAGE: 2>
     """

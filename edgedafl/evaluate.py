@@ -29,6 +29,13 @@ def accuracy(
         preprocess: From pixels to model space.
         scores_of: Logits (N, K) of float32 images in model space.
         task: See `tasks`.
+
+    Examples:
+        >>> from edgedafl.preprocess import Preprocess
+        >>> data = LabelledData(np.zeros((4, 1, 8, 8), np.uint8), np.array([0, 0, 1, 0]))
+        >>> always_zero = lambda images: np.tile([1.0, 0.0], (len(images), 1))
+        >>> accuracy(data, Preprocess.from_range(0.0, 1.0, channels=1), always_zero)
+        0.75
     """
     low = np.array(preprocess.low, np.float32).reshape(1, -1, 1, 1)
     high = np.array(preprocess.high, np.float32).reshape(1, -1, 1, 1)

@@ -54,7 +54,7 @@ def task_named(name: str) -> Task:
     Raises:
         ValueError: If there is none.
 
-    Example:
+    Examples:
         >>> task_named("binary")
         'binary'
     """
@@ -67,7 +67,7 @@ def task_named(name: str) -> Task:
 def states(logits: Tensor, task: Task) -> Tensor:
     """Logits (N, K) as (N, K) for single-label, else as (N, K, 2): the label is off, or on.
 
-    Example:
+    Examples:
         >>> import torch
         >>> states(torch.zeros(5, 3), "multi-label").shape
         torch.Size([5, 3, 2])
@@ -82,7 +82,7 @@ def states(logits: Tensor, task: Task) -> Tensor:
 def predictions(logits: np.ndarray, task: Task) -> np.ndarray:
     """Classes (N,) for single-label, else which labels are on, (N, K) of 0 and 1.
 
-    Example:
+    Examples:
         >>> predictions(np.array([[0.1, 2.0], [-1.0, -3.0]]), "single-label")
         array([1, 0])
         >>> predictions(np.array([[0.1, 2.0], [-1.0, -3.0]]), "multi-label")
@@ -97,7 +97,7 @@ def predictions(logits: np.ndarray, task: Task) -> np.ndarray:
 def agreement(first: np.ndarray, second: np.ndarray) -> float:
     """Share of equal predictions, in [0, 1]; for several labels over all of them.
 
-    Example:
+    Examples:
         >>> agreement(np.array([1, 2, 3, 4]), np.array([1, 2, 3, 0]))
         0.75
     """

@@ -35,7 +35,7 @@ def parse_duration(text: str | float) -> float:
     Raises:
         UsageError: If the text is not a number with a known unit.
 
-    Example:
+    Examples:
         >>> parse_duration("5ms"), parse_duration("10m"), parse_duration(90)
         (0.005, 600.0, 90.0)
     """
@@ -51,7 +51,7 @@ def parse_bytes(text: str | float) -> int:
     Raises:
         UsageError: If the text is not a number with a known unit.
 
-    Example:
+    Examples:
         >>> parse_bytes("1.5MB"), parse_bytes("64KiB")
         (1500000, 65536)
     """
@@ -67,7 +67,7 @@ def parse_share(text: str | float) -> float:
     Raises:
         UsageError: If the value is outside [0, 1].
 
-    Example:
+    Examples:
         >>> parse_share("98.5%"), parse_share(0.5)
         (0.985, 0.5)
     """
@@ -81,7 +81,7 @@ def parse_share(text: str | float) -> float:
 def format_bytes(size: float) -> str:
     """A short decimal size, e.g. `26.5 kB`.
 
-    Example:
+    Examples:
         >>> format_bytes(26_512)
         '26.5 kB'
     """
@@ -94,7 +94,7 @@ def format_bytes(size: float) -> str:
 def format_count(count: float) -> str:
     """A short count, e.g. `61.7 k`, `1.81 G`.
 
-    Example:
+    Examples:
         >>> format_count(1_814_073_344)
         '1.81 G'
     """
@@ -107,7 +107,7 @@ def format_count(count: float) -> str:
 def format_duration(seconds: float) -> str:
     """A short duration, e.g. `850 µs`, `3.21 ms`, `2:05`.
 
-    Example:
+    Examples:
         >>> format_duration(0.00321), format_duration(125)
         ('3.21 ms', '2:05')
     """

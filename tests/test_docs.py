@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
+import inspect
 import pkgutil
 import re
 import shlex
@@ -15,6 +17,7 @@ import pytest
 import yaml
 
 import edgedafl
+from edgedafl.api import quantize
 from edgedafl.cli.app import cli
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +45,27 @@ def commands(path: Path) -> Iterator[list[str]]:
                 yield shlex.split(words.split(" > ")[0], comments=True)[1:]
 
 
+def help_texts() -> Iterator[tuple[str, str]]:
+    """Every command of the command line, and what it says of itself."""
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        yield f"edgedafl {name} --help", inspect.cleandoc(command.help or "")
+
+
+def commands_of_help(text: str) -> Iterator[list[str]]:
+    for line in re.findall(r"^  edgedafl (.+)$", text, re.MULTILINE):
+        yield shlex.split(re.split(r" >>? ", line)[0])
+
+
 ALL = [(path.relative_to(ROOT).as_posix(), command) for path in PAGES for command in commands(path)]
+ALL += [(name, command) for name, text in help_texts() for command in commands_of_help(text)]
+
+
+@pytest.mark.parametrize(("name", "text"), help_texts(), ids=lambda value: value.partition("\n")[0])
+def test_every_command_shows_how_it_is_called(name: str, text: str) -> None:
+    assert list(commands_of_help(text)), name
 
 
 def test_the_pages_show_many_commands() -> None:
@@ -108,9 +131,11 @@ def test_words_are_the_fields() -> None:
     assert not found, "\n".join(found)
 
 
-def modules_with_examples() -> list[str]:
-    names = [m.name for m in pkgutil.walk_packages(edgedafl.__path__, "edgedafl.") if not m.name.endswith("__main__")]
-    return [name for name in names if ">>>" in _source(name)]
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(edgedafl.__path__, "edgedafl.")
+    if not module.name.endswith("__main__")
+]
 
 
 def _source(name: str) -> str:
@@ -119,11 +144,51 @@ def _source(name: str) -> str:
     return file.read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", modules_with_examples())
-def test_examples_in_docstrings_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the examples run: beside the files of the repository that they read."""
+    folder = tmp_path_factory.mktemp("examples")
+    for name in ("examples", "LICENSE"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder_with_run(folder: Path) -> Path:
+    """The same with the run that examples speak of."""
+    quantize(
+        str(folder / "examples" / "mnist" / "teacher.onnx"),
+        target="rpi4",
+        input_mean=(0.1307,),
+        input_std=(0.3081,),
+        device="none",
+        output=folder / "runs" / "teacher-rpi4",
+    )
+    return folder
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if ">>>" in _source(name)])
+def test_examples_in_docstrings_run(name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_run = "runs/teacher-rpi4" in _source(name)
+    monkeypatch.chdir(request.getfixturevalue("folder_with_run" if needs_run else "folder"))
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_public_function_has_an_example(name: str) -> None:
+    """What a module offers in `__all__`; commands of the command line show theirs in their help."""
+    tree = ast.parse(_source(name))
+    public = [
+        element.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
+        for element in ast.walk(node.value)
+        if isinstance(element, ast.Constant)
+    ]
+    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in public]
+    functions = [n for n in functions if not any("click." in ast.unparse(d) for d in n.decorator_list)]
+    assert [n.name for n in functions if ">>>" not in (ast.get_docstring(n) or "")] == []
 
 
 @pytest.mark.parametrize("name", [n for n in edgedafl.__all__ if callable(getattr(edgedafl, n))])

@@ -86,7 +86,11 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and leave the process with the documented exit code."""
+    """Run the command line and leave the process with the documented exit code.
+
+    Examples:
+        >>> main(["gate", "model.onnx", "--max-size", "1MB"])  # ends the process  # doctest: +SKIP
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
     logging.getLogger("edgedafl").setLevel(logging.WARNING)

@@ -14,7 +14,12 @@ __all__ = ["command"]
 
 @click.group("bundle")
 def command() -> None:
-    """What was exported for a device."""
+    """What was exported for a device.
+
+    \b
+    Example:
+      edgedafl bundle verify runs/teacher-rpi4/bundles/rpi4.tar.gz
+    """
 
 
 @command.command("verify")

@@ -15,7 +15,12 @@ __all__ = ["command"]
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @common
 def command(shell: str, as_json: bool, quiet: bool) -> int:
-    """Print the completion script; add it to your shell's start-up file."""
+    """Print the completion script; add it to your shell's start-up file.
+
+    \b
+    Example:
+      edgedafl completion bash >> ~/.bashrc
+    """
     from edgedafl.cli.app import cli
 
     kind = get_completion_class(shell)

@@ -26,6 +26,11 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
     Distils a small student without data, quantizes it for the target, exports a bundle, verifies
     it, profiles it and writes a report. Limits under [gate] in edgedafl.toml are checked at the
     end.
+
+    \b
+    Examples:
+      edgedafl compress teacher.onnx --target jetson
+      edgedafl compress teacher.onnx --target rpi5 --images photographs/ --max-latency 20ms
     """
     return run_compress(teacher, flags, resume=resume, force=force, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
@@ -33,7 +38,12 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
 def run_compress(
     teacher: str, flags: dict[str, Any], *, resume: bool, force: bool, dry_run: bool, as_json: bool, quiet: bool
 ) -> int:
-    """All stages from a teacher to the report; returns the exit code."""
+    """All stages from a teacher to the report; returns the exit code.
+
+    Examples:
+        >>> others = {"resume": False, "force": False, "dry_run": True, "as_json": False, "quiet": False}
+        >>> run_compress("model.onnx", {"target": "rpi4"}, **others)  # doctest: +SKIP
+    """
     project_file = flags["config"]
     config = merged_config(teacher, flags)
     from edgedafl import pipeline

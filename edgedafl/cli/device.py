@@ -15,7 +15,13 @@ __all__ = ["command"]
 
 @click.group("device")
 def command() -> None:
-    """Boards and phones that bundles are measured on."""
+    """Boards and phones that bundles are measured on.
+
+    \b
+    Examples:
+      edgedafl device add lab-pi ssh://pi@board.local
+      edgedafl device check lab-pi
+    """
 
 
 @command.command("add")

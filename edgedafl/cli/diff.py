@@ -23,7 +23,12 @@ __all__ = ["command"]
 @click.option("--format", "form", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True)
 @common
 def command(a: Path, b: Path, form: str, as_json: bool, quiet: bool) -> int:
-    """Compare the artifacts of the runs A and B; `report A B ...` writes a page."""
+    """Compare the artifacts of the runs A and B; `report A B ...` writes a page.
+
+    \b
+    Example:
+      edgedafl diff runs/before runs/after --format markdown
+    """
     first, second = run_directory(a), run_directory(b)
     from edgedafl.report import compare_runs
 

@@ -18,7 +18,12 @@ __all__ = ["command"]
 @training
 @common
 def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: bool, quiet: bool, **flags: Any) -> int:
-    """Teach a student of TEACHER without data; writes student.onnx and calibration.npz."""
+    """Teach a student of TEACHER without data; writes student.onnx and calibration.npz.
+
+    \b
+    Example:
+      edgedafl distill teacher.onnx --student kept:0.5 --time-budget 10m
+    """
     config = merged_config(teacher, flags)
     from edgedafl import pipeline
     from edgedafl.runs import result_to_dict

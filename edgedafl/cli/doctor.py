@@ -13,7 +13,12 @@ __all__ = ["command"]
 @click.command("doctor")
 @common
 def command(as_json: bool, quiet: bool) -> int:
-    """What is installed, and what is missing; exit 3 when something needed is."""
+    """What is installed, and what is missing; exit 3 when something needed is.
+
+    \b
+    Example:
+      edgedafl doctor --json
+    """
     from edgedafl.doctor import examine
 
     findings = examine()

@@ -19,7 +19,12 @@ __all__ = ["command"]
 @click.option("--exporter", help="Another exporter than the target's.")
 @common
 def command(run: Path, target: str | None, precision: str, exporter: str | None, as_json: bool, quiet: bool) -> int:
-    """Write a bundle of RUN's student for a target."""
+    """Write a bundle of RUN's student for a target.
+
+    \b
+    Example:
+      edgedafl export runs/teacher-rpi4 --target jetson
+    """
     directory = run_directory(run)
     from edgedafl import pipeline
     from edgedafl.runs import result_to_dict

@@ -60,6 +60,11 @@ def command(
     Limits come from [gate] in edgedafl.toml or [tool.edgedafl.gate] in pyproject.toml; flags
     replace all of them. Limits on growth, slowdown and loss are relative to --baseline; what cannot
     be compared fails, and where there is no baseline yet that is said and passes.
+
+    \b
+    Examples:
+      edgedafl gate runs/teacher-rpi4 --max-size 1MB --min-fidelity 95%
+      edgedafl gate student.onnx --baseline git:main --max-size-growth 5%
     """
     from edgedafl.config import GateConfig, read_project, validated
 

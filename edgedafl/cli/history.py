@@ -19,7 +19,12 @@ __all__ = ["command"]
 @click.option("--last", type=click.IntRange(1), help="Only so many of the newest.")
 @common
 def command(file: Path, html: Path | None, last: int | None, as_json: bool, quiet: bool) -> int:
-    """Show what gates found over time: FILE is what `gate --history FILE` has written."""
+    """Show what gates found over time: FILE is what `gate --history FILE` has written.
+
+    \b
+    Example:
+      edgedafl history sizes.jsonl --html sizes.html
+    """
     from edgedafl.files import write_atomic
     from edgedafl.report import HISTORY_COLUMNS, history_page, history_rows
     from edgedafl.runs.history import read_history

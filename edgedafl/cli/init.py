@@ -36,7 +36,12 @@ max_size = "1MB"
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @common
 def command(target: str, force: bool, as_json: bool, quiet: bool) -> int:
-    """Write an edgedafl.toml to start from."""
+    """Write an edgedafl.toml to start from.
+
+    \b
+    Example:
+      edgedafl init --target rpi5
+    """
     from edgedafl.files import write_atomic
     from edgedafl.targets import find_target
 

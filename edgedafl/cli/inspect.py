@@ -20,7 +20,12 @@ __all__ = ["command"]
 @teacher_options
 @common
 def command(teacher: str, as_json: bool, quiet: bool, **flags: Any) -> int:
-    """What TEACHER is, and whether it can be a teacher; exit 5 when it cannot."""
+    """What TEACHER is, and whether it can be a teacher; exit 5 when it cannot.
+
+    \b
+    Example:
+      edgedafl inspect teacher.onnx --preprocess imagenet
+    """
     from edgedafl import pipeline
     from edgedafl.stages import options_of
     from edgedafl.tasks import MULTI_LABEL

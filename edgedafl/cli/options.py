@@ -32,7 +32,13 @@ Command = Callable[..., Any]
 
 
 def setup_verbosity(quiet: bool, verbose: bool) -> None:
-    """Set the package's log level."""
+    """Set the package's log level.
+
+    Examples:
+        >>> setup_verbosity(quiet=False, verbose=False)
+        >>> is_verbose()
+        False
+    """
     import logging
 
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
@@ -40,14 +46,26 @@ def setup_verbosity(quiet: bool, verbose: bool) -> None:
 
 
 def is_verbose() -> bool:
-    """Whether more detail was asked for."""
+    """Whether more detail was asked for.
+
+    Examples:
+        >>> is_verbose()
+        False
+    """
     import logging
 
     return logging.getLogger("edgedafl").isEnabledFor(logging.DEBUG)
 
 
 def common(function: Command) -> Command:
-    """`--json`, `-q`, `-v` for every command."""
+    """`--json`, `-q`, `-v` for every command.
+
+    Examples:
+        >>> import click
+        >>> command = click.command("hello")(common(lambda as_json, quiet: 0))
+        >>> sorted(option.name for option in command.params)
+        ['as_json', 'quiet', 'verbose']
+    """
 
     @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
     @click.option("-q", "--quiet", is_flag=True, help="No progress, errors only.")
@@ -116,7 +134,14 @@ _COMPRESSING = [
 
 
 def teacher_options(function: Command) -> Command:
-    """TEACHER and what may be declared about it."""
+    """TEACHER and what may be declared about it.
+
+    Examples:
+        >>> import click
+        >>> command = click.command("hello")(teacher_options(lambda **flags: 0))
+        >>> "input_mean" in [option.name for option in command.params]
+        True
+    """
 
     @click.argument("teacher", required=False)
     @functools.wraps(function)
@@ -127,7 +152,14 @@ def teacher_options(function: Command) -> Command:
 
 
 def training(function: Command) -> Command:
-    """TEACHER and the flags of `compress`, `quantize`, `distill` and `search`."""
+    """TEACHER and the flags of `compress`, `quantize`, `distill` and `search`.
+
+    Examples:
+        >>> import click
+        >>> command = click.command("hello")(training(lambda **flags: 0))
+        >>> "time_budget" in [option.name for option in command.params]
+        True
+    """
     return teacher_options(_with(function, _COMPRESSING))
 
 
@@ -142,6 +174,10 @@ def one_teacher(teacher: str | None, url: str | None) -> str:
 
     Raises:
         UsageError: If none or both are given.
+
+    Examples:
+        >>> one_teacher("model.onnx", None)
+        'model.onnx'
     """
     if (teacher is None) == (url is None):
         found = "none is given" if teacher is None else "TEACHER and --teacher-url are both given"
@@ -154,6 +190,10 @@ def numbers(text: str, flag: str) -> tuple[float, ...]:
 
     Raises:
         UsageError: If a part is not a number.
+
+    Examples:
+        >>> numbers("0.485, 0.456, 0.406", "--mean")
+        (0.485, 0.456, 0.406)
     """
     try:
         return tuple(float(part) for part in text.split(","))
@@ -168,6 +208,10 @@ def merged_config(source: str, flags: dict[str, Any]) -> CompressConfig:
 
     Raises:
         UsageError: If a value is bad; the flag or the file and key are named.
+
+    Examples:
+        >>> merged_config("model.onnx", {"target": "rpi4", "min_fidelity": "97%"}).min_fidelity
+        0.97
     """
     from edgedafl.config import CompressConfig, default_output, read_project, validated
 
@@ -193,6 +237,10 @@ def run_directory(path: Path) -> RunDirectory:
 
     Raises:
         UsageError: If it is not a run.
+
+    Examples:
+        >>> run_directory(Path("runs/teacher-rpi4")).record().student.name
+        'kept:1'
     """
     from edgedafl.runs import RunDirectory
 

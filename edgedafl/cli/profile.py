@@ -55,6 +55,11 @@ def command(
 
     With --against, PATH and the other are run or model, and what is measured is their ratio: both take turns in
     one process, so that it holds on a busy machine too.
+
+    \b
+    Examples:
+      edgedafl profile runs/teacher-rpi4 --device ssh://pi@board.local
+      edgedafl profile new.onnx --against old.onnx --max-slowdown 10%
     """
     from edgedafl.latency import BenchOptions
     from edgedafl.runs import result_to_dict

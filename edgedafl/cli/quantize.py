@@ -31,6 +31,11 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
     TEACHER is a model as for `compress`: all its layers stay, nothing is trained unless integers ask
     for it, and the bundle is verified. Latency is estimated; measure it with --device local. TEACHER
     may also be a run directory: then its student is quantized for --target at --precision.
+
+    \b
+    Examples:
+      edgedafl quantize teacher.onnx --target android
+      edgedafl quantize runs/teacher-rpi4 --target jetson
     """
     if Path(teacher).is_dir():
         given = {name for name, value in flags.items() if value is not None}

@@ -35,12 +35,26 @@ _MARKS = {True: "ok", False: "MISSING", None: "-"}
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """One JSON document on stdout.
+
+    Examples:
+        >>> print_json({"size": 900_000})
+        {
+          "size": 900000
+        }
+    """
     click.echo(json.dumps(value, indent=2, default=str))
 
 
 def print_table(columns: list[str], rows: list[list[str]], title: str = "") -> None:
-    """A plain table on stdout; colours only on a terminal."""
+    """A plain table on stdout; colours only on a terminal.
+
+    Examples:
+        >>> print_table(["model", "size"], [["int8", "1 MB"], ["fp32", "4 MB"]])
+        model  size
+        int8   1 MB
+        fp32   4 MB
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -59,6 +73,12 @@ def print_summary(summary: RunSummary, directory: str, *, detail: bool) -> None:
         summary: Of the run.
         directory: Of the run.
         detail: Whether the tables of candidates and models are printed as well.
+
+    Examples:
+        >>> from edgedafl.report import summarize_run
+        >>> from edgedafl.runs import RunDirectory
+        >>> print_summary(summarize_run(RunDirectory("runs/teacher-rpi4")), "runs/teacher-rpi4", detail=False)
+        Faithful: ...
     """
     if summary.verdict:
         click.echo(summary.verdict)
@@ -107,18 +127,35 @@ def _print_tables(summary: RunSummary) -> None:
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """What was looked at, and what mends it."""
+    """What was looked at, and what mends it.
+
+    Examples:
+        >>> from edgedafl.devices import Finding
+        >>> print_findings([Finding("git", False, "missing", "apt install git")])  # doctest: +NORMALIZE_WHITESPACE
+                 what found   what to do
+        MISSING  git  missing apt install git
+    """
     rows = [[_MARKS[f.ok], f.name, f.detail, f.remedy] for f in findings]
     print_table(["", "what", "found", "what to do"], rows)
 
 
 def exit_code_of(findings: Sequence[Finding]) -> int:
-    """Whether something needed is missing."""
+    """Whether something needed is missing.
+
+    Examples:
+        >>> from edgedafl.devices import Finding
+        >>> int(exit_code_of([Finding("git", False, "missing")]))
+        3
+    """
     return int(ExitCode.ENVIRONMENT) if any(f.ok is False for f in findings) else 0
 
 
 def message_printer(quiet: bool) -> Callable[[str], None]:
-    """Prints messages to stderr, or swallows them with `-q`."""
+    """Prints messages to stderr, or swallows them with `-q`.
+
+    Examples:
+        >>> message_printer(quiet=True)("a message that nobody reads")
+    """
     return lambda text: None if quiet else click.echo(text, err=True)
 
 
@@ -127,6 +164,9 @@ def refuse_invalid(reasons: Sequence[str], allowed: bool) -> None:
 
     Raises:
         MeasurementError: If there are reasons and the user did not allow them.
+
+    Examples:
+        >>> refuse_invalid(["contended: other work took 40 % of the core"], allowed=True)
     """
     if reasons and not allowed:
         raise MeasurementError(
@@ -136,7 +176,16 @@ def refuse_invalid(reasons: Sequence[str], allowed: bool) -> None:
 
 
 def print_measurement(result: ProfileResult) -> None:
-    """What a profile found: measured, estimated, doubts."""
+    """What a profile found: measured, estimated, doubts.
+
+    Examples:
+        >>> from edgedafl.runs import RunDirectory
+        >>> from edgedafl.targets import find_target
+        >>> from edgedafl.stages import profile_stage
+        >>> result = profile_stage(RunDirectory("runs/teacher-rpi4"), find_target("rpi4"), "int8", device="none")
+        >>> print_measurement(result)
+        rpi4: estimate, not measured: ...
+    """
     from edgedafl.units import format_duration
 
     if result.measured is not None:
@@ -257,7 +306,12 @@ class RunDisplay:
 
 @contextmanager
 def run_display(quiet: bool) -> Iterator[RunDisplay]:
-    """A display that is closed whatever happens."""
+    """A display that is closed whatever happens.
+
+    Examples:
+        >>> with run_display(quiet=True) as display:
+        ...     display.stage("quantize")
+    """
     display = RunDisplay(quiet)
     display.open()
     try:

@@ -22,7 +22,12 @@ __all__ = ["command"]
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Of several runs: the page to write.")
 @common
 def command(runs: tuple[Path, ...], formats: str, output: Path | None, as_json: bool, quiet: bool) -> int:
-    """Write a run's report again; of several RUNS, a page that compares them with the first."""
+    """Write a run's report again; of several RUNS, a page that compares them with the first.
+
+    \b
+    Example:
+      edgedafl report runs/before runs/after -o comparison.html
+    """
     if len(runs) > 1:
         return _compare(runs, output, as_json)
     if output is not None:

@@ -41,6 +41,10 @@ def command(
 
     The same command goes on with an interrupted sweep, also from several machines that share the
     folder.
+
+    \b
+    Example:
+      edgedafl search teacher.onnx --students kept:0.3,kept:0.5 --targets rpi4,rpi5
     """
     if force:
         raise UsageError("`search` never replaces a sweep.", "Choose another folder with --output, or remove this one.")

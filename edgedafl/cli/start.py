@@ -21,7 +21,17 @@ _AFTER_TRAINING = 60.0
 
 
 def load_plan(teacher: str, config: CompressConfig, display: RunDisplay, *, quiet: bool) -> Plan:
-    """Prepare the run, and warn of what the teacher's first answers show."""
+    """Prepare the run, and warn of what the teacher's first answers show.
+
+    Examples:
+        >>> from edgedafl.cli.render import run_display
+        >>> from edgedafl.config import CompressConfig
+        >>> config = CompressConfig(student="lenet5-half")
+        >>> with run_display(quiet=True) as display:
+        ...     plan = load_plan("examples/mnist/teacher.onnx", config, display, quiet=True)
+        >>> plan.student.spec.name
+        'lenet5-half'
+    """
     from edgedafl import pipeline
 
     display.stage("teacher")
@@ -32,7 +42,16 @@ def load_plan(teacher: str, config: CompressConfig, display: RunDisplay, *, quie
 
 
 def print_plan(plan: Plan, *, as_json: bool) -> None:
-    """What a run would do, for `--dry-run`; nothing has been written."""
+    """What a run would do, for `--dry-run`; nothing has been written.
+
+    Examples:
+        >>> from edgedafl.config import CompressConfig
+        >>> from edgedafl.stages import prepare
+        >>> plan = prepare("examples/mnist/teacher.onnx", CompressConfig(student="lenet5-half"))
+        >>> print_plan(plan, as_json=True)  # doctest: +ELLIPSIS
+        {
+          "teacher": {...
+    """
     ladder = plan.ladder.candidates if plan.ladder else ()
     training = (plan.seconds or 0.0) if plan.trains else 0.0
     if as_json:

@@ -16,7 +16,12 @@ __all__ = ["command"]
 @click.option("--toml", "as_toml", is_flag=True, help="Print NAME's file, to begin one of your own with.")
 @common
 def command(name: str | None, as_toml: bool, as_json: bool, quiet: bool) -> int:
-    """List the targets, or show the target NAME (installed, or the path of a .toml file)."""
+    """List the targets, or show the target NAME (installed, or the path of a .toml file).
+
+    \b
+    Example:
+      edgedafl targets rpi5 --toml > mine.toml
+    """
     from edgedafl.targets import ALIASES, find_target, list_targets, target_file
 
     if as_toml:

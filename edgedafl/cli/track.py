@@ -30,7 +30,12 @@ _PLACES = {"dvc": Path("metrics.json"), "tensorboard": Path("tensorboard")}
 def command(
     run: Path, tracker: str, output: Path | None, uri: str | None, experiment: str, as_json: bool, quiet: bool
 ) -> int:
-    """Hand a run's figures to an experiment tracker."""
+    """Hand a run's figures to an experiment tracker.
+
+    \b
+    Example:
+      edgedafl track runs/teacher-rpi4 --to mlflow --experiment edge
+    """
     if tracker == "mlflow" and output is not None:
         raise UsageError("MLflow keeps its runs itself: --output does not fit.", "Say where with --uri.")
     if tracker != "mlflow" and uri is not None:

@@ -49,7 +49,13 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Compare the ONNX models A and B, or what a run directory A holds."""
+    """Compare the ONNX models A and B, or what a run directory A holds.
+
+    \b
+    Examples:
+      edgedafl verify runs/teacher-rpi4 --eval labelled/
+      edgedafl verify before.onnx after.onnx --max-error 1e-4
+    """
     if b is None:
         from edgedafl.files.labelled import LabelledSource
 

@@ -45,6 +45,10 @@ def list_attached() -> list[AttachedPhone]:
 
     Raises:
         EnvironmentMissingError: If adb is not installed.
+
+    Examples:
+        >>> [phone.serial for phone in list_attached()]  # doctest: +SKIP
+        ['R58M12ABCDE']
     """
     adb = find_program("adb", _INSTALL)
     done = run_program([adb, "devices", "-l"], where="adb", timeout=_QUERY_SECONDS)

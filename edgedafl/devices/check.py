@@ -38,7 +38,15 @@ class Finding:
 
 
 def check_device(facts: DeviceFacts, device: Device, target: Target | None = None) -> list[Finding]:
-    """ModelComparer what a device said; with a target, whether its bundles run there."""
+    """Compare what a device said; with a target, whether its bundles run there.
+
+    Examples:
+        >>> from edgedafl.devices.facts import read_facts
+        >>> from edgedafl.devices.local import LocalDevice
+        >>> device = LocalDevice()
+        >>> len(check_device(read_facts(device), device)) > 0
+        True
+    """
     found = [_system(facts, target), _processor(facts), _space(facts)]
     if target is None or target.runtime == "onnxruntime":
         found += _python(facts, device)

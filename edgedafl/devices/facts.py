@@ -54,12 +54,22 @@ class DeviceFacts:
 
 
 def facts_script() -> str:
-    """The script itself; bundles carry it too."""
+    """The script itself; bundles carry it too.
+
+    Examples:
+        >>> facts_script().splitlines()[0]
+        '#!/bin/sh'
+    """
     return resources.files("edgedafl.devices.data").joinpath("facts.sh").read_text("utf-8")
 
 
 def parse_facts(text: str) -> DeviceFacts:
-    """Lines of `name<TAB>value`; others are skipped."""
+    """Lines of `name<TAB>value`; others are skipped.
+
+    Examples:
+        >>> parse_facts("machine" + chr(9) + "aarch64")["machine"]
+        'aarch64'
+    """
     pairs = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
     return DeviceFacts({name: value.strip() for name, value in pairs if value.strip()})
 
@@ -69,6 +79,12 @@ def read_facts(device: Device) -> DeviceFacts:
 
     Raises:
         MeasurementError: If it cannot be reached or has no POSIX shell.
+
+    Examples:
+        >>> import platform
+        >>> from edgedafl.devices.local import LocalDevice
+        >>> read_facts(LocalDevice())["machine"] == platform.machine()
+        True
     """
     given = f'set -- {shlex.quote(device.python)}\nSCRATCH="{device.scratch}"\n'
     done = device.run(given + facts_script(), timeout=_SECONDS)

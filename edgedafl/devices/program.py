@@ -18,6 +18,10 @@ def find_program(name: str, remedy: str) -> str:
 
     Raises:
         EnvironmentMissingError: If it is not installed.
+
+    Examples:
+        >>> find_program("sh", "Install a shell.").endswith("sh")
+        True
     """
     path = shutil.which(name)
     if path is None:
@@ -36,6 +40,10 @@ def run_program(command: Sequence[str], *, where: str, timeout: float, given: st
 
     Raises:
         MeasurementError: If it takes longer.
+
+    Examples:
+        >>> run_program(["cat"], where="This machine", timeout=10, given="hello").output
+        'hello'
     """
     try:
         done = subprocess.run(

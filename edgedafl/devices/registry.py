@@ -72,7 +72,7 @@ class _Shelf:
 def file_stem(device: str) -> str:
     """A device's name or address as the stem of a file's name.
 
-    Example:
+    Examples:
         >>> file_stem("ssh://pi@10.0.0.7")
         'ssh-pi-10.0.0.7'
     """
@@ -80,7 +80,12 @@ def file_stem(device: str) -> str:
 
 
 def devices_file() -> Path:
-    """Where the names are kept: below EDGEDAFL_HOME, else below the user's configuration folder."""
+    """Where the names are kept: below EDGEDAFL_HOME, else below the user's configuration folder.
+
+    Examples:
+        >>> devices_file().name
+        'devices.toml'
+    """
     own = os.environ.get(FOLDER_VARIABLE)
     base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(own) / "devices.toml" if own else Path(base) / "edgedafl" / "devices.toml"
@@ -91,6 +96,10 @@ def known_devices() -> list[NamedDevice]:
 
     Raises:
         UsageError: If the file is damaged.
+
+    Examples:
+        >>> [device.name for device in known_devices()]  # doctest: +SKIP
+        ['pi-in-the-lab']
     """
     return list(_read().devices.values())
 
@@ -100,6 +109,9 @@ def add_device(device: NamedDevice) -> NamedDevice:
 
     Raises:
         UsageError: If the name or the address is not valid.
+
+    Examples:
+        >>> add_device(NamedDevice("pi-in-the-lab", "ssh://pi@board.local"))  # doctest: +SKIP
     """
     if not _NAME.fullmatch(device.name) or device.name in ("local", "none", "adb"):
         raise UsageError(f"{device.name!r} cannot be a device's name.", "Use a letter, then letters, digits, . _ or -.")
@@ -120,6 +132,9 @@ def remove_device(name: str) -> None:
 
     Raises:
         UsageError: If there is none of that name.
+
+    Examples:
+        >>> remove_device("pi-in-the-lab")  # doctest: +SKIP
     """
     shelf = _read()
     if name not in shelf.devices:
@@ -135,6 +150,10 @@ def find_device(name: str) -> Device:
         UsageError: If there is none of that name.
         EnvironmentMissingError: If the program that reaches it is not installed.
         MeasurementError: If it is not attached.
+
+    Examples:
+        >>> find_device("local").name
+        'local'
     """
     return _open(get_device_entry(name))
 
@@ -144,6 +163,10 @@ def get_device_entry(name: str) -> NamedDevice:
 
     Raises:
         UsageError: If there is none of that name.
+
+    Examples:
+        >>> get_device_entry("ssh://pi@board.local").address
+        'ssh://pi@board.local'
     """
     if _is_address(name):
         return NamedDevice(name, name)

@@ -50,6 +50,10 @@ def run_with_retries(action: Callable[[], _Answer], on_message: OnMessage = sile
 
     Raises:
         DeviceLostError: If the device stays away.
+
+    Examples:
+        >>> run_with_retries(lambda: 42)
+        42
     """
     for pause in _PAUSES:
         try:
@@ -66,6 +70,15 @@ def working_folder(device: Device, *, keep: bool = False) -> Iterator[str]:
 
     Raises:
         MeasurementError: If it cannot be made.
+
+    Examples:
+        >>> from edgedafl.devices.local import LocalDevice
+        >>> device = LocalDevice()
+        >>> with working_folder(device) as folder:
+        ...     print(Path(folder).is_dir())
+        True
+        >>> Path(folder).exists()
+        False
     """
     made = device.run(f'umask 077; mktemp -d "{device.scratch}/edgedafl.XXXXXX"', timeout=_COMMAND_SECONDS)
     folder = made.output.strip()
@@ -121,6 +134,11 @@ def run_bundle(
 
     Raises:
         MeasurementError: If the device or `bench` fails.
+
+    Examples:
+        >>> from edgedafl.devices.registry import find_device
+        >>> board, bundle = find_device("local"), Path("runs/teacher-rpi4/bundles/rpi4")
+        >>> run_bundle(board, bundle, ["--quick"], Path("latency.json"), timeout=120)  # doctest: +SKIP
     """
     result.parent.mkdir(parents=True, exist_ok=True)
     with working_folder(device, keep=keep) as folder:

@@ -89,6 +89,11 @@ def init_distributed(accelerator: str = "auto") -> DistributedContext:
 
     Raises:
         EnvironmentMissingError: If a GPU is asked for and there is none for this process.
+
+    Examples:
+        >>> world = init_distributed("cpu")
+        >>> world.rank, world.size, str(world.device)
+        (0, 1, 'cpu')
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     found = torch.cuda.is_available()
@@ -115,7 +120,13 @@ def init_distributed(accelerator: str = "auto") -> DistributedContext:
 
 
 def convert_sync_batchnorm(module: nn.Module, world: DistributedContext) -> nn.Module:
-    """The module with batch statistics over all processes; unchanged for one process."""
+    """The module with batch statistics over all processes; unchanged for one process.
+
+    Examples:
+        >>> module = nn.BatchNorm2d(4)
+        >>> convert_sync_batchnorm(module, init_distributed("cpu")) is module
+        True
+    """
     if world.size == 1:
         return module
     for name, child in module.named_children():

@@ -110,6 +110,12 @@ def choose_method(spec: TeacherSpec, *, gradient: bool, inherited: bool = False)
         spec: Of the teacher.
         gradient: Whether its gradients may be used.
         inherited: Whether the student begins with its teacher's weights.
+
+    Examples:
+        >>> from edgedafl.teachers import load_teacher
+        >>> spec = load_teacher("examples/mnist/teacher.onnx").spec
+        >>> choose_method(spec, gradient=True), choose_method(spec, gradient=False)
+        ('adversarial', 'blackbox')
     """
     if not gradient:
         return "blackbox"
@@ -128,6 +134,12 @@ def settings_of(method: str, teacher: Teacher, *, inherited: bool = False) -> tu
 
     Raises:
         UsageError: If the method needs what this teacher does not give.
+
+    Examples:
+        >>> from edgedafl.teachers import load_teacher
+        >>> name, settings = settings_of("dafl", load_teacher("examples/mnist/teacher.onnx"))
+        >>> name, type(settings).__name__
+        ('dafl', 'DaflSettings')
     """
     gradient = teacher.spec.access == "gradient" or isinstance(teacher, ZerothOrderTeacher)
     name = choose_method(teacher.spec, gradient=gradient, inherited=inherited) if method == "auto" else method
@@ -167,6 +179,12 @@ def make_synthesizer(
 
     Raises:
         UsageError: If the method needs what this teacher does not give.
+
+    Examples:
+        >>> from edgedafl.teachers import load_teacher
+        >>> name, synthesizer = make_synthesizer("auto", load_teacher("examples/mnist/teacher.onnx"))
+        >>> name, synthesizer.recipe.student_batch
+        ('adversarial', 128)
     """
     name, settings = settings_of(method, teacher, inherited=inherited)
     return name, METHODS[name].build(teacher, settings=settings, device=device)
@@ -177,6 +195,12 @@ def with_estimated_gradients(method: str, teacher: Teacher) -> Teacher:
 
     Raises:
         UsageError: If only labels are known: they do not change under small steps.
+
+    Examples:
+        >>> from edgedafl.teachers import load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx")
+        >>> with_estimated_gradients("adversarial", teacher) is teacher
+        True
     """
     if method != "zeroth-order" or teacher.spec.access == "gradient":
         return teacher

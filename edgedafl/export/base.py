@@ -114,6 +114,13 @@ def write_bundle(
 
     Raises:
         EnvironmentMissingError: If the disk is full or not writable.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "bundle"
+        >>> bundle = write_bundle(folder, {"model.onnx": b"..."}, {"target": "rpi4"}, executable=())
+        >>> sorted(path.name for path in folder.iterdir())
+        ['manifest.json', 'model.onnx']
     """
     staging = directory.with_name(f".{directory.name}.new")
     shutil.rmtree(staging, ignore_errors=True)

@@ -14,7 +14,12 @@ GROUP = "edgedafl.exporters"
 
 
 def list_exporters() -> list[str]:
-    """Names of the installed exporters."""
+    """Names of the installed exporters.
+
+    Examples:
+        >>> "onnx" in list_exporters()
+        True
+    """
     return sorted({entry.name for entry in entry_points(group=GROUP)})
 
 
@@ -24,6 +29,10 @@ def find_exporter(name: str) -> Exporter:
     Raises:
         UsageError: If there is none of that name.
         EnvironmentMissingError: If it cannot be imported.
+
+    Examples:
+        >>> find_exporter("onnx").name
+        'onnx'
     """
     for entry in entry_points(group=GROUP):
         if entry.name == name:

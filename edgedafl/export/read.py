@@ -27,6 +27,10 @@ def read_bundle(directory: Path) -> Bundle:
 
     Raises:
         UsageError: If it is not a bundle, or a file is missing, changed or not listed.
+
+    Examples:
+        >>> sorted(read_bundle(Path("runs/teacher-rpi4/bundles/rpi4")).manifest)[:3]
+        ['edgedafl', 'exporter', 'files']
     """
     return _read(directory, str(directory))
 
@@ -52,6 +56,11 @@ def opened_bundle(path: Path) -> Iterator[Bundle]:
 
     Raises:
         UsageError: As `read_bundle`; or if the archive is damaged or leads outside itself.
+
+    Examples:
+        >>> with opened_bundle(Path("runs/teacher-rpi4/bundles/rpi4.tar.gz")) as bundle:
+        ...     print(bundle.directory.name)
+        rpi4
     """
     if path.is_dir() or not path.exists():
         yield read_bundle(path)

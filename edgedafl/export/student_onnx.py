@@ -42,6 +42,12 @@ def student_to_onnx(
 
     Raises:
         CheckFailedError: If ONNX Runtime's answers differ from torch's.
+
+    Examples:
+        >>> from edgedafl.students import build_student
+        >>> student = build_student("lenet5-half", (1, 28, 28), 10)
+        >>> [value.name for value in student_to_onnx(student.module, (1, 28, 28)).graph.output]
+        ['logits']
     """
     module = module.eval().cpu()
     seed = torch.Generator().manual_seed(0)

@@ -159,7 +159,7 @@ def measured_band(same: int, images: int, kind: str) -> Band:
         images: Images asked about, at least 1.
         kind: What they are, see `Band`.
 
-    Example:
+    Examples:
         >>> band = measured_band(95, 100, "measured")
         >>> round(band.low, 3), band.fidelity, round(band.high, 3)
         (0.901, 0.95, 0.975)
@@ -171,7 +171,14 @@ def measured_band(same: int, images: int, kind: str) -> Band:
 
 
 def row_from_dict(entry: dict[str, Any]) -> Row:
-    """A row as `benchmarks.fidelity rows` writes it."""
+    """A row as `benchmarks.fidelity rows` writes it.
+
+    Examples:
+        >>> seen = {"agreement": 0.9, "weighted": 0.95, "error": 0.1}
+        >>> signals = {"natural": seen, "mixture": seen, "classes": 10, "colour": True, "whole": False}
+        >>> row_from_dict({"teacher": "mine", "student": "kept:0.5", "fidelity": 0.93, "signals": signals}).fidelity
+        0.93
+    """
     return Row(entry["teacher"], entry["student"], Signals.from_dict(entry["signals"]), float(entry["fidelity"]))
 
 

@@ -66,6 +66,11 @@ def compare_answers(teacher: np.ndarray, model: np.ndarray, task: Task = SINGLE_
         teacher: (N, K).
         model: (N, K).
         task: See `tasks`.
+
+    Examples:
+        >>> found = compare_answers(np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]]))
+        >>> found.agreement
+        0.5
     """
     teacher, model = teacher.astype(np.float64), model.astype(np.float64)
     wanted, found = predictions(teacher, task), predictions(model, task)

@@ -32,6 +32,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
     Raises:
         ValueError: If it cannot be read, whatever is wrong with it.
+
+    Examples:
+        >>> sorted(read_arrays(Path("examples/mnist/sample.npz")))
+        ['images', 'labels']
     """
     try:
         data = np.load(path, allow_pickle=False)

@@ -19,6 +19,13 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
     Raises:
         EnvironmentMissingError: If the disk is full or the folder is not writable.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "notes.txt"
+        >>> write_atomic(path, "done")
+        >>> path.read_text()
+        'done'
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     temporary = ""
@@ -43,7 +50,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 def digest_of(value: Any) -> str:
     """sha256 of a JSON-able value, keys sorted.
 
-    Example:
+    Examples:
         >>> digest_of({"b": 1, "a": 2}) == digest_of({"a": 2, "b": 1})
         True
     """

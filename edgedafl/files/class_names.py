@@ -18,6 +18,13 @@ def read_class_names(path: Path, num_classes: int) -> tuple[str, ...]:
 
     Raises:
         UsageError: If the file cannot be read, or does not name every class once.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "labels.txt"
+        >>> _ = path.write_text("cat" + chr(10) + "dog")
+        >>> read_class_names(path, 2)
+        ('cat', 'dog')
     """
     try:
         lines = path.read_text("utf-8-sig").splitlines()

@@ -29,6 +29,11 @@ def read_labelled(
 
     Raises:
         UsageError: If the file does not fit the model.
+
+    Examples:
+        >>> data = read_labelled(Path("examples/mnist/sample.npz"), (1, 32, 32), 10)
+        >>> data.images.shape, data.labels.shape
+        ((1000, 1, 32, 32), (1000,))
     """
     try:
         data = read_arrays(path)

@@ -96,6 +96,10 @@ def read_pictures(path: Path, input_shape: tuple[int, int, int]) -> Pictures:
 
     Raises:
         UsageError: If there is no picture, or the teacher takes neither 1 nor 3 channels.
+
+    Examples:
+        >>> len(read_pictures(Path("examples/mnist/sample.npz"), (1, 28, 28)).held_back) > 0
+        True
     """
     channels, *sides = input_shape
     if channels not in (1, 3):
@@ -128,6 +132,16 @@ def read_all(files: Sequence[Path], channels: int, sides: tuple[int, int]) -> tu
         files: The files.
         channels: 1 or 3.
         sides: Height and width, see `_read_picture`.
+
+    Examples:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (64, 48)).save(folder / "a.png")
+        >>> _ = (folder / "b.png").write_text("not a picture")
+        >>> pictures, damaged = read_all([folder / "a.png", folder / "b.png"], 3, (32, 32))
+        >>> pictures[0].shape, len(damaged)
+        ((3, 32, 32), 1)
     """
     images, bad = {}, []
     for place, file in enumerate(files):

@@ -20,6 +20,13 @@ def decoded(path: Path) -> str:
     Raises:
         UsageError: If it is in another encoding.
         OSError: If it cannot be read.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "edgedafl.toml"
+        >>> _ = path.write_text("[gate]", encoding="utf-8-sig")
+        >>> decoded(path)
+        '[gate]'
     """
     blob = path.read_bytes()
     name = "UTF-16" if blob.startswith(_SIXTEEN_BIT) else "another encoding"
@@ -35,6 +42,13 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: If it is in another encoding, or is not TOML.
         OSError: If it cannot be read.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "edgedafl.toml"
+        >>> _ = path.write_text("gate.max_size = '1MB'")
+        >>> read_toml(path)
+        {'gate': {'max_size': '1MB'}}
     """
     try:
         return tomllib.loads(decoded(path))

@@ -18,7 +18,12 @@ _LARGEST_POINTER = 1024  # bytes, by the specification of Git LFS
 
 
 def head_of(folder: Path) -> str:
-    """The commit that a folder is at; empty outside of a repository, or without git."""
+    """The commit that a folder is at; empty outside of a repository, or without git.
+
+    Examples:
+        >>> len(head_of(Path("examples").resolve())) in (0, 40)  # nothing where it is not a repository
+        True
+    """
     found = _git(folder, "rev-parse", "HEAD") if shutil.which("git") else None
     return "" if found is None else found.decode().strip()
 
@@ -29,6 +34,9 @@ def require_commit(ref: str, folder: Path) -> None:
     Raises:
         UsageError: If the name is none, or the repository does not have it.
         EnvironmentMissingError: If git cannot be run.
+
+    Examples:
+        >>> require_commit("main", Path("."))  # doctest: +SKIP
     """
     if not ref or ref.startswith("-"):
         raise UsageError(f"git:{ref} names no commit.", "Write it like git:main.")
@@ -45,6 +53,9 @@ def committed_file(ref: str, folder: Path, name: str) -> bytes | None:
         ref: The commit.
         folder: In the repository.
         name: Relative to the folder.
+
+    Examples:
+        >>> committed_file("HEAD", Path("."), "no-such-file.onnx")
     """
     return _git(folder, "show", f"{ref}:./{name}")
 
@@ -61,6 +72,9 @@ def committed_size(ref: str, model: Path) -> int | None:
 
     Raises:
         UnsupportedModelError: If it was no ONNX model there, or external data is missing or outside of its folder.
+
+    Examples:
+        >>> committed_size("main", Path("model.onnx"))  # doctest: +SKIP
     """
     folder, name = model.resolve().parent, model.resolve().name
     content = committed_file(ref, folder, name)

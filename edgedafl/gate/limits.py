@@ -88,6 +88,12 @@ def check_limits(limits: GateConfig, measured: Measured, *, subject: str, source
 
     Raises:
         UsageError: If there is no limit at all.
+
+    Examples:
+        >>> limits = GateConfig(max_size="1MB", min_fidelity="95%")
+        >>> report = check_limits(limits, Measured(size=900_000, fidelity=0.93), subject="runs/mine")
+        >>> [(verdict.name, verdict.passed) for verdict in report.verdicts]
+        [('max_size', True), ('min_fidelity', False)]
     """
     if not limits.model_dump(exclude_none=True, exclude={"baseline"}):
         raise UsageError(

@@ -42,6 +42,10 @@ def gate_run(run: RunDirectory, limits: GateConfig, source: Path | None) -> Gate
 
     Raises:
         UsageError: If there is no limit, or a relative one without a baseline.
+
+    Examples:
+        >>> gate_run(RunDirectory("runs/teacher-rpi4"), GateConfig(max_size="1MB", min_fidelity="90%"), None).passed
+        True
     """
     return gate_measured(measured_of(run), limits, source, run.path)
 
@@ -52,6 +56,10 @@ def gate_model(path: Path, limits: GateConfig, source: Path | None) -> GateRepor
     Raises:
         UsageError: If there is no limit, or a relative one without a baseline.
         UnsupportedModelError: If it is not an ONNX model.
+
+    Examples:
+        >>> gate_model(Path("examples/mnist/teacher.onnx"), GateConfig(max_size="1MB"), None).passed
+        True
     """
     return gate_measured(measured_model(path, limits), limits, source, path)
 
@@ -62,6 +70,10 @@ def look_at(path: Path, limits: GateConfig) -> Measured:
     Raises:
         UsageError: If it is neither.
         UnsupportedModelError: If it is not an ONNX model.
+
+    Examples:
+        >>> look_at(Path("examples/mnist/teacher.onnx"), GateConfig(max_macs=10**6)).macs
+        416520
     """
     return measured_of(RunDirectory(path)) if path.is_dir() else measured_model(path, limits)
 
@@ -77,6 +89,11 @@ def gate_measured(measured: Measured, limits: GateConfig, source: Path | None, s
 
     Raises:
         UsageError: If there is no limit, or a relative one without a baseline.
+
+    Examples:
+        >>> measured, limits = Measured(size=900_000), GateConfig(max_size="1MB")
+        >>> gate_measured(measured, limits, None, Path("model.onnx")).passed
+        True
     """
     found = check_limits(limits, measured, subject=str(subject), source=source)
     if not has_relative_limits(limits):
@@ -91,7 +108,12 @@ def gate_measured(measured: Measured, limits: GateConfig, source: Path | None, s
 
 
 def measured_of(run: RunDirectory) -> Measured:
-    """Values of a run's artifact."""
+    """Values of a run's artifact.
+
+    Examples:
+        >>> measured_of(RunDirectory("runs/teacher-rpi4")).parameters
+        61706
+    """
     return measured_of_record(run.record())
 
 
@@ -101,6 +123,10 @@ def measured_model(path: Path, limits: GateConfig) -> Measured:
     Raises:
         UsageError: If there is no such file.
         UnsupportedModelError: If it is not an ONNX model.
+
+    Examples:
+        >>> measured_model(Path("examples/mnist/teacher.onnx"), GateConfig(max_parameters=100_000)).parameters
+        61706
     """
     if limits.max_parameters is None and limits.max_macs is None and limits.max_ram is None:
         return Measured(size=weigh(path))
@@ -133,6 +159,11 @@ def baseline_of(named: str, subject: Path) -> Baseline | None:
     Raises:
         UsageError: If it is none of these, or there is no such commit.
         EnvironmentMissingError: If git is needed and not there.
+
+    Examples:
+        >>> found = baseline_of("examples/mnist/teacher.onnx", Path("student.onnx"))
+        >>> found.measured.size == Path("examples/mnist/teacher.onnx").stat().st_size
+        True
     """
     if named.startswith(_GIT):
         return _from_git(named.removeprefix(_GIT), subject)
@@ -151,6 +182,13 @@ def accept(path: Path, baseline: Path) -> None:
 
     Raises:
         UsageError: If the baseline is not called .json.
+
+    Examples:
+        >>> import tempfile
+        >>> baseline = Path(tempfile.mkdtemp()) / "accepted.json"
+        >>> accept(Path("examples/mnist/teacher.onnx"), baseline)
+        >>> baseline_of(str(baseline), Path("student.onnx")).measured.size > 0
+        True
     """
     if baseline.suffix != ".json":
         raise UsageError(
@@ -186,6 +224,11 @@ def entry_of(path: Path, found: Measured, report: GateReport) -> HistoryEntry:
         path: The run or model.
         found: Its values.
         report: How its limits fared.
+
+    Examples:
+        >>> model, limits = Path("examples/mnist/teacher.onnx"), GateConfig(max_size="1MB")
+        >>> entry_of(model, look_at(model, limits), gate_model(model, limits, None)).passed
+        True
     """
     folder = path.resolve() if path.is_dir() else path.resolve().parent
     return HistoryEntry(
@@ -207,7 +250,12 @@ def entry_of(path: Path, found: Measured, report: GateReport) -> HistoryEntry:
 
 
 def measured_of_record(record: RunRecord) -> Measured:
-    """Values of the artifact of a run that was read already."""
+    """Values of the artifact of a run that was read already.
+
+    Examples:
+        >>> measured_of_record(RunDirectory("runs/teacher-rpi4").record()).parameters
+        61706
+    """
     precision, verified, profiled = record.shipped, record.verified, record.profiled or ProfileResult()
     accuracies = verified.accuracy if verified else {}
     accuracy, teacher = accuracies.get(precision), accuracies.get("teacher")

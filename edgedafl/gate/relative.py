@@ -57,7 +57,12 @@ class Baseline:
 
 
 def has_relative_limits(limits: GateConfig) -> bool:
-    """Whether a baseline is needed to judge them."""
+    """Whether a baseline is needed to judge them.
+
+    Examples:
+        >>> has_relative_limits(GateConfig(max_size="1MB")), has_relative_limits(GateConfig(max_size_growth="5%"))
+        (False, True)
+    """
     return any(getattr(limits, name) is not None for name in RELATIVE_LIMITS)
 
 
@@ -71,6 +76,13 @@ def check_growth(limits: GateConfig, measured: Measured, baseline: Baseline, *, 
         measured: Values of the model.
         baseline: The accepted one's.
         subject: What is judged, for the report.
+
+    Examples:
+        >>> before, limits = Baseline("main", Measured(size=1_000_000)), GateConfig(max_size_growth="5%")
+        >>> check_growth(limits, Measured(size=1_040_000), before, subject="runs/mine").passed
+        True
+        >>> check_growth(limits, Measured(size=1_060_000), before, subject="runs/mine").passed
+        False
     """
     before, verdicts = baseline.measured, []
     if limits.max_size_growth is not None:

@@ -12,7 +12,18 @@ __all__ = ["FORMATS", "render"]
 
 
 def render(report: GateReport, form: str = "text") -> str:
-    """The report in one of `FORMATS`."""
+    """The report in one of `FORMATS`.
+
+    Examples:
+        >>> from edgedafl.runs import Verdict
+        >>> verdict = Verdict("max_size", "Size", True, "900 kB", "1 MB", "", "--max-size")
+        >>> print(render(GateReport("runs/mine", (verdict,)), "markdown").splitlines()[0])
+        **runs/mine**: the limit holds
+
+        | limit | found | allowed | verdict |
+        |---|---:|---:|---|
+        | Size | 900 kB | 1 MB | holds |
+    """
     return FORMATS[form](report)
 
 
@@ -32,14 +43,17 @@ def _text(report: GateReport) -> str:
         if not verdict.passed:
             lines.append(f"      shrink the model, or raise {verdict.name} in {verdict.edit}")
     lines += report.notes
-    failed = sum(not v.passed for v in report.verdicts)
-    total = len(report.verdicts)
-    if not total:
-        return "\n".join(lines)
-    lines.append(
-        f"{report.subject}: {failed} of {total} limits fail" if failed else f"{report.subject}: all {total} limits hold"
-    )
+    if report.verdicts:
+        lines.append(f"{report.subject}: {_outcome(report)}")
     return "\n".join(lines)
+
+
+def _outcome(report: GateReport) -> str:
+    """How many limits hold or fail, in words."""
+    failed, total = sum(not v.passed for v in report.verdicts), len(report.verdicts)
+    if total == 1:
+        return "the limit fails" if failed else "the limit holds"
+    return f"{failed} of {total} limits fail" if failed else f"all {total} limits hold"
 
 
 def _json(report: GateReport) -> str:
@@ -77,9 +91,7 @@ def _place(verdict: Verdict) -> tuple[str, int]:
 
 def _markdown(report: GateReport) -> str:
     """A table for a step summary or a comment."""
-    failed = sum(not v.passed for v in report.verdicts)
-    head = f"{failed} of {len(report.verdicts)} limits fail" if failed else f"all {len(report.verdicts)} limits hold"
-    lines = [f"**{_cell(report.subject)}**: {head}", ""]
+    lines = [f"**{_cell(report.subject)}**: {_outcome(report)}", ""]
     if report.verdicts:
         lines += ["| limit | found | allowed | verdict |", "|---|---:|---:|---|"]
     for verdict in report.verdicts:

@@ -25,7 +25,7 @@ def value_shapes(model: onnx.ModelProto, input_shape: tuple[int, ...], count: in
         input_shape: (C, H, W).
         count: Images.
 
-    Example:
+    Examples:
         >>> import onnx
         >>> text = '''<ir_version: 8, opset_import: ["": 18]>
         ... g (float[n,3,4,4] x) => (float[n,3,1,1] y) { y = GlobalAveragePool(x) }'''
@@ -45,6 +45,15 @@ def free_batch(model: onnx.ModelProto, shapes: Shapes) -> onnx.ModelProto:
     Args:
         model: A float graph; initializers are of one node alone.
         shapes: Of its values for one image, see `value_shapes`.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,3,2,2] x) => (float[n,12] y)
+        ...     <int64[2] sides = {1, 12}> { y = Reshape(x, sides) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> free = free_batch(model, value_shapes(model, (3, 2, 2)))
+        >>> [onnx.numpy_helper.to_array(t).tolist() for t in free.graph.initializer]
+        [[-1, 12]]
     """
     changed = copy_of(model)
     if not any(node.op_type == "Reshape" for node in changed.graph.node):

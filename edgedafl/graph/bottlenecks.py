@@ -58,6 +58,11 @@ def bottlenecks(steps: Sequence[Step], start: str, shapes: Mapping[str, Sequence
         steps: In the order in which they run.
         start: The value that they begin with.
         shapes: Of the values that may be waypoints; maps (N,C,H,W) of more than one position are.
+
+    Examples:
+        >>> steps = [Step(["x"], ["a"], True), Step(["a"], ["b"], False), Step(["b"], ["y"], True)]
+        >>> bottlenecks(steps, "x", {"a": (1, 8, 4, 4), "b": (1, 8, 4, 4)})
+        [Bottleneck(name='b', channels=8, size=(4, 4))]
     """
     maps = {name: s for name, s in shapes.items() if len(s) == 4 and s[2] * s[3] > 1}
     last = {name: place for place, step in enumerate(steps) for name in step.inputs}
@@ -82,6 +87,14 @@ def graph_bottlenecks(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ..
     Args:
         model: The graph.
         shapes: Of its values, for one image.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,1,8,8] image) => (float[n,1,8,8] y)
+        ...     <float[1,1,1,1] w = {2}> { a = Conv(image, w)  b = Relu(a)  y = Conv(b, w) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> graph_bottlenecks(model, {"a": (1, 1, 8, 8), "b": (1, 1, 8, 8)})
+        [Bottleneck(name='b', channels=1, size=(8, 8))]
     """
     steps, read = [], set()
     for node in model.graph.node:

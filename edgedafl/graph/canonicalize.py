@@ -38,8 +38,8 @@ _FLOATS = {TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 def canonicalize(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx.ModelProto:
     """Rewrite a graph to take (N,C,H,W) float32 images and to answer (N,K) logits, at opset 18.
 
-    Every convolution has a bias, every product of rows is a Gemm with one, every constant is an initializer
-    of one node alone. Whether the answers are the same is for the caller to compare.
+    Every convolution has a bias, a product of rows and the vector added behind it are one Gemm, every constant is
+    an initializer of one node alone. Whether the answers are the same is for the caller to compare.
 
     Args:
         model: The graph, local functions inlined.
@@ -48,6 +48,15 @@ def canonicalize(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx
 
     Raises:
         UnsupportedModelError: If the graph takes one image without a batch, or cannot be rewritten.
+
+    Examples:
+        >>> import onnx
+        >>> from edgedafl.graph.image_input import find_image_input
+        >>> text = '''<ir_version: 8, opset_import: ["": 13]> g (float[n,1,8,8] x) => (float[n,1] y)
+        ...     <float[1,1] w = {3}> { a = GlobalAveragePool(x)  b = Flatten(a)  y = MatMul(b, w) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> [node.op_type for node in canonicalize(model, find_image_input(model), "y").graph.node]
+        ['GlobalAveragePool', 'Flatten', 'MatMul']
     """
     if not image.batched:
         raise UnsupportedModelError("The network takes one image without a batch axis.")

@@ -19,6 +19,14 @@ def turn_channels(model: onnx.ModelProto, image: str, turned: str, order: str) -
         image: The value of the RGB image (N,3,H,W).
         turned: Name of what the node writes.
         order: Name of the stored order.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]>
+        ...     g (float[n,3,8,8] rgb) => (float[n,3,8,8] y) { y = Relu(bgr) }'''
+        >>> turned = turn_channels(onnx.parser.parse_model(text), "rgb", "bgr", "order")
+        >>> [node.op_type for node in turned.graph.node]
+        ['Gather', 'Relu']
     """
     changed = copy_of(model)
     changed.graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0], np.int64), order))
@@ -32,6 +40,15 @@ def fold_channel_order(model: onnx.ModelProto, image: str) -> onnx.ModelProto:
     Args:
         model: A graph.
         image: The value of the image (N,3,H,W).
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,3,8,8] rgb) => (float[n,1,8,8] y)
+        ...     <float[1,3,1,1] w = {1, 2, 3}> { y = Conv(bgr, w) }'''
+        >>> turned = turn_channels(onnx.parser.parse_model(text), "rgb", "bgr", "order")
+        >>> folded = fold_channel_order(turned, "rgb")
+        >>> [onnx.numpy_helper.to_array(t).ravel().tolist() for t in folded.graph.initializer if t.name == "w"]
+        [[3.0, 2.0, 1.0]]
     """
     changed = copy_of(model)
     graph = changed.graph

@@ -29,7 +29,7 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
     Args:
         model: Any graph.
 
-    Example:
+    Examples:
         >>> import onnx
         >>> text = '''<ir_version: 8, opset_import: ["": 18]>
         ... g (float[1] x) => (float[1] y) { long_name = Relu(x) y = Neg(long_name) }'''

@@ -17,7 +17,7 @@ def computed_constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     Args:
         model: Any graph that ONNX Runtime loads.
 
-    Example:
+    Examples:
         >>> import onnx
         >>> text = '''<ir_version: 8, opset_import: ["": 18]>
         ... g (float[1] x) => (float[1] y) <float[1] half = {0.5}> { twice = Add(half, half)  y = Mul(x, twice) }'''

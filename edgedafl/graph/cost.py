@@ -38,12 +38,32 @@ class LayerCost(LayerSize):
 
 
 def count_macs(model: onnx.ModelProto, image: ImageInput) -> int:
-    """Multiply-accumulates of one image through the graph."""
+    """Multiply-accumulates of one image through the graph.
+
+    Examples:
+        >>> import onnx
+        >>> from edgedafl.graph.image_input import find_image_input
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,3,8,8] x) => (float[n,2,8,8] y)
+        ...     <float[2,3,1,1] w = {1, 2, 3, 4, 5, 6}> { y = Conv(x, w) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> count_macs(model, find_image_input(model))
+        384
+    """
     return sum(layer.macs for layer in layer_costs(model, image))
 
 
 def layer_costs(model: onnx.ModelProto, image: ImageInput) -> list[LayerCost]:
-    """Cost of every layer, from inferred shapes at batch 1."""
+    """Cost of every layer, from inferred shapes at batch 1.
+
+    Examples:
+        >>> import onnx
+        >>> from edgedafl.graph.image_input import find_image_input
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,3,8,8] x) => (float[n,2,8,8] y)
+        ...     <float[2,3,1,1] w = {1, 2, 3, 4, 5, 6}> { a = Conv(x, w)  y = Relu(a) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> [cost.macs for cost in layer_costs(model, find_image_input(model))]
+        [384]
+    """
     shapes = {name: shape for name, (_, shape) in infer_types(model, image).items()}
     rows = []
     for node in model.graph.node:
@@ -71,6 +91,15 @@ def infer_types(model: onnx.ModelProto, image: ImageInput) -> dict[str, tuple[in
 
     Raises:
         UnsupportedModelError: If the shapes contradict each other.
+
+    Examples:
+        >>> import onnx
+        >>> from edgedafl.graph.image_input import find_image_input
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]>
+        ...     g (float[n,3,8,8] x) => (float[n,3,1,1] y) { y = GlobalAveragePool(x) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> infer_types(model, find_image_input(model))["y"]
+        (1, (1, 3, 1, 1))
     """
     light = _without_weights(model)
     for value in light.graph.input:

@@ -42,6 +42,13 @@ def integer_coverage(model: onnx.ModelProto, *, runtime: str, architecture: str)
             `tensorrt`: a layer counts whose data and weights both come out of DequantizeLinear,
             which is the pattern its builder turns into integer kernels.
         architecture: `aarch64` or `x86_64`.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1,3,8,8] x) => (float[1,2,8,8] y)
+        ...     <float[2,3,1,1] w = {1, 2, 3, 4, 5, 6}> { y = Conv(x, w) }'''
+        >>> integer_coverage(onnx.parser.parse_model(text), runtime="onnxruntime", architecture="aarch64")
+        Coverage(share=0.0, integer=(), floating=('y',))
     """
     image = find_image_input(model)
     layers = [layer for layer in layer_costs(model, image) if layer.macs]

@@ -27,6 +27,14 @@ def without_integers(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Returns:
         A float graph with the same inputs and outputs.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]>
+        ...     g (float[1] x) => (float[1] y) <float s = {0.5}, int8 z = {0}>
+        ...     { q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)  y = Relu(d) }'''
+        >>> [node.op_type for node in without_integers(onnx.parser.parse_model(text)).graph.node]
+        ['Relu']
     """
     result = copy_of(model)
     constants = computed_constants(result)

@@ -24,13 +24,31 @@ __all__ = [
 
 
 def model_bytes(model: onnx.ModelProto) -> bytes:
-    """Serialized form, the same for the same graph."""
+    """Serialized form, the same for the same graph.
+
+    Examples:
+        >>> import onnx
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
+        >>> model = onnx.parser.parse_model(text)
+        >>> model_bytes(model) == model_bytes(copy_of(model))
+        True
+    """
     blob: bytes = model.SerializeToString(deterministic=True)
     return blob
 
 
 def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model once more, to be changed."""
+    """The same model once more, to be changed.
+
+    Examples:
+        >>> import onnx
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
+        >>> model = onnx.parser.parse_model(text)
+        >>> copy = copy_of(model)
+        >>> copy.graph.node[0].op_type = "Neg"
+        >>> model.graph.node[0].op_type
+        'Relu'
+    """
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     return copied
@@ -39,7 +57,7 @@ def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
 def with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy that answers every value its nodes make, after its own outputs.
 
-    Example:
+    Examples:
         >>> import onnx
         >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { a = Relu(x) y = Neg(a) }'
         >>> [output.name for output in with_all_outputs(onnx.parser.parse_model(text)).graph.output]
@@ -55,7 +73,7 @@ def with_all_outputs(model: onnx.ModelProto) -> onnx.ModelProto:
 def fix_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     """A copy whose symbolic first dimensions are `batch`: static shapes are faster on devices.
 
-    Example:
+    Examples:
         >>> import onnx
         >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[n,3] x) => (float[n,3] y) { y = Relu(x) }'
         >>> fixed = fix_batch(onnx.parser.parse_model(text), 1)
@@ -72,14 +90,31 @@ def fix_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
 
 
 def clamp_ir(model: onnx.ModelProto, ir_version: int) -> onnx.ModelProto:
-    """A copy of a lower IR version: exporters raise it without using what is new in it."""
+    """A copy of a lower IR version: exporters raise it without using what is new in it.
+
+    Examples:
+        >>> import onnx
+        >>> text = '<ir_version: 10, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
+        >>> model = onnx.parser.parse_model(text)
+        >>> clamp_ir(model, 8).ir_version, clamp_ir(model, 12).ir_version
+        (8, 10)
+    """
     lowered = copy_of(model)
     lowered.ir_version = min(model.ir_version, ir_version)
     return lowered
 
 
 def strip_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy without stack traces, source paths and other notes that exporters leave."""
+    """A copy without stack traces, source paths and other notes that exporters leave.
+
+    Examples:
+        >>> import onnx
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
+        >>> model = onnx.parser.parse_model(text)
+        >>> model.graph.node[0].doc_string = "written in train.py, line 7"
+        >>> strip_metadata(model).graph.node[0].doc_string
+        ''
+    """
     stripped = copy_of(model)
     del stripped.metadata_props[:]
     stripped.doc_string = ""
@@ -97,7 +132,7 @@ def average_as_pooling(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Exporters write adaptive pooling as ReduceMean, which integer runtimes do not fuse.
 
-    Example:
+    Examples:
         >>> import onnx
         >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1,4,8,8] x) => (float[1,4,1,1] y)
         ... <int64[2] axes = {2, 3}> { y = ReduceMean(x, axes) }'''
@@ -122,7 +157,17 @@ def average_as_pooling(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def drop_unused(model: onnx.ModelProto) -> None:
-    """Take constants that nobody reads out of a graph, in place: the last step of a rewrite, on its copy."""
+    """Take constants that nobody reads out of a graph, in place: the last step of a rewrite, on its copy.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y)
+        ...     <float[1] half = {0.5}, float[1] third = {0.3}> { y = Mul(x, half) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> drop_unused(model)
+        >>> [tensor.name for tensor in model.graph.initializer]
+        ['half']
+    """
     used = {name for node in model.graph.node for name in node.input}
     used |= {output.name for output in model.graph.output}
     for tensor in list(model.graph.initializer):
@@ -136,7 +181,7 @@ def drop_unused(model: onnx.ModelProto) -> None:
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     """The value of a node's attribute, or a default where the node does not state it.
 
-    Example:
+    Examples:
         >>> import onnx
         >>> node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], group=4)
         >>> attribute(node, "group", 1), attribute(node, "auto_pad", b"NOTSET")

@@ -70,19 +70,41 @@ class GraphFacts:
 
 
 def graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """Inputs that must be fed: IR 3 lists initializers among the inputs, these do not count."""
+    """Inputs that must be fed: IR 3 lists initializers among the inputs, these do not count.
+
+    Examples:
+        >>> text = '<ir_version: 3, opset_import: ["": 7]> g (float[1] x, float[1] w) => (float[1] y) {y = Mul(x, w)}'
+        >>> model = onnx.parser.parse_model(text)
+        >>> weight = model.graph.initializer.add(name="w", data_type=1, dims=[1], float_data=[2.0])
+        >>> [value.name for value in graph_inputs(model)]
+        ['x']
+    """
     given = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in given]
 
 
 def float_outputs(model: onnx.ModelProto) -> list[str]:
-    """Names of the outputs with a float element type."""
+    """Names of the outputs with a float element type.
+
+    Examples:
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1,4] x) => (float[1,4] scores, int64[1] label)
+        ...     { scores = Relu(x)  label = ArgMax<axis = 1, keepdims = 0>(x) }'''
+        >>> float_outputs(onnx.parser.parse_model(text))
+        ['scores']
+    """
     floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UNDEFINED}
     return [o.name for o in model.graph.output if o.type.tensor_type.elem_type in floats]
 
 
 def facts_of(model: onnx.ModelProto) -> GraphFacts:
-    """Collect the facts of a model."""
+    """Collect the facts of a model.
+
+    Examples:
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { a = Relu(x) y = Neg(a) }'
+        >>> facts = facts_of(onnx.parser.parse_model(text))
+        >>> facts.opset, facts.nodes, facts.operators
+        (18, 2, {'Relu': 1, 'Neg': 1})
+    """
     graph = model.graph
     operators = Counter(node.op_type for node in graph.node)
     used = {name for node in graph.node for name in node.input}

@@ -33,6 +33,12 @@ def module_to_onnx(
         output_name: Of the scores.
         opset: Operator set, 18 or above.
         optimize: Whether constants and BatchNorms are folded; the names of values are the same either way.
+
+    Examples:
+        >>> module = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval()
+        >>> model = module_to_onnx(module, torch.zeros(2, 3, 2, 2), input_name="image", output_name="scores")
+        >>> [value.name for value in [*model.graph.input, *model.graph.output]]
+        ['image', 'scores']
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():

@@ -20,6 +20,12 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
 
     QuantizeLinear and DequantizeLinear take float16 scales from opset 19 on, so a quantized graph
     needs that opset. Shapes and types of intermediate values are dropped and inferred anew.
+
+    Examples:
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]>
+        ...     g (float[1] x) => (float[1] y) <float[1] w = {2}> { y = Mul(x, w) }'''
+        >>> [node.op_type for node in to_half(onnx.parser.parse_model(text)).graph.node]
+        ['Cast', 'Mul', 'Cast']
     """
     half = copy_of(model)
     graph = half.graph

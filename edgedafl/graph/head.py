@@ -56,7 +56,16 @@ class BatchNormTap:
 
 
 def find_head(model: onnx.ModelProto, output: str) -> Head:
-    """Trace one output back to its classifier layer."""
+    """Trace one output back to its classifier layer.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,2] x) => (float[n,2] y)
+        ...     <float[2,2] w = {1, 0, 0, 1}> { scores = MatMul(x, w)  y = Softmax(scores) }'''
+        >>> head = find_head(onnx.parser.parse_model(text), "y")
+        >>> head.logits
+        'scores'
+    """
     producers = {name: node for node in model.graph.node for name in node.output}
     constants = _constant_names(model.graph)
     kind: Answers = "logits"
@@ -82,7 +91,16 @@ def find_head(model: onnx.ModelProto, output: str) -> Head:
 
 
 def batch_norm_taps(model: onnx.ModelProto) -> list[BatchNormTap]:
-    """The BatchNormalization layers whose statistics exporters left in the graph."""
+    """The BatchNormalization layers whose statistics exporters left in the graph.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,2,4,4] x) => (float[n,2,4,4] y)
+        ...     <float[2] s = {1, 1}, float[2] b = {0, 0}, float[2] m = {3, 4}, float[2] v = {1, 1}>
+        ...     { y = BatchNormalization(x, s, b, m, v) }'''
+        >>> [(tap.input, tap.mean, tap.var) for tap in batch_norm_taps(onnx.parser.parse_model(text))]
+        [('x', 'm', 'v')]
+    """
     stored = {tensor.name for tensor in model.graph.initializer}
     return [
         BatchNormTap(node.name or node.output[0], node.input[0], node.input[3], node.input[4])

@@ -36,6 +36,13 @@ def find_image_input(
     Raises:
         UnsupportedModelError: If there is no image input, or more than one input must be fed.
         UsageError: If a size is not known, or `name` is not an input.
+
+    Examples:
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]>
+        ...     g (float[n,32,48,3] x) => (float[n,32,48,3] y) { y = Relu(x) }'''
+        >>> found = find_image_input(onnx.parser.parse_model(text))
+        >>> found.layout, found.image_shape, found.batch
+        ('NHWC', (3, 32, 48), None)
     """
     inputs = graph_inputs(model)
     names = [value.name for value in inputs]

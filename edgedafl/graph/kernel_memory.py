@@ -29,6 +29,12 @@ def scratch_bytes(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]], a
         node: Of a graph that ONNX Runtime has optimized.
         shapes: Of values and constants.
         architecture: `aarch64` or `x86_64`, with VNNI.
+
+    Examples:
+        >>> import onnx
+        >>> node = onnx.helper.make_node("Relu", ["x"], ["y"])
+        >>> scratch_bytes(node, {"x": (1, 8, 8, 8), "y": (1, 8, 8, 8)}, "aarch64")
+        0
     """
     if node.op_type != "QLinearConv" or node.input[3] not in shapes or node.output[0] not in shapes:
         return 0

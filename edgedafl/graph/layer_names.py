@@ -17,6 +17,13 @@ def layer_names(model: onnx.ModelProto) -> dict[str, str]:
 
     A weighted node is named after its weights; one without weights after the last weighted node
     above it and its own operator, e.g. `blocks.0.conv2 + Add`.
+
+    Examples:
+        >>> head = onnx.helper.make_node("Gemm", ["image", "head.weight"], ["node_7"], name="node_7")
+        >>> end = onnx.helper.make_node("Relu", ["node_7"], ["node_8"], name="node_8")
+        >>> weight = onnx.TensorProto(name="head.weight", data_type=1, dims=[1, 1], float_data=[2.0])
+        >>> layer_names(onnx.helper.make_model(onnx.helper.make_graph([head, end], "g", [], [], [weight])))
+        {'node_7': 'head', 'node_8': 'head + Relu'}
     """
     weights = {tensor.name for tensor in model.graph.initializer}
     names: dict[str, str] = {}
@@ -36,6 +43,11 @@ def name_layers(rows: Iterable[LayerTime], names: dict[str, str]) -> tuple[Layer
 
     Runtimes fuse nodes and give them names of their own; what cannot be traced back keeps the
     runtime's name.
+
+    Examples:
+        >>> rows = [LayerTime("node_7", "Conv", 3.0, 0.0), LayerTime("node_8", "Relu", 1.0, 0.0)]
+        >>> [(row.layer, row.share) for row in name_layers(rows, {"node_7": "head"})]
+        [('head', 0.75), ('node_8', 0.25)]
     """
     listed = sorted(rows, key=lambda row: -row.ns)
     total = sum(row.ns for row in listed) or 1

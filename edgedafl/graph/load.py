@@ -35,7 +35,12 @@ class OnnxFile:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file."""
+    """Hex digest of a file.
+
+    Examples:
+        >>> sha256_of(Path("LICENSE")) == hashlib.sha256(Path("LICENSE").read_bytes()).hexdigest()
+        True
+    """
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         for chunk in iter(lambda: stream.read(1 << 20), b""):
@@ -50,6 +55,11 @@ def load_onnx(path: str | Path) -> OnnxFile:
         UsageError: If there is no such file.
         UnsupportedModelError: If the file is empty, damaged or not ONNX, or if its external data
             is missing or lies outside the model's folder.
+
+    Examples:
+        >>> file = load_onnx("examples/mnist/teacher.onnx")
+        >>> file.path.name, len(file.model.graph.node) > 0
+        ('teacher.onnx', True)
     """
     path = Path(path)
     if path.is_dir() or not path.exists():
@@ -94,7 +104,16 @@ def _parse(path: Path, blob: bytes) -> onnx.ModelProto:
 
 
 def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Tensors whose data lies in files of their own."""
+    """Tensors whose data lies in files of their own.
+
+    Examples:
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]>
+        ...     g (float[1] x) => (float[1] y) <float[1] w = {2}> { y = Mul(x, w) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+        >>> [tensor.name for tensor in external_tensors(model)]
+        ['w']
+    """
     for tensor in (*_stored(model.graph), *_attached(_nodes(model))):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             yield tensor

@@ -43,6 +43,15 @@ def batch_norm_moments(model: onnx.ModelProto, network: onnx.ModelProto) -> dict
     Args:
         model: A graph with BatchNormalization nodes; those whose scale or bias is computed are left out.
         network: The same network, rewritten.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,2,4,4] x) => (float[n,2,4,4] y)
+        ...     <float[2] s = {1, 2}, float[2] b = {0, 5}, float[2] m = {3, 4}, float[2] v = {1, 1}>
+        ...     { y = BatchNormalization(x, s, b, m, v) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> batch_norm_moments(model, model)["y"]
+        PromisedMoments(mean=array([0., 5.]), deviation=array([1., 2.]))
     """
     names = _names_after_folding(model, network)
     stored = {t.name: t for t in model.graph.initializer}

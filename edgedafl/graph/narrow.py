@@ -34,7 +34,7 @@ def next_bfloat16(values: np.ndarray) -> np.ndarray:
     Args:
         values: float32, positive and finite.
 
-    Example:
+    Examples:
         >>> next_bfloat16(np.array([1.0, 1.001], np.float32))
         array([1.       , 1.0078125], dtype=float32)
     """
@@ -48,6 +48,14 @@ def narrow(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Args:
         model: Quantized graph in float32. Scales that are not numbers of bfloat16 stay as they are.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]>
+        ...     g (float[1] x) => (float[1] y) <float s = {0.5}, int8 z = {0}>
+        ...     { q = QuantizeLinear(x, s, z)  y = DequantizeLinear(q, s, z) }'''
+        >>> [node.op_type for node in narrow(onnx.parser.parse_model(text)).graph.node]
+        ['QuantizeLinear', 'DequantizeLinear']
     """
     small = copy_of(model)
     _Narrowing(small.graph).run()

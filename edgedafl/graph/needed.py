@@ -21,7 +21,7 @@ def numeric_outputs(model: onnx.ModelProto) -> dict[str, str]:
     Scores that are answered as maps from class to score are the tensor that the maps were made of; labels as
     text are left out.
 
-    Example:
+    Examples:
         >>> import onnx
         >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y, string[1] z) { y = Relu(x) }'
         >>> numeric_outputs(onnx.parser.parse_model(text))
@@ -50,6 +50,14 @@ def needed_part(
 
     Returns:
         The model itself where nothing is left out, else a smaller copy; and the name of `output` in it.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]>
+        ...     g (float[1] x, float[1] extra) => (float[1] y, float[1] z) { y = Relu(x)  z = Neg(extra) }'''
+        >>> part, name = needed_part(onnx.parser.parse_model(text), output="y")
+        >>> [value.name for value in part.graph.input], name
+        (['x'], 'y')
     """
     found = numeric_outputs(model)
     wanted = {name: value for name, value in found.items() if output in (None, name)}
@@ -69,7 +77,7 @@ def needed_part(
 def drop_unneeded(model: onnx.ModelProto, outputs: Set[str]) -> onnx.ModelProto:
     """A copy without the nodes, inputs and weights on which none of some values depends.
 
-    Example:
+    Examples:
         >>> import onnx
         >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { y = Relu(x) z = Neg(x) }'
         >>> [node.op_type for node in drop_unneeded(onnx.parser.parse_model(text), {"y"}).graph.node]
@@ -115,7 +123,7 @@ def _needed(model: onnx.ModelProto, outputs: Set[str]) -> set[str]:
 def read_by(node: onnx.NodeProto) -> set[str]:
     """Values that a node reads, those of the graphs in its attributes among them.
 
-    Example:
+    Examples:
         >>> import onnx
         >>> sorted(read_by(onnx.helper.make_node("Add", ["a", "b"], ["c"])))
         ['a', 'b']
@@ -124,7 +132,13 @@ def read_by(node: onnx.NodeProto) -> set[str]:
 
 
 def outer_names(node: onnx.NodeProto) -> list[str]:
-    """Names that a node's subgraphs may read from the enclosing graph."""
+    """Names that a node's subgraphs may read from the enclosing graph.
+
+    Examples:
+        >>> node = onnx.helper.make_node("Relu", ["x"], ["y"])
+        >>> outer_names(node)
+        []
+    """
     names: list[str] = []
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):

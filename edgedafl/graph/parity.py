@@ -24,7 +24,7 @@ def compare(reference: np.ndarray, other: np.ndarray, *, least: float = 1e-30) -
         least: The magnitude that the reference is taken to have at least. Probabilities may all be next to
             nothing, where two correct runtimes differ by a tenth.
 
-    Example:
+    Examples:
         >>> found = compare(np.array([[1.0, 2.0], [3.0, 0.0]]), np.array([[1.0, 2.1], [0.0, 3.0]]))
         >>> found.same_class
         0.5
@@ -46,6 +46,10 @@ def require_parity(parity: Parity, tolerance: float, what: str) -> None:
 
     Raises:
         CheckFailedError: With the measured error and the limit.
+
+    Examples:
+        >>> import numpy as np
+        >>> require_parity(compare(np.array([[1.0, 2.0]]), np.array([[1.0, 2.0]])), 1e-4, "The student")
     """
     if not parity.relative_error <= tolerance:
         raise CheckFailedError(

@@ -66,7 +66,7 @@ def peak_memory(
     Raises:
         UnsupportedModelError: If the shapes contradict each other.
 
-    Example:
+    Examples:
         >>> import onnx
         >>> text = '''<ir_version: 8, opset_import: ["": 17]>
         ... pool (float[1,4,8,8] image) => (float[1,4,1,1] y) { a = Abs(image)  y = GlobalAveragePool(a) }'''

@@ -35,6 +35,13 @@ def open_session(
 
     Raises:
         UnsupportedModelError: If ONNX Runtime refuses the model; its reason is in the message.
+
+    Examples:
+        >>> import onnx
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
+        >>> session = open_session(onnx.parser.parse_model(text))
+        >>> session.run(None, {"x": np.array([-1], np.float32)})
+        [array([0.], dtype=float32)]
     """
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
     kinds = ort.GraphOptimizationLevel
@@ -60,6 +67,13 @@ def optimized(model: onnx.ModelProto, architecture: str, *, blocked: bool = True
         model: Any graph.
         architecture: `aarch64` or `x86_64`: how integers are fused for it.
         blocked: Whether this machine's blocked layouts may be used, which other processors do not have.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]>
+        ...     g (float[1] x) => (float[1] y) { a = Identity(x)  y = Relu(a) }'''
+        >>> [node.op_type for node in optimized(onnx.parser.parse_model(text), "aarch64").graph.node]
+        ['Relu']
     """
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
@@ -124,6 +138,15 @@ def run_batched(
         images: The images.
         output: Which output; the first by default.
         batch: Fixed batch of the graph; None runs all at once.
+
+    Examples:
+        >>> import onnx
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[2,1] x) => (float[2,1] y) { y = Neg(x) }'
+        >>> session = open_session(onnx.parser.parse_model(text))
+        >>> run_batched(session, np.array([[1], [2], [3]], np.float32), batch=2)
+        array([[-1.],
+               [-2.],
+               [-3.]], dtype=float32)
     """
     feed = session.get_inputs()[0].name
     names = [output or session.get_outputs()[0].name]

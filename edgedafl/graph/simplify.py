@@ -15,7 +15,15 @@ _log = logging.getLogger(__name__)
 
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A simpler graph, or the same one where the simplifier fails or finds a difference."""
+    """A simpler graph, or the same one where the simplifier fails or finds a difference.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]>
+        ...     g (float[1] x) => (float[1] y) { a = Identity(x)  y = Relu(a) }'''
+        >>> [node.op_type for node in simplify(onnx.parser.parse_model(text)).graph.node]
+        ['Relu']
+    """
     import onnxsim
 
     try:

@@ -53,6 +53,11 @@ def spell_out(model: onnx.ModelProto, shapes: Callable[[], Shapes]) -> onnx.Mode
     Args:
         model: The graph.
         shapes: Gives the shape of every value for one image; called where a form needs it.
+
+    Examples:
+        >>> text = '''<ir_version: 10, opset_import: ["": 20]> g (float[1,4] x) => (float[1,4] y) { y = Gelu(x) }'''
+        >>> [node.op_type for node in spell_out(onnx.parser.parse_model(text), dict).graph.node]
+        ['Div', 'Erf', 'Add', 'Mul', 'Mul']
     """
     changed = copy_of(model)
     graph = changed.graph

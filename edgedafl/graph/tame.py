@@ -23,6 +23,12 @@ def tamed(model: onnx.ModelProto) -> onnx.ModelProto:
 
     ONNX Runtime has no convolution of doubles. A bias of minus infinity retires a class: scores that are far below
     all others do the same, and have a distance to what a student says.
+
+    Examples:
+        >>> import onnx
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (double[1] x) => (double[1] y) { y = Relu(x) }'
+        >>> tamed(onnx.parser.parse_model(text)).graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+        True
     """
     doubles = any(t.data_type == TensorProto.DOUBLE for t in model.graph.initializer) or any(
         v.type.tensor_type.elem_type == TensorProto.DOUBLE for v in model.graph.input
@@ -41,7 +47,15 @@ def tamed(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def floats_for(model: onnx.ModelProto, kinds: Set[int]) -> onnx.ModelProto:
-    """A copy in which all values of some float types are float32."""
+    """A copy in which all values of some float types are float32.
+
+    Examples:
+        >>> import onnx
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float16[1] x) => (float16[1] y) { y = Relu(x) }'
+        >>> model = floats_for(onnx.parser.parse_model(text), {onnx.TensorProto.FLOAT16})
+        >>> model.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+        True
+    """
     changed = copy_of(model)
     graph = changed.graph
     for tensor in graph.initializer:

@@ -24,7 +24,15 @@ _WEIGHTS = {
 
 
 def weight_names(model: onnx.ModelProto) -> list[str]:
-    """Values that are weights of a layer where they are stored; statistics of BatchNorms are not."""
+    """Values that are weights of a layer where they are stored; statistics of BatchNorms are not.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,2] x) => (float[n,2] y)
+        ...     <float[2,2] w = {1, 0, 0, 1}, float[2] b = {1, 2}> { a = Relu(x)  y = Gemm(a, w, b) }'''
+        >>> weight_names(onnx.parser.parse_model(text))
+        ['w', 'b']
+    """
     places = ((node, place) for node in model.graph.node for place in _WEIGHTS.get(node.op_type, ()))
     return [node.input[place] for node, place in places if place < len(node.input)]
 

@@ -23,6 +23,15 @@ def weigh(path: Path) -> int:
     Raises:
         UsageError: If there is no such file.
         UnsupportedModelError: If it is not an ONNX model.
+
+    Examples:
+        >>> import tempfile
+        >>> import onnx
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
+        >>> path = Path(tempfile.mkdtemp()) / "model.onnx"
+        >>> onnx.save(onnx.parser.parse_model(text), path)
+        >>> weigh(path) == path.stat().st_size
+        True
     """
     size = weigh_alone(path)
     if _mentions(path, _EXTERNAL):
@@ -33,7 +42,17 @@ def weigh(path: Path) -> int:
 
 
 def external_locations(path: Path) -> tuple[str, ...]:
-    """The files of a model's external data, as the model names them; they need not be there."""
+    """The files of a model's external data, as the model names them; they need not be there.
+
+    Examples:
+        >>> import tempfile
+        >>> import onnx
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
+        >>> path = Path(tempfile.mkdtemp()) / "model.onnx"
+        >>> onnx.save(onnx.parser.parse_model(text), path)
+        >>> external_locations(path)
+        ()
+    """
     if not _mentions(path, _EXTERNAL):
         return ()
     import onnx
@@ -51,6 +70,15 @@ def weigh_alone(path: Path) -> int:
     Raises:
         UsageError: If there is no such file.
         UnsupportedModelError: If it is not an ONNX model.
+
+    Examples:
+        >>> import tempfile
+        >>> import onnx
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
+        >>> path = Path(tempfile.mkdtemp()) / "model.onnx"
+        >>> onnx.save(onnx.parser.parse_model(text), path)
+        >>> weigh_alone(path) == path.stat().st_size
+        True
     """
     if not path.is_file():
         raise UsageError(f"The model file {str(path)!r} does not exist.", "Give the path of an .onnx file.")

@@ -50,6 +50,15 @@ def estimate_latency(
 
     Raises:
         UsageError: If nothing known is near enough.
+
+    Examples:
+        >>> from edgedafl.module_cost import module_layers
+        >>> from edgedafl.students import build_student
+        >>> from edgedafl.targets import find_target
+        >>> layers = module_layers(build_student("resnet8", (3, 32, 32), 10).module, (3, 32, 32))
+        >>> found = estimate_latency(layers, find_target("rpi4"), "int8")
+        >>> found.low < found.median < found.high
+        True
     """
     if model is not None and precision in model.fits:
         found = model.predict(layers, precision)

@@ -31,6 +31,13 @@ def read_measurement(path: Path, device: str) -> MeasuredLatency:
 
     Raises:
         MeasurementError: If it is missing or not of the known schema.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "latency.json"
+        >>> _ = path.write_text(json.dumps({"schema": 1, "samples_ns": {"int8": [2_000_000] * 70}}))
+        >>> read_measurement(path, "pi-in-the-lab").summaries["int8"].median
+        2000000.0
     """
     try:
         raw = json.loads(path.read_text("utf-8"))

@@ -23,7 +23,7 @@ def summarize(samples: list[int]) -> LatencySummary:
     Raises:
         ValueError: If there are no samples.
 
-    Example:
+    Examples:
         >>> found = summarize([1_000_000, 1_100_000, 1_050_000])
         >>> found.median, found.p90  # three samples say nothing of the slowest tenth
         (1050000.0, None)
@@ -51,7 +51,7 @@ def summarize(samples: list[int]) -> LatencySummary:
 def medians_of_parts(raw: dict[str, Any], name: str) -> list[float]:
     """Medians in nanoseconds of the processes or passes that a device's `latency.json` tells apart.
 
-    Example:
+    Examples:
         >>> raw = {"samples_ns": {"int8": [10, 12, 30, 32]}, "process_samples": {"int8": [2, 2]}}
         >>> medians_of_parts(raw, "int8")
         [11.0, 31.0]
@@ -65,7 +65,7 @@ def medians_of_parts(raw: dict[str, Any], name: str) -> list[float]:
 def ratio_of_medians(slow: list[int], fast: list[int]) -> float:
     """How many times faster `fast` is, from samples that were taken in turn.
 
-    Example:
+    Examples:
         >>> ratio_of_medians([40, 42, 41], [20, 21, 20])
         2.05
     """
@@ -81,7 +81,7 @@ def early_stopping_bound(samples: list[int], percentile: float, confidence: floa
     Returns:
         Nanoseconds; None where there are too few samples (64 for 0.9, 662 for 0.99).
 
-    Example:
+    Examples:
         >>> early_stopping_bound(list(range(1000)), 0.9)
         921.0
         >>> early_stopping_bound([1, 2, 3], 0.9) is None

@@ -27,6 +27,10 @@ def measurement_warnings(raw: dict[str, Any], summaries: dict[str, LatencySummar
     Args:
         raw: A device's `latency.json`.
         summaries: By precision.
+
+    Examples:
+        >>> measurement_warnings({"environment": {"other_load": 0.4}}, {})
+        ('contended: other processes used 40% of a core',)
     """
     facts = raw.get("environment", {})
     found = [*_contention(facts), *_throttling(raw, facts)]

@@ -86,6 +86,12 @@ def compress(
 
     Raises:
         EdgeDaflError: One of its children.
+
+    Examples:
+        >>> from edgedafl.config import CompressConfig
+        >>> config = CompressConfig(target="rpi4", output=Path("runs/mine"))
+        >>> compress("model.onnx", config).verdict.fidelity  # doctest: +SKIP
+        0.982
     """
     run, world = RunDirectory(plan.config.output), init_distributed(plan.config.accelerator)
     if world.size > 1:
@@ -188,6 +194,12 @@ def distill(
     """Only the student: `student.onnx`, `calibration.npz`, samples.
 
     Under `torchrun` all processes train together; the first one writes, the others return nothing.
+
+    Examples:
+        >>> from edgedafl.config import CompressConfig
+        >>> config = CompressConfig(student="kept:0.5", time_budget="60s", output=Path("runs/mine"))
+        >>> distill("model.onnx", config).agreement.lowest  # doctest: +SKIP
+        0.97
     """
     run, world = RunDirectory(plan.config.output), init_distributed(plan.config.accelerator)
     if not world.is_main_process:

@@ -29,14 +29,25 @@ __all__ = ["calibrate", "estimated_latency", "export", "profile", "quantize", "r
 
 
 def quantize(run: RunDirectory, *, target: Target, precision: str, max_drop: float | None = None) -> QuantizeResult:
-    """The run's student for a target; int8 may lose `max_drop` of agreement against fp32."""
+    """The run's student for a target; int8 may lose `max_drop` of agreement against fp32.
+
+    Examples:
+        >>> result = quantize(RunDirectory("runs/teacher-rpi4"), target=find_target("rpi4"), precision="int8")
+        >>> result.precision
+        'int8'
+    """
     with run.locked():
         run.record()
         return quantize_stage(run, target, precision, max_drop)
 
 
 def export(run: RunDirectory, *, target: Target, precision: str, exporter: str | None = None) -> ExportResult:
-    """A bundle for a target; quantizes first where that was not done."""
+    """A bundle for a target; quantizes first where that was not done.
+
+    Examples:
+        >>> export(RunDirectory("runs/teacher-rpi4"), target=find_target("rpi4"), precision="int8").exporter
+        'onnx'
+    """
     with run.locked():
         run.record()
         quantize_stage(run, target, precision)
@@ -127,18 +138,32 @@ def profile(
 def calibrate(
     device: str, *, target: str | None = None, threads: int = 1, on_message: OnMessage = silent
 ) -> DeviceModel:
-    """A device's own latency model, from small networks that are measured on it."""
+    """A device's own latency model, from small networks that are measured on it.
+
+    Examples:
+        >>> calibrate("pi-in-the-lab")  # doctest: +SKIP
+    """
     return calibrate_device(device, target=target, threads=threads, on_message=on_message)
 
 
 def run_target(run: RunDirectory) -> Target:
-    """The target a run was made for; one from a user's file is kept in the run."""
+    """The target a run was made for; one from a user's file is kept in the run.
+
+    Examples:
+        >>> run_target(RunDirectory("runs/teacher-rpi4")).name
+        'rpi4'
+    """
     name = run.record().target.name
     return read_target(run.target) if run.target.is_file() else find_target(name)
 
 
 def estimated_latency(run: RunDirectory) -> float:
-    """Seconds per image that the estimator gives for the run's own target and precision."""
+    """Seconds per image that the estimator gives for the run's own target and precision.
+
+    Examples:
+        >>> 0 < estimated_latency(RunDirectory("runs/teacher-rpi4")) < 0.01  # seconds
+        True
+    """
     record = run.record()
     student = load_onnx(run.student).model
     layers = layer_costs(student, find_image_input(student))

@@ -28,6 +28,21 @@ def correct_bias(layer: Layer, module: OnnxModule, exact: Walk, coarse: Walk) ->
         module: The rounded network.
         exact: The float network, after this layer.
         coarse: The rounded one, after this layer.
+
+    Examples:
+        >>> import onnx
+        >>> from edgedafl.graph.pruning import layer_of
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,1,2,2] x) => (float[n,2,2,2] y)
+        ...     <float[2,1,1,1] w = {2, 3}, float[2] b = {0, 0}> { y = Conv(x, w, b) }'''
+        >>> float_network, rounded = (OnnxModule(onnx.parser.parse_model(text)) for _ in range(2))
+        >>> _ = rounded.initializer("w").mul_(0.5)
+        >>> images = {"x": torch.ones(4, 1, 2, 2)}
+        >>> for exact, coarse in zip(float_network.walk(images), rounded.walk(images), strict=True):
+        ...     exact.run()
+        ...     coarse.run()
+        ...     correct_bias(layer_of(coarse.node, rounded), rounded, exact, coarse)
+        >>> rounded.initializer("b")
+        tensor([0.5000, 0.7500])
     """
     name = coarse.node.output[0]
     wanted, made = exact.values[name], coarse.values[name]

@@ -87,6 +87,17 @@ def quantize_model(
         trained: Whether the student was trained; otherwise quantization-aware training is used only where needed.
         seconds: For quantization-aware training.
         judge: Compares with the float student at batch 1, where that has answered already.
+
+    Examples:
+        >>> from edgedafl.export.student_onnx import student_to_onnx
+        >>> from edgedafl.preprocess import Preprocess
+        >>> from edgedafl.students import build_student
+        >>> from edgedafl.targets import find_target
+        >>> model = student_to_onnx(build_student("lenet5-half", (1, 28, 28), 10).module, (1, 28, 28))
+        >>> pixels = np.random.default_rng(0).integers(0, 256, (32, 1, 28, 28), dtype=np.uint8)
+        >>> seen = CalibrationSet(pixels, pixels, np.zeros(32, np.int64), Preprocess.from_range(0.0, 1.0, channels=1))
+        >>> quantize_model(model, find_target("rpi4").scheme, seen, trained=False).method
+        'robust'
     """
     # Float16 beside integers runs slowly on CPUs, and changes hardly an answer: models are compared without.
     plain = replace(scheme, remainder="float32")
@@ -155,6 +166,15 @@ def integer_model(
         scheme: The target's integer scheme.
         images: To take ranges from, float32 (N,C,H,W) in model space.
         rounding: To round weights by, likewise.
+
+    Examples:
+        >>> from edgedafl.targets import find_target
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1,1,2,2] x) => (float[1,1,2,2] y)
+        ...     <float[1,1,1,1] w = {2}, float[1] b = {0}> { a = Conv(x, w, b)  y = Relu(a) }'''
+        >>> images = np.random.default_rng(0).normal(size=(8, 1, 2, 2)).astype(np.float32)
+        >>> found = integer_model(onnx.parser.parse_model(text), find_target("rpi4").scheme, images, images)
+        >>> sum(node.op_type == "QuantizeLinear" for node in found.graph.node) > 0
+        True
     """
     activations = observe_activations(model, images)
     rounded = _rounded(model, scheme, activations, rounding)

@@ -66,6 +66,18 @@ def layer_sensitivities(
     """Error of every weighted layer's output when it alone runs in integers, by node name.
 
     One pass for all layers: each is compared on its own inputs.
+
+    Examples:
+        >>> import onnx
+        >>> from edgedafl.quantize import observe_activations
+        >>> from edgedafl.targets import find_target
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1,1,2,2] x) => (float[1,2,2,2] y)
+        ...     <float[2,1,1,1] w = {2, 3}, float[2] b = {0, 0}> { [head] y = Conv(x, w, b) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> images = np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 1, 2, 2)
+        >>> seen, scheme = observe_activations(model, images), find_target("rpi4").scheme
+        >>> {name: error < 0.01 for name, error in layer_sensitivities(model, scheme, seen, images, "min-max").items()}
+        {'head': True}
     """
     ranges = ranges_of(dict(activations), method, symmetric=scheme.symmetric_activations)
     plain = OnnxModule(model)
@@ -120,6 +132,22 @@ def keep_worst_layers(
         method: Calibration method.
         judge: By which agreement is measured.
         holds: Says whether a model is near enough.
+
+    Examples:
+        >>> from edgedafl.export.student_onnx import student_to_onnx
+        >>> from edgedafl.graph.edit import fix_batch
+        >>> from edgedafl.preprocess import Preprocess
+        >>> from edgedafl.quantize import CalibrationSet, observe_activations
+        >>> from edgedafl.students import build_student
+        >>> from edgedafl.targets import find_target
+        >>> model = fix_batch(student_to_onnx(build_student("lenet5-half", (1, 28, 28), 10).module, (1, 28, 28)), 1)
+        >>> pixels = np.random.default_rng(0).integers(0, 256, (32, 1, 28, 28), dtype=np.uint8)
+        >>> own = CalibrationSet(pixels, pixels, np.zeros(32, np.int64), Preprocess.from_range(0.0, 1.0, channels=1))
+        >>> images, scheme = own.probe_images(), find_target("rpi4").scheme
+        >>> seen, judge = observe_activations(model, images), ModelComparer(model, own)
+        >>> found = keep_worst_layers(model, scheme, seen, images, "min-max", judge, lambda fidelity: True)
+        >>> found.holds, len(found.kept)
+        (True, 1)
     """
     sensitivities = layer_sensitivities(model, scheme, activations, images, method)
     worst = sorted(sensitivities, key=lambda node: -sensitivities[node])

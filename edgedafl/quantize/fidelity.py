@@ -67,7 +67,7 @@ class ModelComparer:
 def within_drop(agreements: Mapping[str, float], precision: str, max_drop: float | None) -> bool:
     """Whether a precision loses no more agreement against fp32 than allowed; unknown ones do not.
 
-    Example:
+    Examples:
         >>> within_drop({"fp32": 0.99, "int8": 0.97}, "int8", 0.005)
         False
     """

@@ -43,12 +43,25 @@ _WEIGHT_LEVELS = 127
 
 
 def integer_readers(scheme: QuantizationScheme) -> frozenset[str]:
-    """Types of the nodes that read integers in a scheme; activations read sums that are not rounded yet."""
+    """Types of the nodes that read integers in a scheme; activations read sums that are not rounded yet.
+
+    Examples:
+        >>> from edgedafl.targets import find_target
+        >>> "Conv" in integer_readers(find_target("rpi4").scheme)
+        True
+    """
     return frozenset(_WEIGHTED + [kind for kind in _BETWEEN if kind not in _ACTIVATIONS and scheme.outputs])
 
 
 def weighted_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that carry weights, in graph order."""
+    """Names of the nodes that carry weights, in graph order.
+
+    Examples:
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,4] x) => (float[n,2] y)
+        ...     <float[4,2] w> { [head] a = MatMul(x, w)  [end] y = Relu(a) }'''
+        >>> weighted_nodes(onnx.parser.parse_model(text))
+        ['head']
+    """
     return [node.name for node in model.graph.node if node.op_type in _WEIGHTED]
 
 
@@ -73,6 +86,17 @@ def quantize_graph(
         trainable: Leave weights and biases float, weights behind a Q/DQ pair, all in float32.
         steps: What one integer of a convolution's weight stands for, by weight and output channel, where
             they are on their grid already (see `rounding`).
+
+    Examples:
+        >>> import onnx
+        >>> from edgedafl.quantize import observe_activations
+        >>> from edgedafl.targets import find_target
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1,1,2,2] x) => (float[1,2,2,2] y)
+        ...     <float[2,1,1,1] w = {2, 3}, float[2] b = {0, 0}> { [head] y = Conv(x, w, b) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> seen = observe_activations(model, np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 1, 2, 2))
+        >>> [node.op_type for node in quantize_graph(model, find_target("rpi4").scheme, seen, "min-max").graph.node]
+        ['Mul', 'DequantizeLinear', 'DequantizeLinear', 'QuantizeLinear', 'DequantizeLinear', 'Conv']
     """
     options: dict[str, Any] = {
         "ActivationSymmetric": scheme.symmetric_activations,
@@ -104,7 +128,15 @@ def quantize_graph(
 
 
 def with_remainder(model: onnx.ModelProto, scheme: QuantizationScheme) -> onnx.ModelProto:
-    """A quantized graph in float32 with what is not quantized in the scheme's float type."""
+    """A quantized graph in float32 with what is not quantized in the scheme's float type.
+
+    Examples:
+        >>> from edgedafl.targets import find_target
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
+        >>> scheme = find_target("rpi4").scheme
+        >>> [node.op_type for node in with_remainder(onnx.parser.parse_model(text), scheme).graph.node]
+        ['Relu']
+    """
     return compact(to_half(model)) if scheme.remainder == "float16" else model
 
 

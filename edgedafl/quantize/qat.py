@@ -67,6 +67,23 @@ def train_quantized(
 
     Raises:
         ValueError: If the calibration set holds no images to train on.
+
+    Examples:
+        >>> from edgedafl.export.student_onnx import student_to_onnx
+        >>> from edgedafl.graph.edit import fix_batch
+        >>> from edgedafl.preprocess import Preprocess
+        >>> from edgedafl.quantize import CalibrationSet, observe_activations
+        >>> from edgedafl.students import build_student
+        >>> from edgedafl.targets import find_target
+        >>> model = fix_batch(student_to_onnx(build_student("lenet5-half", (1, 28, 28), 10).module, (1, 28, 28)), 1)
+        >>> pixels = np.random.default_rng(0).integers(0, 256, (32, 1, 28, 28), dtype=np.uint8)
+        >>> classes, logits = np.zeros(32, np.int64), np.zeros((32, 10), np.float32)
+        >>> unit = Preprocess.from_range(0.0, 1.0, channels=1)
+        >>> own = CalibrationSet(pixels, pixels, classes, unit, training_pixels=pixels, training_logits=logits)
+        >>> seen = observe_activations(model, own.probe_images())
+        >>> trained = train_quantized(model, find_target("rpi4").scheme, own, seen, "min-max", steps=2)
+        >>> len(trained.graph.node) == len(model.graph.node)
+        True
     """
     if not len(calibration.training_pixels):
         raise ValueError("no images to train on")

@@ -56,6 +56,12 @@ def observe_activations(model: onnx.ModelProto, images: np.ndarray) -> dict[str,
     Args:
         model: The float graph.
         images: float32 (N,C,H,W) in model space; at most 128 of them, evenly spread, are looked at.
+
+    Examples:
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1,2] x) => (float[1,2] y) { y = Relu(x) }'
+        >>> seen = observe_activations(onnx.parser.parse_model(text), np.array([[-1, 3], [0, 2]], np.float32))
+        >>> sorted(seen)
+        ['x', 'y']
     """
     images = images[:: max(1, -(-len(images) // _IMAGES))]
     session = open_session(with_all_outputs(model), threads=0, optimize=False)
@@ -93,6 +99,12 @@ def ranges_of(
 
     Raises:
         KeyError: If there is no such method.
+
+    Examples:
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1,2] x) => (float[1,2] y) { y = Relu(x) }'
+        >>> seen = observe_activations(onnx.parser.parse_model(text), np.array([[-1, 3], [0, 2]], np.float32))
+        >>> ranges_of(seen, "min-max")["x"]
+        Range(low=-1.0, high=3.0)
     """
     choose = _METHODS[method]
     return {name: choose(activation, levels, symmetric) for name, activation in activations.items()}
@@ -131,7 +143,7 @@ def least_error_range(values: np.ndarray, *, levels: int, symmetric: bool) -> Ra
         levels: Count of integer levels.
         symmetric: Whether zero lies in the middle.
 
-    Example:
+    Examples:
         >>> values = np.append(np.linspace(-1, 1, 9_999), 30.0).astype(np.float32)
         >>> found = least_error_range(values, levels=256, symmetric=False)
         >>> found.high < 30

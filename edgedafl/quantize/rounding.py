@@ -70,6 +70,14 @@ def round_weights(
         ranges: Of every activation.
         operators: Types of the nodes whose inputs will be integers.
         symmetric: Whether zero lies in the middle of the integers.
+
+    Examples:
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1,1,2,2] x) => (float[1,2,2,2] y)
+        ...     <float[2,1,1,1] w = {2.5, 127}, float[2] b = {0, 0}> { y = Conv(x, w, b) }'''
+        >>> images = np.ones((4, 1, 2, 2), np.float32)
+        >>> found = round_weights(onnx.parser.parse_model(text), images, {}, {"Conv"})
+        >>> found.steps["w"].round(3)
+        array([0.02, 1.  ], dtype=float32)
     """
     whole, mine = OnnxModule(model), OnnxModule(model)
     feeds = {model.graph.input[0].name: torch.from_numpy(images)}

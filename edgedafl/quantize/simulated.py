@@ -22,6 +22,17 @@ def round_inputs(walk: Walk, ranges: Mapping[str, Range], done: set[str], *, sym
         ranges: Of the values that will be integers.
         done: Names of the values that are rounded already; this node's are added.
         symmetric: Whether zero lies in the middle of the integers.
+
+    Examples:
+        >>> import onnx
+        >>> import torch
+        >>> from edgedafl.graph.executor import OnnxModule
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[n,2] x) => (float[n,2] y) { y = Relu(x) }'
+        >>> network = OnnxModule(onnx.parser.parse_model(text))
+        >>> for walk in network.walk({"x": torch.tensor([[0.1, 0.999]])}):
+        ...     round_inputs(walk, {"x": Range(-1.0, 1.0)}, set(), symmetric=False)
+        ...     print(walk.values["x"])
+        tensor([[0.1020, 0.9961]])
     """
     for name in walk.node.input:
         value = walk.values.get(name)

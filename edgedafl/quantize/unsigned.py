@@ -22,7 +22,7 @@ def with_unsigned_activations(model: onnx.ModelProto) -> onnx.ModelProto:
     Args:
         model: Quantized graph with Q/DQ pairs.
 
-    Example:
+    Examples:
         >>> import onnx
         >>> text = '''<ir_version: 8, opset_import: ["": 18]>
         ... pair (float[1] x) => (float[1] y) <float s = {0.5}, int8 z = {-3}>

@@ -13,7 +13,13 @@ _HARDLY = 0.1
 
 
 def advice_of(record: RunRecord) -> tuple[str, ...]:
-    """Of all of a run's stages."""
+    """Of all of a run's stages.
+
+    Examples:
+        >>> from edgedafl.runs import RunDirectory
+        >>> len(advice_of(RunDirectory("runs/teacher-rpi4").record()))
+        2
+    """
     return (
         *(_of_training(record.distilled) if record.distilled else ()),
         *(_of_profile(record.profiled) if record.profiled else ()),

@@ -85,6 +85,12 @@ def compare_runs(runs: Sequence[RunDirectory]) -> Comparison:
 
     Raises:
         UsageError: If one of them is not a run.
+
+    Examples:
+        >>> from edgedafl.runs import RunDirectory
+        >>> run = RunDirectory("runs/teacher-rpi4")
+        >>> len(compare_runs([run, run]).runs)
+        2
     """
     names = _names(runs)
     records = [run.record() for run in runs]
@@ -111,12 +117,25 @@ def differences(before: RunDirectory, after: RunDirectory) -> tuple[Difference, 
 
     Raises:
         UsageError: If one of them is not a run.
+
+    Examples:
+        >>> from edgedafl.runs import RunDirectory
+        >>> run = RunDirectory("runs/teacher-rpi4")
+        >>> [row.name for row in differences(run, run)][:3]
+        ['file size', 'parameters', 'MACs']
     """
     return compare_runs((before, after)).rows
 
 
 def comparison_page(comparison: Comparison) -> str:
-    """One self-contained HTML page."""
+    """One self-contained HTML page.
+
+    Examples:
+        >>> from edgedafl.runs import RunDirectory
+        >>> run = RunDirectory("runs/teacher-rpi4")
+        >>> comparison_page(compare_runs([run, run])).startswith("<!doctype html>")
+        True
+    """
     title = f"{len(comparison.runs)} runs side by side"
     return render_page("comparison.html", title=title, comparison=comparison, plot=trade_off_plot(comparison.points))
 

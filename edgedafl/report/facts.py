@@ -14,7 +14,13 @@ _ROWS = 6
 
 
 def facts_of(record: RunRecord) -> list[Fact]:
-    """Of the teacher, the student, its training and quantization, and the measurement."""
+    """Of the teacher, the student, its training and quantization, and the measurement.
+
+    Examples:
+        >>> from edgedafl.runs import RunDirectory
+        >>> [name for name, _ in facts_of(RunDirectory("runs/teacher-rpi4").record())][:3]
+        ['Teacher', 'Input range', 'Student']
+    """
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     return [
         *_models(record),
@@ -77,7 +83,14 @@ def _times(found: ProfileResult | None) -> Iterator[Fact]:
 
 
 def query_facts(record: RunRecord, run: RunDirectory) -> list[Fact]:
-    """Agreement against queries, at a few moments, where the teacher only answers."""
+    """Agreement against queries, at a few moments, where the teacher only answers.
+
+    Examples:
+        >>> from edgedafl.runs import RunDirectory
+        >>> run = RunDirectory("runs/teacher-rpi4")
+        >>> query_facts(run.record(), run)  # this teacher gives gradients
+        []
+    """
     if record.teacher.access == "gradient":
         return []
     rows = [(m.queries, m.agreement.generated) for m in run.read_metrics() if m.agreement is not None]

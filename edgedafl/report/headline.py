@@ -28,7 +28,13 @@ class Figure:
 
 
 def headline(record: RunRecord) -> tuple[Figure, ...]:
-    """Size, latency and fidelity of a run's artifact."""
+    """Size, latency and fidelity of a run's artifact.
+
+    Examples:
+        >>> from edgedafl.runs import RunDirectory
+        >>> [figure.name for figure in headline(RunDirectory("runs/teacher-rpi4").record())]
+        ['Size', 'Latency', 'Fidelity']
+    """
     return _size(record), _latency(record), _fidelity(record.verdict)
 
 

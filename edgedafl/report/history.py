@@ -21,7 +21,14 @@ def _percent(value: float) -> str:
 
 
 def history_rows(entries: Sequence[HistoryEntry]) -> list[list[str]]:
-    """One row of formatted cells per entry, see `HISTORY_COLUMNS`; empty where something is not known."""
+    """One row of formatted cells per entry, see `HISTORY_COLUMNS`; empty where something is not known.
+
+    Examples:
+        >>> entry = HistoryEntry("2026-01-01T00:00:00Z", "abc123", "runs/mine", True, (), size=900_000)
+        >>> row = dict(zip(HISTORY_COLUMNS, history_rows([entry])[0], strict=True))
+        >>> row["when"], row["size"], row["fidelity"]
+        ('2026-01-01 00:00', '900 kB', '')
+    """
 
     def shown(show: Callable[[float], str], value: float | None) -> str:
         return "" if value is None else show(value)
@@ -43,7 +50,13 @@ def history_rows(entries: Sequence[HistoryEntry]) -> list[list[str]]:
 
 
 def history_page(entries: Sequence[HistoryEntry], title: str) -> str:
-    """The same as one self-contained HTML page with plots over the entries."""
+    """The same as one self-contained HTML page with plots over the entries.
+
+    Examples:
+        >>> entry = HistoryEntry("2026-01-01T00:00:00Z", "abc123", "runs/<mine>", True, (), size=900_000)
+        >>> "runs/&lt;mine&gt;" in history_page([entry, entry], "Sizes")
+        True
+    """
     kinds: tuple[tuple[str, str, Callable[[HistoryEntry], float | None]], ...] = (
         ("Size of the artifact", "kB", lambda e: None if e.size is None else e.size / 1e3),
         ("Weights", "thousands", lambda e: None if e.parameters is None else e.parameters / 1e3),

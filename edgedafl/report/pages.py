@@ -13,6 +13,12 @@ def render_page(name: str, **values: Any) -> str:
     Args:
         name: File of the template; values are escaped for HTML where it ends in `.html`.
         values: What it shows.
+
+    Examples:
+        >>> columns, rows = ["model", "size"], [["int8", "<1 MB"]]
+        >>> page = render_page("page.html", title="<Sizes>")
+        >>> "&lt;Sizes&gt;" in page
+        True
     """
     import jinja2
 

@@ -49,7 +49,15 @@ def _svg(figure: Any) -> str:
 
 
 def agreement_plot(metrics: Sequence[Progress], *, over_queries: bool = False) -> str:
-    """Synthetic agreement over seconds or over teacher queries; empty where no probe was taken."""
+    """Synthetic agreement over seconds or over teacher queries; empty where no probe was taken.
+
+    Examples:
+        >>> from edgedafl.runs import AgreementReport
+        >>> shares = AgreementReport({"natural": 0.9}, 0.9, 0.9)
+        >>> lines = [Progress(step, step / 10, float(step), {}, shares, 100.0, 0) for step in (5, 10)]
+        >>> "<svg" in agreement_plot(lines)
+        True
+    """
     rows = [(m.queries if over_queries else m.seconds, m.agreement.sets) for m in metrics if m.agreement is not None]
     if not rows:
         return ""
@@ -66,7 +74,13 @@ def agreement_plot(metrics: Sequence[Progress], *, over_queries: bool = False) -
 
 
 def ladder_plot(ladder: Sequence[Candidate], taken: str) -> str:
-    """Predicted fidelity over size of all candidates that were looked at; empty where there were fewer than two."""
+    """Predicted fidelity over size of all candidates that were looked at; empty where there were fewer than two.
+
+    Examples:
+        >>> whole = Candidate("kept:1", 1.0, (3, 32, 32), 100, 1_000, 120, None)
+        >>> ladder_plot([whole], "kept:1")  # one candidate is not a ladder
+        ''
+    """
     known = [(c.name, c.size / 1e3, c.expected) for c in ladder if c.expected is not None]
     if len(known) < 2:
         return ""
@@ -85,7 +99,12 @@ def ladder_plot(ladder: Sequence[Candidate], taken: str) -> str:
 
 
 def latency_plot(samples: dict[str, list[int]]) -> str:
-    """Distribution of each precision's latency, the slowest hundredth cut off."""
+    """Distribution of each precision's latency, the slowest hundredth cut off.
+
+    Examples:
+        >>> "<svg" in latency_plot({"int8": [2_000_000 + 100 * step for step in range(200)]})
+        True
+    """
     import numpy as np
 
     figure, axes = _figure(5.2, 2.6)
@@ -101,7 +120,12 @@ def latency_plot(samples: dict[str, list[int]]) -> str:
 
 
 def bar_plot(title: str, unit: str, values: dict[str, float], show: Callable[[float], str]) -> str:
-    """One horizontal bar per model, with its value as `show` writes it."""
+    """One horizontal bar per model, with its value as `show` writes it.
+
+    Examples:
+        >>> "<svg" in bar_plot("Size", "bytes", {"fp32": 4e6, "int8": 1e6}, lambda value: f"{value / 1e6:g} MB")
+        True
+    """
     figure, axes = _figure(5.2, 0.45 * len(values) + 0.7)
     names = list(values)[::-1]
     heights = [values[name] for name in names]
@@ -114,7 +138,14 @@ def bar_plot(title: str, unit: str, values: dict[str, float], show: Callable[[fl
 
 
 def series_plot(names: Sequence[str], values: Sequence[float | None], label: str) -> str:
-    """A value over entries in their order; gaps where it is not known, empty where it is known less than twice."""
+    """A value over entries in their order; gaps where it is not known, empty where it is known less than twice.
+
+    Examples:
+        >>> "<svg" in series_plot(["a1", "b2"], [0.97, 0.98], "fidelity")
+        True
+        >>> series_plot(["a1", "b2"], [None, 0.98], "fidelity")
+        ''
+    """
     points = [(place, value) for place, value in enumerate(values) if value is not None]
     if len(points) < 2:
         return ""
@@ -127,7 +158,12 @@ def series_plot(names: Sequence[str], values: Sequence[float | None], label: str
 
 
 def trade_off_plot(points: Sequence[tuple[str, float, float]]) -> str:
-    """Names at latency (seconds) and fidelity in [0, 1]; those that none beats in both are joined."""
+    """Names at latency (seconds) and fidelity in [0, 1]; those that none beats in both are joined.
+
+    Examples:
+        >>> "<svg" in trade_off_plot([("fp32", 0.004, 1.0), ("int8", 0.002, 0.98)])
+        True
+    """
     if len(points) < 2:
         return ""
     figure, axes = _figure(5.2, 3.0)
@@ -175,7 +211,14 @@ class FrontTrial(Protocol):
 
 
 def front_plot(trials: Sequence[FrontTrial]) -> str:
-    """Agreement against size and against latency; the front joined, one colour per target."""
+    """Agreement against size and against latency; the front joined, one colour per target.
+
+    Examples:
+        >>> from edgedafl.search.front import Trial
+        >>> trials = [Trial("kept:0.5", "rpi4", 0, 0.97, 90_000, 0.002, "a", True)]
+        >>> "<svg" in front_plot(trials)
+        True
+    """
     figure = _blank(8, 3.2)
     sides = figure.subplots(1, 2, sharey=True)
     targets = list(dict.fromkeys(t.target for t in trials))

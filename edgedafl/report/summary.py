@@ -143,6 +143,10 @@ def summarize_run(run: RunDirectory) -> RunSummary:
 
     Raises:
         UsageError: If the directory is not a run.
+
+    Examples:
+        >>> summarize_run(RunDirectory("runs/teacher-rpi4")).title
+        'teacher.onnx on Raspberry Pi 4 (ONNX Runtime, CPU)'
     """
     return summarize_record(run.record(), run)
 
@@ -153,6 +157,11 @@ def summarize_record(record: RunRecord, run: RunDirectory) -> RunSummary:
     Args:
         record: Of the run.
         run: For the progress that it kept.
+
+    Examples:
+        >>> run = RunDirectory("runs/teacher-rpi4")
+        >>> summarize_record(run.record(), run).title
+        'teacher.onnx on Raspberry Pi 4 (ONNX Runtime, CPU)'
     """
     verdict, measured = record.verdict, record.profiled.measured if record.profiled else None
     return RunSummary(
@@ -254,7 +263,7 @@ def _columns(record: RunRecord, measured: MeasuredLatency | None) -> Iterator[Co
 def title_of(precision: str) -> str:
     """What a precision's file is called in tables and plots.
 
-    Example:
+    Examples:
         >>> title_of("fp16")
         'artifact fp16'
     """

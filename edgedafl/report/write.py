@@ -37,6 +37,11 @@ def write_report(run: RunDirectory, formats: tuple[str, ...] = FORMATS) -> list[
 
     Raises:
         UsageError: If the directory is not a run.
+
+    Examples:
+        >>> from edgedafl.runs import RunDirectory
+        >>> [path.name for path in write_report(RunDirectory("runs/teacher-rpi4"))]
+        ['report.html', 'report.md', 'report.json']
     """
     record = run.record()
     summary = summarize_record(record, run)

@@ -54,6 +54,13 @@ def append_entry(path: Path, entry: HistoryEntry) -> None:
 
     Raises:
         EnvironmentMissingError: If it cannot be written.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "history.jsonl"
+        >>> append_entry(path, HistoryEntry("2026-01-01T00:00:00Z", "abc123", "runs/mine", True, (), size=900_000))
+        >>> [entry.size for entry in read_history(path)]
+        [900000]
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,6 +77,14 @@ def read_history(path: Path) -> list[HistoryEntry]:
 
     Raises:
         UsageError: If there is no such file, or a line is not one of a history.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "history.jsonl"
+        >>> for size in (900_000, 880_000):
+        ...     append_entry(path, HistoryEntry("2026-01-01T00:00:00Z", "abc123", "runs/mine", True, (), size=size))
+        >>> [entry.size for entry in read_history(path)]
+        [900000, 880000]
     """
     try:
         lines = path.read_text("utf-8").splitlines()

@@ -232,6 +232,13 @@ def read_record(manifest: Mapping[str, Any]) -> RunRecord:
 
     Raises:
         ValueError: If something is missing or of another type; its text names the place.
+
+    Examples:
+        >>> import json
+        >>> from pathlib import Path
+        >>> manifest = json.loads(Path("runs/teacher-rpi4/run.json").read_text())
+        >>> read_record(manifest).student.name
+        'kept:1'
     """
     record: RunRecord = _validated(manifest, RunRecord)
     sides = {len(record.teacher.preprocess.low), len(record.teacher.preprocess.high), record.teacher.input_shape[0]}
@@ -253,12 +260,23 @@ def read_result(data: Mapping[str, Any], form: type[_Result]) -> _Result:
 
     Raises:
         ValueError: If something is missing or of another type.
+
+    Examples:
+        >>> from edgedafl.runs.results import KeptFloat
+        >>> read_result({"layer": "conv1", "sensitivity": 0.25, "agreement": 0.98}, KeptFloat)
+        KeptFloat(layer='conv1', sensitivity=0.25, agreement=0.98)
     """
     return _validated(data, form)
 
 
 def result_to_dict(result: StageResult) -> dict[str, Any]:
-    """The JSON form that `read_result` reads; what is not known is left out."""
+    """The JSON form that `read_result` reads; what is not known is left out.
+
+    Examples:
+        >>> from edgedafl.runs.results import KeptFloat
+        >>> result_to_dict(KeptFloat("conv1", 0.25, 0.98))
+        {'layer': 'conv1', 'sensitivity': 0.25, 'agreement': 0.98}
+    """
     return {name: value for name, value in asdict(result).items() if value is not None and value != ""}
 
 
@@ -314,6 +332,9 @@ def refuse_schema(found: object, place: str) -> None:
 
     Raises:
         UsageError: If its schema is not the one read here.
+
+    Examples:
+        >>> refuse_schema(SCHEMA, "runs/mine")
     """
     if found != SCHEMA:
         raise UsageError(f"{place} has schema {found}; this version reads {SCHEMA}.", "Run again with this version.")

@@ -40,6 +40,13 @@ def pareto_front(trials: Iterable[Trial]) -> list[Trial]:
 
     One trial beats another when it is nowhere worse and somewhere better in agreement, size and
     latency.
+
+    Examples:
+        >>> trials = [
+        ...     Trial("kept:0.5", "rpi4", 0, 0.97, 90_000, 0.002, "a", False),
+        ...     Trial("kept:0.6", "rpi4", 0, 0.96, 99_000, 0.003, "b", False)]
+        >>> [trial.front for trial in pareto_front(trials)]
+        [True, False]
     """
     found = list(trials)
     return [replace(t, front=not any(_beats(o, t) for o in found)) for t in found]
@@ -57,7 +64,12 @@ def _beats(other: Trial, trial: Trial) -> bool:
 
 
 def front_rows(trials: Sequence[Trial]) -> list[list[str]]:
-    """A table: student, target, seed, agreement, size, latency, on the front or not."""
+    """A table: student, target, seed, agreement, size, latency, on the front or not.
+
+    Examples:
+        >>> front_rows([Trial("kept:0.5", "rpi4", 0, 0.97, 90_000, 0.002, "a", True)])
+        [['kept:0.5', 'rpi4', '0', '97.00 %', '90 kB', '2 ms', 'front']]
+    """
     return [
         [
             t.student,

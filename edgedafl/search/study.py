@@ -55,7 +55,13 @@ class Space:
 
 
 def has_study(folder: Path) -> bool:
-    """Whether a sweep was begun there."""
+    """Whether a sweep was begun there.
+
+    Examples:
+        >>> import tempfile
+        >>> has_study(Path(tempfile.mkdtemp()))
+        False
+    """
     return (folder / _JOURNAL).is_file()
 
 

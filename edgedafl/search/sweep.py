@@ -58,6 +58,11 @@ def search(
     Raises:
         UsageError: If the folder holds another sweep, or a target is unknown.
         EnvironmentMissingError: If Optuna is not installed.
+
+    Examples:
+        >>> space = Space(students=("kept:0.5", "kept:0.25"), targets=("rpi4",), seeds=(0,))
+        >>> search("model.onnx", CompressConfig(output=Path("sweep")), space).trials  # doctest: +SKIP
+        ()
     """
     for target in space.targets:
         find_target(target)
@@ -87,6 +92,10 @@ def read_sweep(folder: Path) -> Sweep:
 
     Raises:
         UsageError: If the folder holds no sweep.
+
+    Examples:
+        >>> read_sweep(Path("sweep")).trials  # doctest: +SKIP
+        ()
     """
     if not has_study(folder):
         raise UsageError(f"{str(folder)!r} holds no sweep.", "Give the folder that `edgedafl search -o` wrote.")

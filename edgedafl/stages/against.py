@@ -62,6 +62,9 @@ def measure_against(
     Raises:
         UsageError: If one of them cannot be run by ONNX Runtime, or their images have different numbers of channels.
         MeasurementError: If the device or the measurement fails.
+
+    Examples:
+        >>> measure_against(Path("new.onnx"), Path("old.onnx")).median  # doctest: +SKIP
     """
     asked, target = options or BenchOptions(), host_target()
     models = {f"{_NEW}.fp32": _model(path), f"{_BASE}.fp32": _model(base)}

@@ -44,6 +44,10 @@ def calibrate_device(
     Raises:
         UsageError: If the target does not run ONNX Runtime.
         MeasurementError: If the device or the measurement fails.
+
+    Examples:
+        >>> from edgedafl.stages.calibrations import keep_calibration
+        >>> keep_calibration(calibrate_device("pi-in-the-lab"))  # doctest: +SKIP
     """
     wanted = target or get_device_entry(name).target
     chosen = find_target(wanted) if wanted else host_target()

@@ -15,7 +15,12 @@ __all__ = ["calibration_of", "keep_calibration"]
 
 
 def keep_calibration(model: DeviceModel) -> Path:
-    """Remember a device's model beside the list of devices."""
+    """Remember a device's model beside the list of devices.
+
+    Examples:
+        >>> from edgedafl.stages.calibrate import calibrate_device
+        >>> keep_calibration(calibrate_device("pi-in-the-lab"))  # doctest: +SKIP
+    """
     path = _path(model.device)
     write_atomic(path, json.dumps(model.to_dict(), indent=1) + "\n")
     return path
@@ -26,6 +31,10 @@ def calibration_of(device: str, target: Target) -> DeviceModel | None:
 
     Raises:
         UsageError: If its file is damaged.
+
+    Examples:
+        >>> from edgedafl.targets import find_target
+        >>> calibration_of("a-board-that-was-not-calibrated", find_target("rpi4"))
     """
     path = _path(device)
     if not path.is_file():

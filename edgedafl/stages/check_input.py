@@ -41,6 +41,13 @@ def check_input(teacher: Teacher, labelled: LabelledSource) -> None:
 
     Raises:
         UsageError: If it is at chance.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from edgedafl.files.labelled import LabelledSource
+        >>> from edgedafl.teachers import TeacherOptions, load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx", TeacherOptions(mean=(0.1307,), std=(0.3081,)))
+        >>> check_input(teacher, LabelledSource(Path("examples/mnist/sample.npz")))
     """
     spec = teacher.spec
     if teacher.max_queries is not None or spec.task != SINGLE_LABEL:
@@ -74,6 +81,15 @@ def look_at_pictures(teacher: Teacher, pictures: Pictures) -> None:
     Args:
         teacher: The teacher; asked about at most 100 pictures twice, for each map that is tried.
         pictures: The user's; fewer than 20 tell nothing.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from edgedafl.files.pictures import read_pictures
+        >>> from edgedafl.teachers import load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx")
+        >>> look_at_pictures(teacher, read_pictures(Path("examples/mnist/sample.npz"), (1, 32, 32)))
+        >>> teacher.spec.preprocess.origin
+        'guessed: 0 to 255, the answers to your pictures are steadiest'
     """
     spec = teacher.spec
     if not spec.preprocess.is_guess or teacher.max_queries is not None or spec.task != SINGLE_LABEL:

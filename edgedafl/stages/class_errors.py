@@ -24,6 +24,12 @@ def lost_classes(
         teacher: Classes (N,) that the teacher answers.
         artifact: Classes (N,) that the artifact answers.
         names: Of all classes.
+
+    Examples:
+        >>> labels, teacher, artifact = np.array([0, 0, 1]), np.array([0, 0, 1]), np.array([0, 1, 1])
+        >>> (cat,) = lost_classes(labels, teacher, artifact, ["cat", "dog"])
+        >>> cat.name, cat.teacher, cat.artifact
+        ('cat', 1.0, 0.5)
     """
     losses = {}
     for label in np.unique(labels):
@@ -44,6 +50,11 @@ def confusions(labels: np.ndarray, teacher: np.ndarray, artifact: np.ndarray, na
         teacher: Classes (N,) that the teacher answers.
         artifact: Classes (N,) that the artifact answers.
         names: Of all classes.
+
+    Examples:
+        >>> labels, teacher, artifact = np.array([0, 0, 1]), np.array([0, 0, 1]), np.array([0, 1, 1])
+        >>> confusions(labels, teacher, artifact, ["cat", "dog"])
+        [Confused(name='cat', answered='dog', teacher=0, artifact=1)]
     """
     by_teacher, commonest = _pairs(labels, teacher), _pairs(labels, artifact).most_common(_MOST)
     return [Confused(names[a], names[b], by_teacher[a, b], count) for (a, b), count in commonest]

@@ -62,6 +62,15 @@ def distill_stage(
         DistillationError: If training collapsed beyond recovery.
         InterruptedRunError: On Ctrl-C; the checkpoint is written.
         EnvironmentMissingError: If the device has too little memory.
+
+    Examples:
+        >>> from edgedafl.config import CompressConfig
+        >>> from edgedafl.distill import init_distributed
+        >>> from edgedafl.stages import prepare, record
+        >>> plan, run = prepare("model.onnx", CompressConfig()), RunDirectory("runs/mine")  # doctest: +SKIP
+        >>> record(plan, run, force=False, resume=False)  # doctest: +SKIP
+        >>> distill_stage(plan, run, world=init_distributed()).steps  # doctest: +SKIP
+        1200
     """
     if known := run.current("distill", plan.identity, DistillResult):
         world.broadcast(_NOTHING_TO_DO)
@@ -117,7 +126,15 @@ def _warnings(plan: Plan) -> tuple[str, ...]:
 
 
 def assist(plan: Plan, run: RunDirectory, world: DistributedContext) -> None:
-    """Distill together with the first process, which writes everything."""
+    """Distill together with the first process, which writes everything.
+
+    Examples:
+        >>> from edgedafl.config import CompressConfig
+        >>> from edgedafl.distill import init_distributed
+        >>> from edgedafl.stages import prepare
+        >>> plan, run = prepare("model.onnx", CompressConfig()), RunDirectory("runs/mine")  # doctest: +SKIP
+        >>> assist(plan, run, init_distributed())  # in every process of `torchrun` but the first  # doctest: +SKIP
+    """
     (order,) = world.broadcast(0.0)
     if order != _NOTHING_TO_DO:
         _, distiller = _distiller(plan, world, run.checkpoint_path, lambda progress: None)
@@ -249,7 +266,12 @@ def _sheet(pixels: Tensor, logits: Tensor, task: Task, run: RunDirectory) -> Pat
 
 
 def calibration_set(outcome: Distillation, spec: TeacherSpec, *, seed: int) -> CalibrationSet:
-    """Images of a distillation's pool to calibrate and to train on, and its probes to choose by."""
+    """Images of a distillation's pool to calibrate and to train on, and its probes to choose by.
+
+    Examples:
+        >>> outcome = distiller.run()  # doctest: +SKIP
+        >>> calibration_set(outcome, distiller.teacher.spec, seed=0).pixels.shape  # doctest: +SKIP
+    """
     pixels, logits = outcome.pool.pixels().cpu(), outcome.pool.logits().cpu()
     probe_pixels, probe_classes = _probes(outcome)
     return CalibrationSet.balanced(

@@ -25,6 +25,12 @@ def artifacts_of(run: RunDirectory, target: Target, precision: str) -> Artifacts
 
     Raises:
         UsageError: If the student was not quantized for it.
+
+    Examples:
+        >>> from edgedafl.targets import find_target
+        >>> artifacts = artifacts_of(RunDirectory("runs/teacher-rpi4"), find_target("rpi4"), "int8")
+        >>> sorted(artifacts.models)
+        ['fp16', 'fp32', 'int8']
     """
     models = load_models(run, target)
     if precision not in models:
@@ -75,7 +81,13 @@ def _card(record: RunRecord, distilled: DistillResult | None, quantized: Quantiz
 
 
 def export_stage(run: RunDirectory, target: Target, precision: str, exporter: str | None = None) -> ExportResult:
-    """Write `bundles/<target>/` and its archive."""
+    """Write `bundles/<target>/` and its archive.
+
+    Examples:
+        >>> from edgedafl.targets import find_target
+        >>> export_stage(RunDirectory("runs/teacher-rpi4"), find_target("rpi4"), "int8").exporter
+        'onnx'
+    """
     name = exporter or target.exporter
     artifacts = artifacts_of(run, target, precision)
     directory = run.bundle(target.name)

@@ -11,7 +11,13 @@ __all__ = ["fits", "none_fits"]
 
 
 def fits(candidate: Candidate, config: CompressConfig) -> bool:
-    """Whether a candidate keeps all limits on latency, working memory and size."""
+    """Whether a candidate keeps all limits on latency, working memory and size.
+
+    Examples:
+        >>> small = Candidate("kept:0.5", 0.5, (3, 32, 32), 50_000, 10**6, 60_000, None)
+        >>> fits(small, CompressConfig(max_size="50KB")), fits(small, CompressConfig(max_size="80KB"))
+        (False, True)
+    """
     limits = (
         (candidate.latency, config.max_latency),
         (candidate.memory, config.max_ram),
@@ -21,7 +27,13 @@ def fits(candidate: Candidate, config: CompressConfig) -> bool:
 
 
 def none_fits(costed: list[Candidate], config: CompressConfig) -> UsageError:
-    """Names the limit that cannot be met alone, or says that they exclude each other."""
+    """Names the limit that cannot be met alone, or says that they exclude each other.
+
+    Examples:
+        >>> small = Candidate("kept:0.5", 0.5, (3, 32, 32), 50_000, 10**6, 60_000, 0.004)
+        >>> print(none_fits([small], CompressConfig(max_latency="1ms")).message)
+        No student fits --max-latency 1 ms: the fastest (kept:0.5) takes about 4 ms.
+    """
     fastest = min(costed, key=lambda c: c.latency or 0.0)
     leanest = min(costed, key=lambda c: c.memory or 0)
     if config.max_latency is not None and (fastest.latency or 0.0) > config.max_latency:

@@ -11,7 +11,15 @@ __all__ = ["for_target"]
 
 
 def for_target(model: onnx.ModelProto, target: Target) -> onnx.ModelProto:
-    """The student at the target's operator set and IR version."""
+    """The student at the target's operator set and IR version.
+
+    Examples:
+        >>> from edgedafl.targets import find_target
+        >>> text = '<ir_version: 10, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
+        >>> found = for_target(onnx.parser.parse_model(text), find_target("rpi4"))
+        >>> found.ir_version, found.opset_import[0].version
+        (8, 18)
+    """
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     converted = model
     if opset != target.opset:

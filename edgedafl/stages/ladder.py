@@ -69,6 +69,14 @@ def student_steps(seconds: float | None, study: Study, share_of_macs: float) -> 
         seconds: The time; None means no limit.
         study: Of the teacher.
         share_of_macs: Of the student's multiply-accumulates over the teacher's.
+
+    Examples:
+        >>> from edgedafl.stages.study import study_teacher
+        >>> from edgedafl.teachers import TeacherOptions, load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx", TeacherOptions(mean=(0.1307,), std=(0.3081,)))
+        >>> study = study_teacher(teacher)
+        >>> student_steps(60.0, study, 0.5) > student_steps(30.0, study, 0.5)
+        True
     """
     if seconds is None:
         return _MANY_STEPS
@@ -241,6 +249,17 @@ def build_ladder(
 
     Raises:
         UsageError: If no candidate fits the limits; the message says what the smallest needs.
+
+    Examples:
+        >>> from edgedafl.stages.students import builder
+        >>> from edgedafl.stages.study import study_teacher
+        >>> from edgedafl.targets import find_target
+        >>> from edgedafl.teachers import TeacherOptions, load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx", TeacherOptions(mean=(0.1307,), std=(0.3081,)))
+        >>> config, target, study = CompressConfig(max_size="40KB"), find_target("rpi4"), study_teacher(teacher)
+        >>> ladder = build_ladder(builder(config, teacher, study, target), study, target, "int8", config)
+        >>> ladder.candidates[ladder.chosen].size <= 40_000
+        True
     """
     rungs = _Rungs(build, study, target, precision, config)
     if config.max_latency is not None or config.max_ram is not None:

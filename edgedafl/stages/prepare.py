@@ -115,7 +115,12 @@ class Plan:
 
 
 def options_of(config: CompressConfig) -> TeacherOptions:
-    """What the configuration declares about the teacher."""
+    """What the configuration declares about the teacher.
+
+    Examples:
+        >>> options_of(CompressConfig(input_range=(0.0, 255.0))).input_range
+        (0.0, 255.0)
+    """
     return TeacherOptions(
         input_name=config.input_name,
         output_name=config.output_name,
@@ -138,7 +143,11 @@ def options_of(config: CompressConfig) -> TeacherOptions:
 
 
 def labelled_of(config: CompressConfig) -> LabelledSource | None:
-    """The user's labelled pictures; None where there are none."""
+    """The user's labelled pictures; None where there are none.
+
+    Examples:
+        >>> labelled_of(CompressConfig())
+    """
     return None if config.eval is None else LabelledSource(config.eval, config.classes_file)
 
 
@@ -152,6 +161,13 @@ def prepare(source: str, config: CompressConfig, on_message: OnMessage = silent)
 
     Raises:
         EdgeDaflError: One of its children; nothing has been written yet.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> config = CompressConfig(student="lenet5-half", target="rpi4", input_mean=(0.1307,), input_std=(0.3081,))
+        >>> plan = prepare("examples/mnist/teacher.onnx", config)
+        >>> plan.student.spec.name, plan.teacher.spec.num_classes
+        ('lenet5-half', 10)
     """
     target = find_target(config.target)
     precision = target.precision if config.precision == "auto" else config.precision
@@ -237,6 +253,10 @@ def record(plan: Plan, run: RunDirectory, *, force: bool, resume: bool) -> None:
     Raises:
         UsageError: If the directory holds another run, or an unfinished one and neither `resume`
             nor `force` is given.
+
+    Examples:
+        >>> plan = prepare("model.onnx", CompressConfig())  # doctest: +SKIP
+        >>> record(plan, RunDirectory("runs/mine"), force=False, resume=False)  # doctest: +SKIP
     """
     if run.manifest_path.exists():
         known = run.record()

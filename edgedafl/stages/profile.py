@@ -39,7 +39,12 @@ _GREETING_SECONDS = 30.0
 
 
 def host_target() -> Target:
-    """The CPU target whose artifacts run on this machine."""
+    """The CPU target whose artifacts run on this machine.
+
+    Examples:
+        >>> host_target().runtime
+        'onnxruntime'
+    """
     return find_target("rpi5" if platform.machine() in ("aarch64", "arm64") else "x86-64-vnni")
 
 
@@ -54,6 +59,9 @@ def require_device(device: str) -> None:
     Raises:
         UsageError: If there is none of that name.
         MeasurementError: If it cannot be reached.
+
+    Examples:
+        >>> require_device("local")
     """
     with closing(find_device(device)) as place:
         place.run("true", timeout=_GREETING_SECONDS)
@@ -81,6 +89,11 @@ def profile_bundle(
     Raises:
         UsageError: If it is not whole, or holds other programs than its exporter's, and is not trusted.
         MeasurementError: If the device or the measurement fails.
+
+    Examples:
+        >>> bundle = Path("runs/teacher-rpi4/bundles/rpi4")
+        >>> profile_bundle(bundle, "pi-in-the-lab", Path("latency.json")).summaries["int8"].median  # doctest: +SKIP
+        2150000.0
     """
     whole = read_bundle(bundle)
     if not trust:
@@ -132,6 +145,10 @@ def profile_stage(
         options: Of the measurement.
         max_drop: Loss of agreement that a recommended precision may have.
         on_message: Called with what happens on the device.
+
+    Examples:
+        >>> run, target = RunDirectory("runs/teacher-rpi4"), host_target()
+        >>> profile_stage(run, target, "int8", device="none").measured
     """
     host = target if _runs_here(target) else host_target()
     student = load_onnx(run.student).model

@@ -26,7 +26,12 @@ __all__ = ["allowed_drop", "load_models", "quantize_stage"]
 
 
 def allowed_drop(run: RunDirectory) -> float:
-    """Agreement that int8 may lose against fp32, as the run was told."""
+    """Agreement that int8 may lose against fp32, as the run was told.
+
+    Examples:
+        >>> allowed_drop(RunDirectory("runs/teacher-rpi4"))
+        0.005
+    """
     return run.record().config.max_drop
 
 
@@ -45,6 +50,13 @@ def quantize_stage(
         precision: The artifact's; fp32 and fp16 are always written beside it.
         max_drop: Agreement that int8 may lose against fp32; None takes the run's own.
         enough: Whether an int8 model is faithful enough though it loses more than that.
+
+    Examples:
+        >>> from edgedafl.targets import find_target
+        >>> run = RunDirectory("runs/teacher-rpi4")
+        >>> result = quantize_stage(run, find_target("rpi4"), "int8")  # it is there already, and read
+        >>> result.precision
+        'int8'
     """
     if not run.student.is_file():
         raise UsageError(f"{str(run.path)!r} holds no distilled student.", "Run `edgedafl distill` first.")
@@ -122,7 +134,13 @@ def _advice(target: Target, model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def load_models(run: RunDirectory, target: Target) -> dict[str, onnx.ModelProto]:
-    """The precisions written for a target, fp32 first."""
+    """The precisions written for a target, fp32 first.
+
+    Examples:
+        >>> from edgedafl.targets import find_target
+        >>> list(load_models(RunDirectory("runs/teacher-rpi4"), find_target("rpi4")))
+        ['fp32', 'fp16', 'int8']
+    """
     folder = run.models(target.name)
     found = {p: folder / f"{p}.onnx" for p in ("fp32", "fp16", "int8")}
     return {p: load_onnx(path).model for p, path in found.items() if path.is_file()}

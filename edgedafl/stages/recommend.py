@@ -27,6 +27,18 @@ def recommend(
         agreements: With the teacher on synthetic images, in [0, 1], by precision.
         faithful: Precisions whose fidelity was judged and holds, whatever their agreement.
         max_drop: Agreement that any other may lose against fp32.
+
+    Examples:
+        >>> import json
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from edgedafl.latency.figure import read_measurement
+        >>> path = Path(tempfile.mkdtemp()) / "latency.json"
+        >>> times = {"fp32": [4_000_000] * 70, "int8": [2_000_000] * 70}
+        >>> _ = path.write_text(json.dumps({"schema": 1, "samples_ns": times}))
+        >>> found = recommend(read_measurement(path, "pi-in-the-lab"), {"fp32": 0.99, "int8": 0.988})
+        >>> found.precision, found.gain
+        ('int8', 2.0)
     """
     if measured.kind == EMULATED:
         return None

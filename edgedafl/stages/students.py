@@ -54,7 +54,12 @@ _BROKEN = (IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 
 def is_cut(name: str) -> bool:
-    """Whether a student of this name is cut out of its teacher."""
+    """Whether a student of this name is cut out of its teacher.
+
+    Examples:
+        >>> is_cut("kept:0.5"), is_cut("resnet8")
+        (True, False)
+    """
     return name.startswith((f"{PRUNED}:", f"{KEPT}:")) or name in (PRUNED, KEPT)
 
 
@@ -103,6 +108,11 @@ def at_side(student: Student, side: str) -> Student:
 
     Raises:
         UsageError: If the side is not a number, or the network takes images of one size only.
+
+    Examples:
+        >>> from edgedafl.students import build_student
+        >>> at_side(build_student("resnet8", (3, 64, 64), 10), "48").spec.input_shape
+        (3, 48, 48)
     """
     spec = student.spec
     if not side.isdigit() or not 8 <= int(side) < min(spec.input_shape[1:]):
@@ -123,7 +133,16 @@ def at_side(student: Student, side: str) -> Student:
 
 
 def builder(config: CompressConfig, teacher: Teacher, study: Study | None, target: Target) -> StudentBuilder:
-    """The students of a configuration; the teacher is looked into only if they may come out of it."""
+    """The students of a configuration; the teacher is looked into only if they may come out of it.
+
+    Examples:
+        >>> from edgedafl.targets import find_target
+        >>> from edgedafl.teachers import load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx")
+        >>> build = builder(CompressConfig(student="lenet5-half"), teacher, None, find_target("rpi4"))
+        >>> build("lenet5-half").spec.parameters
+        15738
+    """
     if study is None or (config.student != "auto" and not is_cut(config.student.partition("@")[0])):
         return StudentBuilder(teacher)
     if teacher.spec.access != "gradient":
@@ -160,6 +179,14 @@ def choose_student(
     Raises:
         UsageError: If there is no such student, or none fits.
         UnsupportedModelError: If it is to be cut out of a teacher that cannot be cut.
+
+    Examples:
+        >>> from edgedafl.targets import find_target
+        >>> from edgedafl.teachers import load_teacher
+        >>> teacher, target = load_teacher("examples/mnist/teacher.onnx"), find_target("rpi4")
+        >>> config = CompressConfig(student="lenet5-half")
+        >>> choose_student(config, teacher, target, "int8", StudentBuilder(teacher)).spec.name
+        'lenet5-half'
     """
     if config.student != "auto":
         return hinted(build(config.student), config, teacher)
@@ -181,7 +208,15 @@ def choose_student(
 
 
 def hinted(student: Student, config: CompressConfig, teacher: Teacher) -> Student:
-    """The student with its teacher's feature maps beside its own, where both can be looked into."""
+    """The student with its teacher's feature maps beside its own, where both can be looked into.
+
+    Examples:
+        >>> from edgedafl.teachers import load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx")
+        >>> student = build_student("lenet5-half", (1, 32, 32), 10)
+        >>> hinted(student, CompressConfig(method="adversarial"), teacher) is student  # small teachers need no hints
+        True
+    """
     if student.layers is not None or teacher.spec.access != "gradient" or teacher.max_queries is not None:
         return student
     if not settings_of(config.method, teacher)[1].recipe.layers:
@@ -203,6 +238,13 @@ def pruner_of(teacher: Teacher, study: Study | None = None, target: Target | Non
 
     Raises:
         UnsupportedModelError: If its layers cannot be read, or no channel can be cut.
+
+    Examples:
+        >>> from edgedafl.teachers import TeacherOptions, load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx", TeacherOptions(mean=(0.1307,), std=(0.3081,)))
+        >>> student = pruner_of(teacher).student("kept:0.25")
+        >>> student.spec.parameters < 0.3 * teacher.spec.parameters
+        True
     """
     try:
         return _pruner(teacher, study or study_teacher(teacher), target)

@@ -180,7 +180,12 @@ class Study:
 
 
 def natural_images(count: int, input_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-    """Dead leaves and 1/f fields (count, C, H, W) in [0, 1]."""
+    """Dead leaves and 1/f fields (count, C, H, W) in [0, 1].
+
+    Examples:
+        >>> natural_images(4, (3, 32, 32), torch.Generator().manual_seed(0)).shape
+        torch.Size([4, 3, 32, 32])
+    """
     leaves = round(NATURAL["leaves"] * count)
     pieces = [dead_leaves(min(16, leaves - at), input_shape, generator) for at in range(0, leaves, 16)]
     return torch.cat([*pieces, spectra(count - leaves, input_shape, generator)])
@@ -192,6 +197,13 @@ def study_teacher(teacher: Teacher, pictures: Pictures | None = None) -> Study:
     Args:
         teacher: The teacher.
         pictures: The user's, where given.
+
+    Examples:
+        >>> from edgedafl.teachers import TeacherOptions, load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx", TeacherOptions(mean=(0.1307,), std=(0.3081,)))
+        >>> study = study_teacher(teacher)
+        >>> sorted(study.judged), study.signals(teacher.scores, whole=True).comparisons["natural"].agreement
+        (['mixture', 'natural'], 1.0)
     """
     spec = teacher.spec
     trial = _affordable(teacher, _TRIAL, _TRIAL_EFFORT / len(FAMILIES), len(FAMILIES))
@@ -221,7 +233,12 @@ def study_teacher(teacher: Teacher, pictures: Pictures | None = None) -> Study:
 
 
 def resized(images: Tensor, sides: tuple[int, int]) -> Tensor:
-    """Images at another size, averaged where they shrink."""
+    """Images at another size, averaged where they shrink.
+
+    Examples:
+        >>> resized(torch.zeros(2, 3, 224, 224), (160, 160)).shape
+        torch.Size([2, 3, 160, 160])
+    """
     if tuple(images.shape[2:]) == tuple(sides):
         return images
     return F.interpolate(images, sides, mode="bilinear", antialias=True, align_corners=False)
@@ -248,6 +265,10 @@ def answers_to(scores_of: Callable[[Tensor], Tensor], images: Tensor) -> np.ndar
     Args:
         scores_of: Images (N,C,H,W) to logits.
         images: In model space.
+
+    Examples:
+        >>> answers_to(lambda images: images.mean((2, 3)), torch.ones(5, 3, 8, 8)).shape
+        (5, 3)
     """
     at_once = max(1, min(_CHUNK, ELEMENTS_AT_ONCE // math.prod(images.shape[1:])))
     with torch.no_grad():

@@ -18,7 +18,18 @@ __all__ = ["band_of", "is_whole", "verdict_stage"]
 
 
 def band_of(model: onnx.ModelProto, study: Study, spec: StudentSpec) -> Band | None:
-    """Fidelity of a student's model at batch 1, which may take smaller images than the teacher."""
+    """Fidelity of a student's model at batch 1, which may take smaller images than the teacher.
+
+    Examples:
+        >>> import onnx
+        >>> from edgedafl.runs import RunDirectory
+        >>> from edgedafl.stages.study import study_teacher
+        >>> from edgedafl.teachers import TeacherOptions, load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx", TeacherOptions(mean=(0.1307,), std=(0.3081,)))
+        >>> integers = onnx.load("runs/teacher-rpi4/models/rpi4/int8.onnx")
+        >>> band_of(integers, study_teacher(teacher), RunDirectory("runs/teacher-rpi4").record().student).kind
+        'predicted'
+    """
     return study.band_of_graph(model, whole=is_whole(spec, study))
 
 
@@ -30,7 +41,16 @@ def _band_of_scores(scores_of: Callable[[np.ndarray], np.ndarray], study: Study,
 
 
 def is_whole(spec: StudentSpec, study: Study) -> bool:
-    """Whether a student is the teacher itself, uncut and at its own size."""
+    """Whether a student is the teacher itself, uncut and at its own size.
+
+    Examples:
+        >>> from edgedafl.runs import RunDirectory
+        >>> from edgedafl.stages.study import study_teacher
+        >>> from edgedafl.teachers import TeacherOptions, load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx", TeacherOptions(mean=(0.1307,), std=(0.3081,)))
+        >>> is_whole(RunDirectory("runs/teacher-rpi4").record().student, study_teacher(teacher))
+        True
+    """
     return spec.inherited and spec.width >= 1 and spec.input_shape == study.teacher.spec.input_shape
 
 
@@ -55,6 +75,17 @@ def verdict_stage(
         floor: Fidelity asked for.
         labelled: Fidelity on the user's labelled images, where they were given.
         ladder: The candidates that were looked at.
+
+    Examples:
+        >>> import onnx
+        >>> from edgedafl.stages.study import study_teacher
+        >>> from edgedafl.teachers import TeacherOptions, load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx", TeacherOptions(mean=(0.1307,), std=(0.3081,)))
+        >>> run, study = RunDirectory("runs/teacher-rpi4"), study_teacher(teacher)
+        >>> integers = onnx.load("runs/teacher-rpi4/models/rpi4/int8.onnx")
+        >>> found = verdict_stage(run, study, run.record().student, lambda: integers, 0.95, labelled=None, ladder=())
+        >>> found.floor, found.band.kind
+        (0.95, 'predicted')
     """
     artifact = answers_of()
     predicted = _band_of_scores(artifact, study, spec) if callable(artifact) else band_of(artifact, study, spec)

@@ -51,7 +51,14 @@ class ModelComparison:
 
 
 def compare_models(a: onnx.ModelProto, b: onnx.ModelProto, images: np.ndarray, what: str) -> ModelComparison:
-    """Compare two classifiers with one image input each, at batch 1."""
+    """Compare two classifiers with one image input each, at batch 1.
+
+    Examples:
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1,2] x) => (float[1,2] y) { y = Relu(x) }'
+        >>> model, images = onnx.parser.parse_model(text), np.array([[1, 2], [2, 1]], np.float32)
+        >>> compare_models(model, model, images, "random images")
+        ModelComparison(parity=Parity(relative_error=0.0, same_class=1.0, rows=2), images='random images')
+    """
     reference = run_batched(open_session(a), images, batch=1)
     other = run_batched(open_session(b), images, batch=1)
     return ModelComparison(compare(reference, other), what)
@@ -80,6 +87,12 @@ def verify_stage(
 
     Raises:
         CheckFailedError: If the bundle's model does not answer as its `expected_io` says.
+
+    Examples:
+        >>> from edgedafl.targets import find_target
+        >>> run, target = RunDirectory("runs/teacher-rpi4"), find_target("rpi4")
+        >>> sorted(verify_stage(run, target, teacher=None, labelled=None).agreement)
+        ['fp16', 'fp32', 'int8']
     """
     calibration = CalibrationSet.load(run.calibration)
     images, classes = calibration.probe_images(), calibration.probe_classes
@@ -121,7 +134,14 @@ def _shipped_agreement(bundle: Bundle, calibration: CalibrationSet) -> dict[str,
 
 
 def trials(bundle: Bundle) -> dict[str, Any]:
-    """What making the device's own form of each model here tells, by file; see `Exporter.try_build`."""
+    """What making the device's own form of each model here tells, by file; see `Exporter.try_build`.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from edgedafl.export import read_bundle
+        >>> trials(read_bundle(Path("runs/teacher-rpi4/bundles/rpi4")))  # nothing has to be built for ONNX Runtime
+        {}
+    """
     exporter = find_exporter(str(bundle.manifest["exporter"]))
     found = {str(v["file"]): exporter.try_build(bundle.directory / v["file"]) for v in bundle.manifest["variants"]}
     return {file: facts for file, facts in found.items() if facts}
@@ -136,6 +156,12 @@ def check_answers(bundle: Bundle) -> dict[str, Parity]:
     Raises:
         CheckFailedError: If one is not near enough, or there is none.
         EnvironmentMissingError: If the runtime is not installed here.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from edgedafl.export import read_bundle
+        >>> sorted(check_answers(read_bundle(Path("runs/teacher-rpi4/bundles/rpi4"))))
+        ['model.fp16.onnx', 'model.fp32.onnx', 'model.int8.onnx']
     """
     exporter = find_exporter(str(bundle.manifest["exporter"]))
     try:
@@ -159,6 +185,13 @@ def shipped_scores(bundle: Bundle) -> dict[str, _Scores]:
     """What answers on the device, by precision, where an exporter makes models of its own; else nothing.
 
     Each maps float32 images (N,C,H,W) in model space, at the size that the bundle takes, to scores (N,K).
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from edgedafl.export import read_bundle
+        >>> bundle = read_bundle(Path("runs/teacher-rpi4/bundles/rpi4"))
+        >>> shipped_scores(bundle)  # ONNX Runtime runs the models as they are
+        {}
     """
     if bundle.manifest["runtime"] in _SAME_GRAPHS:
         return {}

@@ -72,6 +72,13 @@ def fit_student(
 
     Raises:
         UsageError: If nothing fits; the message names the smallest that would.
+
+    Examples:
+        >>> from edgedafl.students import build_student
+        >>> names, free = ("resnet8:0.5", "resnet8", "resnet14"), Budget(None, None)
+        >>> build = lambda name: build_student(name, (3, 32, 32), 10)
+        >>> fit_student(names, build, teacher_parameters=400_000, budget=free, bytes_per_weight=1.0).spec.name
+        'resnet8'
     """
     candidates = [_candidate(build(name), bytes_per_weight, latency_of) for name in names]
     within = [c for c in candidates if _fits(c, budget)]
@@ -95,7 +102,7 @@ def modest_share(parameters: int, bytes_per_weight: float) -> float:
         parameters: Weights of the teacher.
         bytes_per_weight: Of the artifact.
 
-    Example:
+    Examples:
         >>> modest_share(1_000_000, 1.0), round(modest_share(3_000, 1.0), 2)
         (0.25, 0.6)
     """
@@ -113,6 +120,10 @@ def usual_students(macs: int, input_shape: tuple[int, int, int], *, pruned: bool
         macs: Multiply-accumulates of the teacher per image; 0 where it is unknown.
         input_shape: (C, H, W).
         pruned: Whether students can be cut out of the teacher.
+
+    Examples:
+        >>> usual_students(41_000_000, (3, 32, 32), pruned=False)[:2]
+        ('resnet8:0.25', 'resnet20:0.25')
     """
     if pruned:
         return tuple(f"{PRUNED}:{width:g}" for width in _PRUNED_WIDTHS)
@@ -130,6 +141,11 @@ def students_below(names: Sequence[str], build: Callable[[str], Student], parame
         names: Students to consider.
         build: Makes a student by name.
         parameters: Weights of the teacher; 0 where it is unknown.
+
+    Examples:
+        >>> from edgedafl.students import build_student
+        >>> students_below(("resnet8", "resnet20"), lambda name: build_student(name, (3, 32, 32), 10), 200_000)
+        ('resnet8',)
     """
     specs = [build(name).spec for name in names]
     limit = parameters or _usual_size(specs[0].input_shape)[0]

@@ -57,7 +57,7 @@ def pruned_width(name: str) -> float | None:
     Raises:
         UsageError: If it is not a number above 0 and at most 1.
 
-    Example:
+    Examples:
         >>> pruned_width("kept:0.5"), pruned_width("resnet8")
         (0.5, None)
     """
@@ -78,7 +78,14 @@ def pruned_width(name: str) -> float | None:
 
 
 def images_at_once(graph: onnx.ModelProto, input_shape: tuple[int, int, int], memory: int = _MEMORY) -> int:
-    """Images whose values fit in memory while one layer of a network is fitted on all of them."""
+    """Images whose values fit in memory while one layer of a network is fitted on all of them.
+
+    Examples:
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,3,32,32] image) => (float[n,3,32,32] logits)
+        ...     { logits = Relu(image) }'''
+        >>> images_at_once(onnx.parser.parse_model(text), (3, 32, 32), memory=2**20) > 10
+        True
+    """
     shapes = value_shapes(graph, input_shape)
     largest = max(math.prod(shape) for shape in shapes.values())
     return max(8, memory // (4 * _VALUES_HELD * largest))

@@ -46,6 +46,11 @@ def build_student(name: str, input_shape: tuple[int, int, int], num_classes: int
 
     Raises:
         UsageError: If there is no such architecture, or it does not fit the image.
+
+    Examples:
+        >>> student = build_student("resnet8:0.5", (3, 32, 32), 10)
+        >>> student.spec.parameters
+        19954
     """
     architecture, width = _parse(name)
     try:

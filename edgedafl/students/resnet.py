@@ -76,7 +76,13 @@ def _scaled(channels: Sequence[int], width: float) -> list[int]:
 
 
 def cifar_resnet(input_shape: tuple[int, int, int], num_classes: int, width: float, depth: int) -> ResNet:
-    """ResNet-8/14/20: three stages of 16-32-64 channels, `(depth - 2) / 6` blocks each."""
+    """ResNet-8/14/20: three stages of 16-32-64 channels, `(depth - 2) / 6` blocks each.
+
+    Examples:
+        >>> import torch
+        >>> cifar_resnet((3, 32, 32), 10, 1.0, 8)(torch.zeros(1, 3, 32, 32)).shape
+        torch.Size([1, 10])
+    """
     count = (depth - 2) // 6
     return ResNet(input_shape, num_classes, _scaled((16, 32, 64), width), [count] * 3)
 
@@ -84,5 +90,11 @@ def cifar_resnet(input_shape: tuple[int, int, int], num_classes: int, width: flo
 def wide_stem_resnet(
     input_shape: tuple[int, int, int], num_classes: int, width: float, blocks: Sequence[int]
 ) -> ResNet:
-    """ResNet-18 (2-2-2-2) and ResNet-34 (3-4-6-3): four stages of 64-128-256-512 channels."""
+    """ResNet-18 (2-2-2-2) and ResNet-34 (3-4-6-3): four stages of 64-128-256-512 channels.
+
+    Examples:
+        >>> import torch
+        >>> wide_stem_resnet((3, 32, 32), 10, 0.125, (2, 2, 2, 2))(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+    """
     return ResNet(input_shape, num_classes, _scaled((64, 128, 256, 512), width), blocks)

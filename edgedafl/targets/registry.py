@@ -62,6 +62,10 @@ def target_file(name: str) -> Path:
 
     Raises:
         UsageError: If there is none; near names are listed.
+
+    Examples:
+        >>> target_file("jetson").name
+        'jetson-orin-nano.toml'
     """
     if name.endswith(".toml"):
         return Path(name)

@@ -45,7 +45,12 @@ _BROKEN = (ArithmeticError, AttributeError, IndexError, KeyError, RuntimeError, 
 
 
 def is_plain_file(source: str) -> bool:
-    """Whether a teacher is an ONNX file, which neither runs code nor asks anyone."""
+    """Whether a teacher is an ONNX file, which neither runs code nor asks anyone.
+
+    Examples:
+        >>> is_plain_file("model.onnx"), is_plain_file("my.models:resnet"), is_plain_file("model.pt")
+        (True, False, False)
+    """
     return not (looks_like_url(source) or looks_like_factory(source) or Path(source).suffix.lower() in PYTORCH_FILES)
 
 

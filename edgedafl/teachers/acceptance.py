@@ -14,7 +14,13 @@ _APART = 1e-2  # of the largest logit: what rounding of another batch size never
 
 
 def check_gradient(name: str, images: Tensor, logits: Tensor) -> None:
-    """Answers that vary while their gradient is zero everywhere cannot teach a generator."""
+    """Answers that vary while their gradient is zero everywhere cannot teach a generator.
+
+    Examples:
+        >>> import torch
+        >>> images = torch.rand(2, 3, requires_grad=True)
+        >>> check_gradient("model.onnx", images, 2 * images)
+    """
     flat = logits.flatten(1)
     if flat.requires_grad:
         flat.square().sum().backward()
@@ -27,7 +33,13 @@ def check_gradient(name: str, images: Tensor, logits: Tensor) -> None:
 
 
 def check_rows_alone(name: str, together: Tensor, alone: Tensor) -> None:
-    """Statistics of the batch inside a network make its answer to an image depend on the others."""
+    """Statistics of the batch inside a network make its answer to an image depend on the others.
+
+    Examples:
+        >>> import torch
+        >>> logits = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+        >>> check_rows_alone("model.onnx", logits, logits)
+    """
     first, alone = together[:1].detach(), alone.detach()
     if first.shape == alone.shape and not torch.allclose(first, alone, atol=_APART * float(together.abs().max())):
         raise UnsupportedModelError(
@@ -37,7 +49,12 @@ def check_rows_alone(name: str, together: Tensor, alone: Tensor) -> None:
 
 
 def check_classifier(name: str, logits: Tensor) -> None:
-    """Refuse answers that are not one row of finite scores per image."""
+    """Refuse answers that are not one row of finite scores per image.
+
+    Examples:
+        >>> import torch
+        >>> check_classifier("model.onnx", torch.zeros(2, 10))
+    """
     wide = [side for side in logits.shape[1:] if side != 1]
     if len(wide) > 1:
         raise UnsupportedModelError(
@@ -55,7 +72,7 @@ def check_classifier(name: str, logits: Tensor) -> None:
 def is_distribution(scores: np.ndarray) -> bool:
     """Whether rows of scores (N, K) are probabilities.
 
-    Example:
+    Examples:
         >>> is_distribution(np.array([[0.2, 0.8]])), is_distribution(np.array([[1.0, 3.0]]))
         (True, False)
     """

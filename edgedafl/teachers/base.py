@@ -169,11 +169,22 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 def channels_last(module: _Module) -> _Module:
-    """Lay out 4-d weights channels-last: convolutions run 1.1 to 1.8 times as fast on CPUs."""
+    """Lay out 4-d weights channels-last: convolutions run 1.1 to 1.8 times as fast on CPUs.
+
+    Examples:
+        >>> module = channels_last(nn.Conv2d(3, 8, 3))
+        >>> module.weight.is_contiguous(memory_format=torch.channels_last)
+        True
+    """
     moved: _Module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where a module's weights lie."""
+    """Where a module's weights lie.
+
+    Examples:
+        >>> device_of(nn.Linear(2, 2))
+        device(type='cpu')
+    """
     return next(iter(module.state_dict().values()), torch.zeros(0)).device

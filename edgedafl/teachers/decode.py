@@ -19,7 +19,7 @@ _SMOOTHING = 0.1
 def are_labels(answers: np.ndarray) -> bool:
     """Whether whole numbers (N, K) say which class, or which labels are on; others are scores in whole numbers.
 
-    Example:
+    Examples:
         >>> are_labels(np.array([[3], [7]])), are_labels(np.array([[10, 200], [30, 4]]))
         (True, False)
     """
@@ -29,7 +29,7 @@ def are_labels(answers: np.ndarray) -> bool:
 def guess_output(scores: np.ndarray) -> Answers:
     """What scores (N, K) of several images look like: rows that sum to one are probabilities.
 
-    Example:
+    Examples:
         >>> guess_output(np.array([[0.2, 0.8], [0.5, 0.5]])), guess_output(np.array([[-1.0, 3.0]]))
         ('probabilities', 'logits')
     """
@@ -43,7 +43,7 @@ def guess_output(scores: np.ndarray) -> Answers:
 def guess_task(output: Answers, classes: int) -> Task:
     """One score is binary; sigmoids over several are multi-label; all else is single-label.
 
-    Example:
+    Examples:
         >>> guess_task("sigmoid", 5), guess_task("logits", 1)
         ('multi-label', 'binary')
     """
@@ -61,7 +61,7 @@ def to_logits(answers: np.ndarray, output: Answers, task: Task, classes: int) ->
     Raises:
         UnsupportedModelError: If an answer is NaN, or a label is out of range.
 
-    Example:
+    Examples:
         >>> to_logits(np.array([[0.5, 0.25, 0.25]]), "probabilities", "single-label", 3).round(3)
         array([[ 0.462, -0.231, -0.231]], dtype=float32)
     """
@@ -100,7 +100,7 @@ def _from_labels(answers: np.ndarray, task: Task, classes: int) -> np.ndarray:
 def as_labels(logits: np.ndarray, task: Task) -> np.ndarray:
     """What remains of logits (N, K) when a teacher shows labels only; as `to_logits` gives them.
 
-    Example:
+    Examples:
         >>> as_labels(np.array([[0.3, 2.0]]), "single-label").round(3)  # sure of the second class, not absolutely
         array([[-1.099,  1.099]], dtype=float32)
     """

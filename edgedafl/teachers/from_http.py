@@ -29,7 +29,7 @@ _TRIAL_ROWS = 4
 def looks_like_url(source: str) -> bool:
     """Whether a teacher is named by an address.
 
-    Example:
+    Examples:
         >>> looks_like_url("https://host/v2/models/name"), looks_like_url("model.onnx")
         (True, False)
     """
@@ -75,6 +75,11 @@ def load_http_teacher(url: str, options: TeacherOptions) -> HttpTeacher:
         UsageError: If the address, credentials or a needed choice is wrong or missing.
         MeasurementError: If the server stays away.
         UnsupportedModelError: If it speaks another protocol, or the model is not an image classifier.
+
+    Examples:
+        >>> url = "https://models.example.com/v2/models/cats"
+        >>> teacher = load_http_teacher(url, TeacherOptions(input_range=(0.0, 1.0)))  # doctest: +SKIP
+        >>> teacher.spec.access  # doctest: +SKIP
     """
     if options.access == "gradient":
         raise UsageError("A server gives no gradients.", "Use --access scores or labels.")

@@ -144,7 +144,14 @@ class OnnxTeacher(Teacher):
 
 
 def to_interface(images: Tensor, image: ImageInput) -> Tensor:
-    """RGB images (N,C,H,W) laid out as the graph takes them."""
+    """RGB images (N,C,H,W) laid out as the graph takes them.
+
+    Examples:
+        >>> from edgedafl.graph.facts import ImageInput
+        >>> image = ImageInput("x", (None, 32, 32, 3), "FLOAT", "NHWC", (3, 32, 32), None)
+        >>> to_interface(torch.zeros(4, 3, 32, 32), image).shape
+        torch.Size([4, 32, 32, 3])
+    """
     images = images.flip(1) if image.blue_first else images
     if image.flat:
         return images.reshape(image.dimensions(len(images)))
@@ -166,6 +173,11 @@ def load_onnx_teacher(path: str | Path, options: TeacherOptions | None = None) -
             or has operators that cannot run.
         UsageError: If a choice is missing (`--output-name`, `--input-shape`).
         CheckFailedError: If the import's answers differ from ONNX Runtime's.
+
+    Examples:
+        >>> teacher = load_onnx_teacher("examples/mnist/teacher.onnx")
+        >>> teacher.spec.input_shape, teacher.spec.num_classes
+        ((1, 32, 32), 10)
     """
     options = options or TeacherOptions()
     file = load_onnx(path)

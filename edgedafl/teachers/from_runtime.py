@@ -72,6 +72,11 @@ def load_runtime_teacher(path: str | Path, options: TeacherOptions) -> RuntimeTe
     Raises:
         UnsupportedModelError: If it is damaged, no image classifier, or its answers change.
         UsageError: If a choice is missing (`--output-name`, `--input-shape`, `--classes`).
+
+    Examples:
+        >>> teacher = load_runtime_teacher("examples/mnist/teacher.onnx", TeacherOptions())
+        >>> teacher.spec.access
+        'scores'
     """
     file = load_onnx(path)
     model, chosen = needed_part(tamed(file.model), output=options.output_name, image=options.input_name)

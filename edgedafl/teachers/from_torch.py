@@ -43,7 +43,7 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def looks_like_factory(source: str) -> bool:
     """Whether a teacher is named as `package.module:factory`.
 
-    Example:
+    Examples:
         >>> looks_like_factory("my_nets.py:build"), looks_like_factory("model.onnx")
         (True, False)
     """
@@ -133,6 +133,10 @@ def load_torch_teacher(source: str, options: TeacherOptions) -> TorchTeacher:
     Raises:
         UsageError: If the factory or the weights cannot be found, or `--input-shape` is missing.
         UnsupportedModelError: If the weights do not fit, or the file would have to run code.
+
+    Examples:
+        >>> options = TeacherOptions(weights="resnet.pt", input_shape=(3, 32, 32))
+        >>> teacher = load_torch_teacher("my.models:resnet", options)  # doctest: +SKIP
     """
     if options.input_shape is None:
         raise UsageError("A PyTorch teacher does not say its image size.", "Give it: --input-shape C,H,W.")

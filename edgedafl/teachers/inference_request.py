@@ -21,7 +21,12 @@ _RESULTS = {**TYPES, "INT32": np.int32, "INT16": np.int16, "INT8": np.int8, "BOO
 
 
 def infer(connection: Connection, interface: ServedModel, layout: Layout, images: np.ndarray) -> np.ndarray:
-    """Answers (N, K) to RGB images (N,C,H,W)."""
+    """Answers (N, K) to RGB images (N,C,H,W).
+
+    Examples:
+        >>> interface = describe(connection, TeacherOptions())  # doctest: +SKIP
+        >>> infer(connection, interface, "NCHW", np.zeros((2, 3, 224, 224), np.float32)).shape  # doctest: +SKIP
+    """
     count = len(images)
     images = images[:, ::-1] if interface.blue_first else images
     if interface.batch is not None and count < interface.batch:

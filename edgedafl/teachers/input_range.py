@@ -28,7 +28,14 @@ _TRANSPARENT = {"Cast", "Identity", "Transpose", "Reshape", "Unsqueeze", "Squeez
 
 
 def baked_scale(model: onnx.ModelProto, image: str) -> bool:
-    """Whether the graph itself scales pixels of 0..255: a Div by 255, a Mul by 1/255, a Sub of 127.5."""
+    """Whether the graph itself scales pixels of 0..255: a Div by 255, a Mul by 1/255, a Sub of 127.5.
+
+    Examples:
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,3,8,8] x) => (float[n,3,8,8] y)
+        ...     <float most = {255}> { y = Div(x, most) }'''
+        >>> baked_scale(onnx.parser.parse_model(text), "x")
+        True
+    """
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer if np.prod(t.dims) <= 4}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
@@ -62,6 +69,12 @@ def find_input_range(teacher: Teacher, baked: bool) -> Preprocess:
     Args:
         teacher: One whose range is not declared; it answers a few noise images per candidate.
         baked: Whether its graph scales pixels itself.
+
+    Examples:
+        >>> from edgedafl.teachers import load_teacher
+        >>> found = find_input_range(load_teacher("examples/mnist/teacher.onnx"), baked=False)
+        >>> found.low, found.high
+        ((0.0,), (1.0,))
     """
     channels = teacher.spec.input_shape[0]
     if baked:

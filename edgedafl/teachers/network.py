@@ -30,6 +30,16 @@ def network_of(teacher: Teacher, model: onnx.ModelProto, image: ImageInput, outp
 
     Raises:
         UnsupportedModelError: If the logits cannot be read, or the rewritten graph answers otherwise.
+
+    Examples:
+        >>> from edgedafl.graph.image_input import find_image_input
+        >>> from edgedafl.graph.load import load_onnx
+        >>> from edgedafl.teachers import load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx")
+        >>> model = load_onnx("examples/mnist/teacher.onnx").model
+        >>> network = network_of(teacher, model, find_image_input(model), model.graph.output[0].name)
+        >>> [value.name for value in [*network.graph.input, *network.graph.output]]
+        ['image', 'logits']
     """
     head = find_head(model, output)
     if head.kind == "logits" and teacher.spec.output not in ("logits", "log-probabilities"):

@@ -65,6 +65,9 @@ def describe(connection: Connection, options: TeacherOptions) -> ServedModel:
     Raises:
         UsageError: If something has to be chosen.
         UnsupportedModelError: If it is not a model of one image, or another protocol is spoken.
+
+    Examples:
+        >>> describe(connection, TeacherOptions()).image.shape  # doctest: +SKIP
     """
     found = connection.get(connection.url)
     try:
@@ -132,6 +135,10 @@ def image_shape(image: ServedTensor, options: TeacherOptions) -> tuple[tuple[int
 
     Raises:
         UsageError: If the size is neither declared nor given.
+
+    Examples:
+        >>> image_shape(ServedTensor("image", "FP32", (-1, 224, 224, 3)), TeacherOptions())
+        ((3, 224, 224), 'NHWC')
     """
     sides = image.shape[1:] if len(image.shape) == 4 else image.shape
     layout = options.layout or ("NHWC" if len(sides) == 3 and sides[2] in (1, 3) and sides[0] not in (1, 3) else "NCHW")

@@ -39,6 +39,9 @@ def load_torch_file(path: Path, *, trust: bool) -> nn.Module:
     Raises:
         UsageError: If there is no such file, or it may run code and `trust` is not given.
         UnsupportedModelError: If it holds only weights, or cannot be read.
+
+    Examples:
+        >>> module = load_torch_file(Path("model.pt"), trust=True)  # doctest: +SKIP
     """
     if not path.is_file():
         raise UsageError(f"The model file {str(path)!r} does not exist.", "Give the path of a model.")
@@ -129,7 +132,12 @@ class _Exported(nn.Module):
 
 
 def first_tensor(answer: Any) -> Tensor:
-    """The scores in what a module returned: the first of a row, or what is called `logits`, or the only value."""
+    """The scores in what a module returned: the first of a row, or what is called `logits`, or the only value.
+
+    Examples:
+        >>> first_tensor({"logits": torch.zeros(2, 10), "features": torch.zeros(2, 64)}).shape
+        torch.Size([2, 10])
+    """
     if isinstance(answer, Mapping):
         answer = answer["logits"] if "logits" in answer else next(iter(answer.values()), answer)
     elif not isinstance(answer, Tensor) and hasattr(answer, "logits"):

@@ -20,5 +20,12 @@ def write_dvc_metrics(figures: RunFigures, path: Path) -> None:
 
     Raises:
         EnvironmentMissingError: If it cannot be written.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "metrics.json"
+        >>> write_dvc_metrics(RunFigures("mine", {}, {"fidelity": 0.98}, {}, (), ()), path)
+        >>> json.loads(path.read_text())
+        {'fidelity': 0.98}
     """
     write_atomic(path, json.dumps(figures.values, indent=2, sort_keys=True) + "\n")

@@ -72,7 +72,12 @@ def figures_of(run: RunDirectory) -> RunFigures:
 
 
 def progress_values(progress: Progress) -> dict[str, float]:
-    """A report of training as values by name."""
+    """A report of training as values by name.
+
+    Examples:
+        >>> progress_values(Progress(10, 0.5, 30.0, {"distillation": 0.25}, None, 100.0, 0))
+        {'loss/distillation': 0.25, 'training/images_per_second': 100.0}
+    """
     values = {f"loss/{name}": value for name, value in progress.losses.items()}
     values["training/images_per_second"] = progress.images_per_second
     if progress.agreement is not None:

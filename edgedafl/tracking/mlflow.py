@@ -23,6 +23,12 @@ def log_to_mlflow(figures: RunFigures, *, uri: str | None = None, experiment: st
 
     Raises:
         EnvironmentMissingError: If MLflow is not installed, or its store does not answer.
+
+    Examples:
+        >>> from edgedafl.runs import RunDirectory
+        >>> from edgedafl.tracking import figures_of
+        >>> figures = figures_of(RunDirectory("runs/teacher-rpi4"))
+        >>> run_id = log_to_mlflow(figures, uri="mlruns")  # doctest: +SKIP
     """
     mlflow = _mlflow()
     try:

@@ -20,6 +20,12 @@ def write_tensorboard(figures: RunFigures, folder: Path) -> None:
 
     Raises:
         EnvironmentMissingError: If TensorBoard is not installed, or the folder cannot be written.
+
+    Examples:
+        >>> from edgedafl.runs import RunDirectory
+        >>> from edgedafl.tracking import figures_of
+        >>> figures = figures_of(RunDirectory("runs/teacher-rpi4"))
+        >>> write_tensorboard(figures, Path("tensorboard"))  # doctest: +SKIP
     """
     try:
         with _writer(folder / figures.name) as writer:

@@ -43,7 +43,7 @@ class PixelMap(nn.Module):
 def to_pixels(images: np.ndarray, scale: Any, offset: Any) -> np.ndarray:
     """Images in model space (N,C,H,W) as pixels of 0 to 255, float32.
 
-    Example:
+    Examples:
         >>> to_pixels(np.array([-1.0, 0.0, 1.0]).reshape(1, 1, 1, 3), [2 / 255], [-1.0]).reshape(-1)
         array([  0. , 127.5, 255. ], dtype=float32)
     """

@@ -122,4 +122,4 @@ def test_the_pre_commit_hook_takes_all_files_that_changed(save: Save, repository
     assert run("--max-size=1MB").returncode == 0
     small = run("--max-size=5kB")
     assert small.returncode == 1
-    assert "model.onnx: all 1 limits hold" in small.stdout and "large.onnx: 1 of 1 limits fail" in small.stdout
+    assert "model.onnx: the limit holds" in small.stdout and "large.onnx: the limit fails" in small.stdout

@@ -104,7 +104,7 @@ class HealthMonitor:
             self._rows -= len(self._recent.popleft())
 
     def check(self, loss: float) -> Symptom | None:
-        """ModelComparer what was watched lately, and the last student loss."""
+        """Compare what was watched lately, and the last student loss."""
         logits = torch.cat([*self._recent]) if self._recent else torch.zeros(0, 1)
         if not math.isfinite(loss) or not bool(torch.isfinite(self._largest)):
             return Symptom("nan", f"the student's loss is {loss}")

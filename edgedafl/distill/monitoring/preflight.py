@@ -29,6 +29,12 @@ def check_teacher(teacher: Teacher) -> Preflight:
 
     Raises:
         UsageError: If its answers do not depend on the image: the input range must be wrong.
+
+    Examples:
+        >>> from edgedafl.teachers import TeacherOptions, load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx", TeacherOptions(mean=(0.1307,), std=(0.3081,)))
+        >>> check_teacher(teacher).classes_seen
+        10
     """
     spec = teacher.spec
     most = _ROWS[1] if spec.macs else _UNKNOWN_ROWS

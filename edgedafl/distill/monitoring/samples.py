@@ -24,6 +24,11 @@ def class_sheet(
         task: With several labels there are two rows for each: off, and on.
         columns: Images per class.
         rows: Most classes shown.
+
+    Examples:
+        >>> sheet = class_sheet(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.eye(4), columns=2)
+        >>> sheet.mode
+        'RGB'
     """
     _, channels, height, width = pixels.shape
     confidence = _confidence(logits, task)

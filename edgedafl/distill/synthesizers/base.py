@@ -180,13 +180,26 @@ class Synthesizer(abc.ABC):
 
 
 def random_classes(spec: TeacherSpec, count: int, device: torch.device | str) -> Tensor:
-    """Classes (count,), or states (count, labels), evenly distributed."""
+    """Classes (count,), or states (count, labels), evenly distributed.
+
+    Examples:
+        >>> from edgedafl.teachers import load_teacher
+        >>> spec = load_teacher("examples/mnist/teacher.onnx").spec
+        >>> random_classes(spec, 20, "cpu").shape
+        torch.Size([20])
+    """
     shape = states(torch.zeros(1, spec.num_classes), spec.task).shape[1:]
     return torch.randint(shape[-1], (count, *shape[:-1]), device=device)
 
 
 def detached(losses: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Loss terms for the record, without their graphs."""
+    """Loss terms for the record, without their graphs.
+
+    Examples:
+        >>> loss = torch.ones((), requires_grad=True) * 2
+        >>> detached({"one_hot": loss})
+        {'one_hot': tensor(2.)}
+    """
     return {name: value.detach() for name, value in losses.items()}
 
 
@@ -285,7 +298,16 @@ class GeneratorSynthesizer(Synthesizer):
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[nn.Module]:
-    """The module in evaluation mode, and back in the mode it was in."""
+    """The module in evaluation mode, and back in the mode it was in.
+
+    Examples:
+        >>> module = nn.Dropout()
+        >>> with evaluating(module):
+        ...     print(module.training)
+        False
+        >>> module.training
+        True
+    """
     was_training = module.training
     module.eval()
     try:

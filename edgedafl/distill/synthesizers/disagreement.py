@@ -65,7 +65,13 @@ class DisagreementSettings:
 
 
 def dfad(spec: TeacherSpec) -> DisagreementSettings:
-    """Data-Free Adversarial Distillation (Fang et al. 2019): L1 both ways, five student steps."""
+    """Data-Free Adversarial Distillation (Fang et al. 2019): L1 both ways, five student steps.
+
+    Examples:
+        >>> from edgedafl.teachers import load_teacher
+        >>> dfad(load_teacher("examples/mnist/teacher.onnx").spec).recipe.student_steps
+        5
+    """
     digits = spec.input_shape[0] == 1
     batch = 512 if digits else 256
     recipe = Recipe(
@@ -84,13 +90,25 @@ def dfad(spec: TeacherSpec) -> DisagreementSettings:
 
 
 def zskt(spec: TeacherSpec) -> DisagreementSettings:
-    """Zero-Shot Knowledge Transfer (Micaelli and Storkey 2019): ten student steps on one batch."""
+    """Zero-Shot Knowledge Transfer (Micaelli and Storkey 2019): ten student steps on one batch.
+
+    Examples:
+        >>> from edgedafl.teachers import load_teacher
+        >>> zskt(load_teacher("examples/mnist/teacher.onnx").spec).recipe.student_steps
+        10
+    """
     recipe = Recipe(10, 128, 2e-3, pool=0, temperature=1.0, ema=0.0)
     return DisagreementSettings("kl", recipe, output="unbounded", latent=100, batch=128, fresh=False, clip=5.0)
 
 
 def dfq(spec: TeacherSpec) -> DisagreementSettings:
-    """Data-Free Quantization's generator (Choi et al. 2020) as others distill with it."""
+    """Data-Free Quantization's generator (Choi et al. 2020) as others distill with it.
+
+    Examples:
+        >>> from edgedafl.teachers import load_teacher
+        >>> dfq(load_teacher("examples/mnist/teacher.onnx").spec).recipe.student_steps
+        10
+    """
     recipe = Recipe(10, 256, 0.1, optimizer="sgd", weight_decay=1e-4, pool=0, temperature=1.0, ema=0.0)
     return DisagreementSettings(
         "kl", recipe, batch_norm=1.0, one_hot=1.0, balance=20 * _BANS, output="pixels", betas=(0.5, 0.999)

@@ -31,6 +31,15 @@ def estimated_gradient(
         directions: m.
         step: eps, in model space.
         logits: The teacher's answers to `images`, (N, K).
+
+    Examples:
+        >>> from edgedafl.teachers import load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx")
+        >>> images = torch.zeros(2, *teacher.spec.input_shape)
+        >>> logits = teacher.scores(images)
+        >>> upstream = torch.ones_like(logits)
+        >>> estimated_gradient(teacher, images, upstream, directions=2, step=0.1, logits=logits).shape
+        torch.Size([2, 1, 32, 32])
     """
     size = images[0].numel()
     total = torch.zeros_like(images)

@@ -96,6 +96,11 @@ def mixed(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
     Args:
         images: (N,C,H,W).
         generator: Of the random numbers, on the images' device; the global one where None.
+
+    Examples:
+        >>> import torch
+        >>> mixed(torch.rand(8, 3, 16, 16), torch.Generator().manual_seed(0)).shape
+        torch.Size([8, 3, 16, 16])
     """
     kind = int(torch.randint(3, (), generator=generator))
     if kind == 0 or len(images) < 2:
@@ -122,6 +127,13 @@ def choose_augmentation(teacher: Teacher, images: Tensor, logits: Tensor) -> Aug
         teacher: Asked about a few variations of at most 400 images.
         images: (N,C,H,W) in model space.
         logits: The teacher's answers to them, (N, K).
+
+    Examples:
+        >>> from edgedafl.teachers import load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx")
+        >>> images = torch.zeros(100, *teacher.spec.input_shape)
+        >>> choose_augmentation(teacher, images, teacher.scores(images)).shift
+        4
     """
     rows = rows_within_budget(teacher.spec.macs, effort=_EFFORT, fewest=_FEWEST_ROWS, most=_ROWS, device=images.device)
     images, logits = images[:rows], logits[:rows]

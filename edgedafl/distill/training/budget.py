@@ -26,6 +26,12 @@ def rows_within_budget(macs: int, *, effort: float, fewest: int, most: int, devi
         fewest: Images that are needed at least.
         most: Images beyond which nothing is gained.
         device: Where it runs.
+
+    Examples:
+        >>> rows_within_budget(1_000_000, effort=1e9, fewest=100, most=400)
+        400
+        >>> rows_within_budget(58_000_000, effort=1e9, fewest=100, most=400)
+        100
     """
     factor = 1 if torch.device(device).type == "cpu" else _GPU
     return int(min(max(fewest, factor * effort / max(macs, 1)), most))
@@ -94,7 +100,12 @@ def _steps(fraction: float) -> float:
 
 
 def cosine(fraction: float) -> float:
-    """Half a cosine from 1 to a floor of 0.01."""
+    """Half a cosine from 1 to a floor of 0.01.
+
+    Examples:
+        >>> cosine(0.0), round(cosine(0.5), 2), round(cosine(1.0), 2)
+        (1.0, 0.5, 0.01)
+    """
     return max(FLOOR, 0.5 * (1 + math.cos(math.pi * fraction)))
 
 

@@ -26,6 +26,13 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
     Raises:
         EnvironmentMissingError: If the disk is full or the folder cannot be written.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "checkpoint.pt"
+        >>> save_checkpoint(path, {"steps": 100})
+        >>> load_checkpoint(path)["steps"]
+        100
     """
     temporary = path.with_suffix(".tmp")
     try:
@@ -63,6 +70,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: If there is none, none can be read, or it is of another version.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "checkpoint.pt"
+        >>> save_checkpoint(path, {"steps": 100})
+        >>> save_checkpoint(path, {"steps": 200})
+        >>> _ = path.write_bytes(b"damaged")
+        >>> load_checkpoint(path)["steps"]
+        100
     """
     present = [p for p in (path, _previous(path)) if p.is_file()]
     if not present:
@@ -92,7 +108,13 @@ def _previous(path: Path) -> Path:
 
 
 def merged_pools(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """The pools of all processes as one."""
+    """The pools of all processes as one.
+
+    Examples:
+        >>> part = {"pixels": torch.zeros(3, 1, 4, 4), "logits": torch.zeros(3, 10), "weights": torch.ones(3)}
+        >>> merged_pools([part, part])["added"]
+        6
+    """
     if len(parts) <= 1:
         return parts[0] if parts else {}
     rows = {name: torch.cat([p[name].cpu() for p in parts]) for name in _ROWS if name in parts[0]}
@@ -100,7 +122,14 @@ def merged_pools(parts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def pool_part(state: dict[str, Any], world: DistributedContext) -> dict[str, Any]:
-    """This process's share of a merged pool."""
+    """This process's share of a merged pool.
+
+    Examples:
+        >>> from edgedafl.distill.distributed import init_distributed
+        >>> state = {"pixels": torch.zeros(3, 1, 4, 4)}
+        >>> pool_part(state, init_distributed("cpu")) is state  # one process has all of it
+        True
+    """
     if world.size == 1:
         return state
     rows = {name: state[name][world.rank :: world.size] for name in _ROWS if name in state}

@@ -43,6 +43,11 @@ def one_hot_loss(logits: Tensor, classes: Tensor | None = None) -> Tensor:
     Args:
         logits: (N, ..., K).
         classes: Other classes to aim at, (N, ...).
+
+    Examples:
+        >>> import torch
+        >>> round(float(one_hot_loss(torch.tensor([[4.0, 0.0], [0.0, 0.0]]))), 3)  # a sure answer and a doubtful one
+        0.356
     """
     chosen = logits.detach().argmax(-1) if classes is None else classes
     return F.cross_entropy(logits.flatten(0, -2), chosen.flatten())
@@ -57,6 +62,11 @@ def balanced_classes(logits: Tensor) -> Tensor:
 
     Args:
         logits: (N, ..., K).
+
+    Examples:
+        >>> import torch
+        >>> balanced_classes(torch.tensor([[3.0, 0.0], [2.0, 1.9], [3.0, 0.5], [2.0, 1.8]]))
+        tensor([0, 1, 0, 1])
     """
     share = torch.softmax(logits.detach(), -1)
     for _ in range(_SINKHORN_ROUNDS):
@@ -70,6 +80,11 @@ def activation_loss(features: Tensor) -> Tensor:
 
     The paper writes a norm per image; the authors' code, whose weights everybody uses, takes the
     mean over batch and features.
+
+    Examples:
+        >>> import torch
+        >>> activation_loss(torch.tensor([[1.0, -3.0]]))
+        tensor(-2.)
     """
     return -features.abs().mean()
 
@@ -81,12 +96,25 @@ def batch_norm_loss(statistics: Sequence[BatchNormStatistics]) -> Tensor:
 
     Args:
         statistics: Of every BatchNorm layer on the batch; at least one.
+
+    Examples:
+        >>> import torch
+        >>> at = BatchNormStatistics(torch.zeros(2), torch.ones(2), torch.tensor([3.0, 4.0]), torch.ones(2))
+        >>> batch_norm_loss([at])
+        tensor(5.)
     """
     return moments_loss(moments_of(statistics), statistics)
 
 
 def moments_of(statistics: Sequence[BatchNormStatistics]) -> Tensor:
-    """Means and variances of a batch side by side, every layer's after those of the one before, (2 * channels,)."""
+    """Means and variances of a batch side by side, every layer's after those of the one before, (2 * channels,).
+
+    Examples:
+        >>> import torch
+        >>> at = BatchNormStatistics(torch.zeros(2), torch.ones(2), torch.tensor([3.0, 4.0]), torch.ones(2))
+        >>> moments_of([at])
+        tensor([0., 0., 1., 1.])
+    """
     return torch.cat([moment for layer in statistics for moment in (layer.mean, layer.var)])
 
 
@@ -96,6 +124,12 @@ def moments_loss(moments: Tensor, statistics: Sequence[BatchNormStatistics]) -> 
     Args:
         moments: As `moments_of` gives them.
         statistics: Of the layers, for what is stored in them.
+
+    Examples:
+        >>> import torch
+        >>> at = BatchNormStatistics(torch.zeros(2), torch.ones(2), torch.tensor([3.0, 4.0]), torch.ones(2))
+        >>> bool(torch.isclose(moments_loss(moments_of([at]), [at]), batch_norm_loss([at])))
+        True
     """
     running = torch.cat([moment for layer in statistics for moment in (layer.running_mean, layer.running_var)])
     channels = [len(layer.mean) for layer in statistics]
@@ -123,6 +157,11 @@ def information_entropy_loss(
         running: A mean of earlier batches' probabilities (..., K), mixed in half and half where
             one batch is too small to show every class.
         world: The processes over whose images the mean is taken.
+
+    Examples:
+        >>> import torch
+        >>> round(float(information_entropy_loss(20 * torch.eye(10))), 3)  # ten images, one of each class
+        -1.0
     """
     mean = torch.softmax(logits, -1).mean(0)
     mean = mean if world is None else world.all_reduce_mean(mean)
@@ -131,7 +170,14 @@ def information_entropy_loss(
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(teacher || student), summed over classes, mean over images and labels, times T squared."""
+    """KL(teacher || student), summed over classes, mean over images and labels, times T squared.
+
+    Examples:
+        >>> import torch
+        >>> answers = torch.tensor([[2.0, 0.0]])
+        >>> float(distillation_loss(answers, answers)), round(float(distillation_loss(-answers, answers, 4.0)), 3)
+        (0.0, 1.959)
+    """
     target = torch.log_softmax(teacher / temperature, -1)
     guess = torch.log_softmax(student / temperature, -1)
     loss = F.kl_div(guess, target, reduction="none", log_target=True).sum(-1).mean()
@@ -147,6 +193,12 @@ def shared_disagreement(student: Tensor, teacher: Tensor) -> Tensor:
     Args:
         student: (N, ..., K).
         teacher: (N, ..., K).
+
+    Examples:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[3.0, 0.0], [3.0, 0.0]])
+        >>> bool(shared_disagreement(student, teacher) > 0), float(shared_disagreement(student[1:], teacher[1:]))
+        (True, 0.0)
     """
     target, guess = torch.log_softmax(teacher, -1), torch.log_softmax(student, -1)
     same = (student.argmax(-1) == teacher.argmax(-1)).float()
@@ -154,7 +206,14 @@ def shared_disagreement(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Jensen-Shannon divergence at a temperature, mean over images; in [0, ln 2] (DeepInversion, eq. 8)."""
+    """Jensen-Shannon divergence at a temperature, mean over images; in [0, ln 2] (DeepInversion, eq. 8).
+
+    Examples:
+        >>> import torch
+        >>> one, other = torch.tensor([[50.0, 0.0]]), torch.tensor([[0.0, 50.0]])
+        >>> round(float(jensen_shannon(one, other, 1.0)), 3)  # of probabilities that are kept within 0.01 and 0.99
+        0.637
+    """
     p = torch.softmax(student / temperature, -1).clamp(0.01, 0.99)
     q = torch.softmax(teacher / temperature, -1).clamp(0.01, 0.99)
     middle = ((p + q) / 2).clamp(0.01, 0.99).log()
@@ -163,7 +222,14 @@ def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float) -> Tens
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """L2 norm of the differences between neighbouring pixels (N,C,H,W), summed over four directions."""
+    """L2 norm of the differences between neighbouring pixels (N,C,H,W), summed over four directions.
+
+    Examples:
+        >>> import torch
+        >>> diagonal = torch.eye(4).reshape(1, 1, 4, 4)
+        >>> float(total_variation(0 * diagonal)), round(float(total_variation(diagonal)), 2)
+        (0.0, 6.9)
+    """
     steps = (
         images[:, :, :, 1:] - images[:, :, :, :-1],
         images[:, :, 1:] - images[:, :, :-1],
@@ -174,6 +240,13 @@ def total_variation(images: Tensor) -> Tensor:
 
 
 def entropy_share(probabilities: Tensor) -> float:
-    """Entropy of a distribution (K,) over its maximum, in [0, 1]."""
+    """Entropy of a distribution (K,) over its maximum, in [0, 1].
+
+    Examples:
+        >>> import torch
+        >>> uniform, certain = torch.full((4,), 0.25), torch.tensor([1.0, 0.0])
+        >>> round(entropy_share(uniform), 6), round(entropy_share(certain), 6)
+        (1.0, 0.0)
+    """
     p = probabilities.clamp_min(1e-12)
     return float(-(p * p.log()).sum() / math.log(len(p)))

@@ -29,6 +29,12 @@ def make_optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.O
     Args:
         weights: To be trained.
         recipe: Says which optimizer, and whether steps are shares of every weight's own size.
+
+    Examples:
+        >>> recipe = Recipe(student_steps=1, student_batch=8, student_rate=1e-2, relative=True)
+        >>> optimizer = make_optimizer([nn.Parameter(torch.full((4,), 3.0))], recipe)
+        >>> optimizer.param_groups[0]["scale"]
+        3.0
     """
     groups: list[dict[str, Any]] = [{"params": weights, "scale": 1.0}]
     if recipe.relative:
@@ -41,7 +47,15 @@ def make_optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.O
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the rate of an optimizer of `make_optimizer`, each weight's in its own scale."""
+    """Set the rate of an optimizer of `make_optimizer`, each weight's in its own scale.
+
+    Examples:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([{"params": [torch.zeros(1)], "scale": 0.5}], 1.0)
+        >>> set_rate(optimizer, 0.1)
+        >>> optimizer.param_groups[0]["lr"]
+        0.05
+    """
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]
 
@@ -60,6 +74,13 @@ def reference_throughput(
         recipe: How the student learns.
         task: Of the teacher.
         compute: How the device is used.
+
+    Examples:
+        >>> recipe = Recipe(student_steps=1, student_batch=8, student_rate=1e-2)
+        >>> student = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        >>> images, logits = torch.rand(8, 1, 8, 8), torch.rand(8, 10)
+        >>> reference_throughput(student, images, logits, recipe, "single-label", Compute()) > 0
+        True
     """
     student = copy.deepcopy(student)
     optimizer = make_optimizer(list(student.parameters()), recipe)

@@ -135,6 +135,11 @@ def images_per_pass(
         batch: Images of one step.
         device: Where it trains.
         features: Whether its layers are compared with the teacher's.
+
+    Examples:
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 30 * 30, 10))
+        >>> images_per_pass(network, (3, 32, 32), 128, torch.device("cpu"), features=False)
+        128
     """
     # torch has no public name for what all BatchNorms are
     if device.type != "cpu" or any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in student.modules()):

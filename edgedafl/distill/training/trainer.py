@@ -291,6 +291,12 @@ class StudentTrainer:
 
 
 def capacity_of(recipe: Recipe, input_shape: tuple[int, int, int], num_classes: int, memory: int) -> int:
-    """Images that a pool holds within `memory` bytes: pixels, and logits and a weight of four bytes each."""
+    """Images that a pool holds within `memory` bytes: pixels, and logits and a weight of four bytes each.
+
+    Examples:
+        >>> recipe = Recipe(student_steps=1, student_batch=8, student_rate=1e-2, pool=60_000)
+        >>> capacity_of(recipe, (3, 32, 32), 10, 2**30), capacity_of(recipe, (3, 224, 224), 10, 2**30)
+        (60000, 7131)
+    """
     each = math.prod(input_shape) + 4 * num_classes + 4
     return max(1, min(max(recipe.pool, _LEAST_POOL), memory // each))

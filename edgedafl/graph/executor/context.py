@@ -68,7 +68,13 @@ class NodeContext:
 
 
 def op(*names: str, domain: str = "") -> Callable[[OpFunction], OpFunction]:
-    """Enter the decorated function into the op table under `names`."""
+    """Enter the decorated function into the op table under `names`.
+
+    Examples:
+        >>> double = op("MyDouble", domain="com.example")(lambda context, x: 2 * x)
+        >>> lookup("com.example", "MyDouble") is double
+        True
+    """
 
     def enter(function: OpFunction) -> OpFunction:
         for name in names:
@@ -79,18 +85,36 @@ def op(*names: str, domain: str = "") -> Callable[[OpFunction], OpFunction]:
 
 
 def register(table: dict[str, OpFunction], domain: str = "") -> None:
-    """Enter several op functions at once."""
+    """Enter several op functions at once.
+
+    Examples:
+        >>> register({"MyTriple": lambda context, x: 3 * x}, domain="com.example")
+        >>> lookup("com.example", "MyTriple") is not None
+        True
+    """
     for name, function in table.items():
         _OPS[domain, name] = function
 
 
 def lookup(domain: str, op_type: str) -> OpFunction | None:
-    """The function of an operator, or None where there is none."""
+    """The function of an operator, or None where there is none.
+
+    Examples:
+        >>> import edgedafl.graph.executor  # fills the table
+        >>> lookup("", "Conv") is not None, lookup("", "NoSuchOperator")
+        (True, None)
+    """
     return _OPS.get(("" if domain == "ai.onnx" else domain, op_type))
 
 
 def unsupported(context: NodeContext, detail: str) -> UnsupportedModelError:
-    """An error that names the node and the form of it that cannot run."""
+    """An error that names the node and the form of it that cannot run.
+
+    Examples:
+        >>> context = NodeContext("Pad", "pad1", 18, 1, {})
+        >>> print(unsupported(context, "mode 'wrap'"))
+        Node 'pad1' uses Pad with mode 'wrap', which is not supported.
+    """
     return UnsupportedModelError(
         f"Node {context.name!r} uses {context.op_type} with {detail}, which is not supported.",
         "Export the model without it.",
@@ -98,7 +122,12 @@ def unsupported(context: NodeContext, detail: str) -> UnsupportedModelError:
 
 
 def host(value: Any) -> np.ndarray:
-    """A value as numpy; a data tensor is brought to the host (only where a shape needs it)."""
+    """A value as numpy; a data tensor is brought to the host (only where a shape needs it).
+
+    Examples:
+        >>> host(torch.tensor([2, 3]))
+        array([2, 3])
+    """
     if isinstance(value, Tensor):
         return value.detach().cpu().numpy()
     return np.asarray(value)
@@ -107,7 +136,7 @@ def host(value: Any) -> np.ndarray:
 def integers(value: Any) -> list[int]:
     """A host value as a flat list of ints: axes, shapes, pads.
 
-    Example:
+    Examples:
         >>> integers(np.array([1, 2]))
         [1, 2]
     """
@@ -118,6 +147,10 @@ def on_device(value: Any, device: torch.device) -> Tensor:
     """A host value as a tensor.
 
     An accelerator gets a constant once: every copy from the host waits for all that it has to do.
+
+    Examples:
+        >>> on_device(np.array([2.0, 3.0]), torch.device("cpu"))
+        tensor([2., 3.], dtype=torch.float64)
     """
     if device.type == "cpu" or not isinstance(value, np.ndarray):
         return torch.from_numpy(np.array(value)).to(device)
@@ -129,7 +162,12 @@ def on_device(value: Any, device: torch.device) -> Tensor:
 
 
 def tensor_like(value: Any, reference: Tensor) -> Tensor:
-    """A value as a tensor beside `reference`: same device, same float type."""
+    """A value as a tensor beside `reference`: same device, same float type.
+
+    Examples:
+        >>> tensor_like(np.array([1.5]), torch.zeros(1, dtype=torch.float64)).dtype
+        torch.float64
+    """
     if not isinstance(value, Tensor):
         value = on_device(value, reference.device)
     if value.is_floating_point() and reference.is_floating_point() and value.dtype != reference.dtype:
@@ -138,7 +176,12 @@ def tensor_like(value: Any, reference: Tensor) -> Tensor:
 
 
 def align(*values: Any) -> list[Any]:
-    """Bring host values beside the first data tensor among them; None stays None."""
+    """Bring host values beside the first data tensor among them; None stays None.
+
+    Examples:
+        >>> align(torch.zeros(1), np.array([2.0]), None)
+        [tensor([0.]), tensor([2.]), None]
+    """
     reference = next((v for v in values if isinstance(v, Tensor)), None)
     if reference is None:
         return [None if v is None else torch.from_numpy(np.array(v)) for v in values]
@@ -148,7 +191,7 @@ def align(*values: Any) -> list[Any]:
 def pads_to_torch(begin: Sequence[int], end: Sequence[int]) -> list[int]:
     """Per-axis pads in the order `torch.nn.functional.pad` takes: last axis first.
 
-    Example:
+    Examples:
         >>> pads_to_torch([0, 0, 1, 2], [0, 0, 3, 4])
         [2, 4, 1, 3, 0, 0, 0, 0]
     """

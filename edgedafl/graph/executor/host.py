@@ -16,7 +16,12 @@ _LOWEST = {"QuantizeLinear": 19, "DequantizeLinear": 19}
 
 
 def constant_value(node: onnx.NodeProto) -> np.ndarray:
-    """The array of a Constant node, half precision widened to float32."""
+    """The array of a Constant node, half precision widened to float32.
+
+    Examples:
+        >>> constant_value(onnx.helper.make_node("Constant", [], ["c"], value_floats=[1.0, 2.0]))
+        array([1., 2.], dtype=float32)
+    """
     attribute = node.attribute[0]
     value: Any = onnx.helper.get_attribute_value(attribute)
     if isinstance(value, onnx.TensorProto):
@@ -25,7 +30,13 @@ def constant_value(node: onnx.NodeProto) -> np.ndarray:
 
 
 def evaluate_on_host(node: onnx.NodeProto, inputs: list[Any], opset: int) -> list[np.ndarray]:
-    """Run one node with ONNX's own reference implementation."""
+    """Run one node with ONNX's own reference implementation.
+
+    Examples:
+        >>> node = onnx.helper.make_node("Concat", ["a", "b"], ["c"], axis=0)
+        >>> evaluate_on_host(node, [np.array([1, 2]), np.array([3])], 18)
+        [array([1, 2, 3])]
+    """
     feeds = {name: v for name, v in zip(node.input, inputs, strict=False) if v is not None}
     undefined = onnx.TensorProto.UNDEFINED
     graph = onnx.helper.make_graph(

@@ -34,7 +34,13 @@ _NO_MOVES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({})
 
 
 def unsupported_nodes(graph: onnx.GraphProto) -> list[str]:
-    """Describe the nodes (subgraphs included) that the op table cannot run, e.g. `NonZero 'n3'`."""
+    """Describe the nodes (subgraphs included) that the op table cannot run, e.g. `NonZero 'n3'`.
+
+    Examples:
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[2] x) => (int64[1,n] y) { y = NonZero(x) }'
+        >>> unsupported_nodes(onnx.parser.parse_model(text).graph)
+        ["NonZero 'y'"]
+    """
     missing = []
     for node in graph.node:
         known = node.domain in ("", "ai.onnx") and node.op_type in _CONTROL

@@ -97,7 +97,7 @@ class ChannelMap:
 def are_kept(units: np.ndarray, removed: Set[int]) -> np.ndarray:
     """Whether each of some units stays, as booleans.
 
-    Example:
+    Examples:
         >>> are_kept(np.array([4, 4, 7]), {7})
         array([ True,  True, False])
     """

@@ -21,6 +21,16 @@ def cut(model: onnx.ModelProto, channels: ChannelMap, removed: Set[int]) -> onnx
         model: The graph that `channels` was traced on.
         channels: Its units.
         removed: Units to cut, of `channels.groups`.
+
+    Examples:
+        >>> import onnx
+        >>> from edgedafl.graph.pruning import trace_channels
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,1,8,8] x) => (float[n,1,8,8] y)
+        ...     <float[2,1,1,1] w = {1, 2}, float[1,2,1,1] v = {3, 4}> { a = Conv(x, w)  y = Conv(a, v) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> channels = trace_channels(model, {"x": (1, 1, 8, 8), "a": (1, 2, 8, 8), "y": (1, 1, 8, 8)})
+        >>> [list(tensor.dims) for tensor in cut(model, channels, {channels.groups[0][0]}).graph.initializer]
+        [[1, 1, 1, 1], [1, 1, 1, 1]]
     """
 
     def kept(units: np.ndarray) -> np.ndarray:

@@ -17,13 +17,29 @@ __all__ = ["cut_out", "multiply_values", "pick", "place_among_long", "regroup", 
 
 
 def place_among_long(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> int:
-    """Where an axis is after sides of one have come and gone: it keeps its place among the longer ones."""
+    """Where an axis is after sides of one have come and gone: it keeps its place among the longer ones.
+
+    Examples:
+        >>> place_among_long((2, 16, 1, 64), (2, 16, 64), 3)
+        2
+    """
     long = [place for place, side in enumerate(after) if side != 1]
     return long[sum(side != 1 for side in before[:axis])]
 
 
 def regroup(t: Tracer, node: onnx.NodeProto, given: Axis) -> bool:
-    """A reshape that takes the last axis apart, (..., heads, width), joins the last two, or moves sides of one."""
+    """A reshape that takes the last axis apart, (..., heads, width), joins the last two, or moves sides of one.
+
+    Examples:
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1,5,8] x) => (float[1,5,2,4] y)
+        ...     <int64[4] sides = {1, 5, 2, 4}> { y = Reshape(x, sides) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> t = Tracer(model, {"x": (1, 5, 8), "y": (1, 5, 2, 4)})
+        >>> regroup(t, model.graph.node[0], Axis(2, t.fresh(8)))
+        True
+        >>> t.values["y"].axis, len(t.values["y"].units)
+        (2, 2)
+    """
     before, after = t.shapes[node.input[0]], t.shapes[node.output[0]]
     stated = t.constant(node, 1)
     if stated is None or len(stated) != len(after):
@@ -56,7 +72,16 @@ def _factors(sides: tuple[int, ...], whole: int) -> tuple[int, ...]:
 
 
 def split(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
-    """Pieces of the channels, or all of them in every piece of another axis; equal pieces stay equal."""
+    """Pieces of the channels, or all of them in every piece of another axis; equal pieces stay equal.
+
+    Examples:
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1,5,8] x) => (float[1,5,4] y, float[1,5,4] z)
+        ...     { y, z = Split<axis = 2, num_outputs = 2>(x) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> t = Tracer(model, {"x": (1, 5, 8), "y": (1, 5, 4), "z": (1, 5, 4)})
+        >>> t.put("x", 2, t.fresh(8)), split(t, 0, model.graph.node[0]), len(t.values["z"].units)
+        (True, True, 4)
+    """
     given = t.values.get(node.input[0])
     if given is None:
         return True
@@ -80,7 +105,16 @@ def split(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
 
 
 def cut_out(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
-    """A piece of the channels between two constant places, or all of them from a piece of another axis."""
+    """A piece of the channels between two constant places, or all of them from a piece of another axis.
+
+    Examples:
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1,5,8] x) => (float[1,5,4] y)
+        ...     <int64[1] start = {4}, int64[1] end = {8}, int64[1] axes = {2}> { y = Slice(x, start, end, axes) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> t = Tracer(model, {"x": (1, 5, 8), "y": (1, 5, 4)})
+        >>> t.put("x", 2, t.fresh(8)), cut_out(t, 0, model.graph.node[0]), t.values["y"].units.tolist()
+        (True, True, [4, 5, 6, 7])
+    """
     given, axes = t.values.get(node.input[0]), t.constant(node, 3)
     if given is None:
         return True
@@ -100,7 +134,16 @@ def cut_out(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
 
 
 def pick(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
-    """Entries of another axis than that of the channels."""
+    """Entries of another axis than that of the channels.
+
+    Examples:
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1,5,8] x) => (float[1,8] y)
+        ...     <int64 first = {0}> { y = Gather<axis = 1>(x, first) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> t = Tracer(model, {"x": (1, 5, 8), "y": (1, 8)})
+        >>> t.put("x", 2, t.fresh(8)), pick(t, 0, model.graph.node[0]), t.values["y"].axis
+        (True, True, 1)
+    """
     given = t.values.get(node.input[0])
     if given is None:
         return True
@@ -112,7 +155,15 @@ def pick(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
 
 
 def softmax(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
-    """Shares along another axis; before opset 13 along all axes from the one that is stated."""
+    """Shares along another axis; before opset 13 along all axes from the one that is stated.
+
+    Examples:
+        >>> model = onnx.parser.parse_model('''<ir_version: 8, opset_import: ["": 18]>
+        ...     g (float[1,2,5,5] x) => (float[1,2,5,5] y) { y = Softmax<axis = 3>(x) }''')
+        >>> t = Tracer(model, {"x": (1, 2, 5, 5), "y": (1, 2, 5, 5)})
+        >>> t.put("x", 1, t.fresh(2)), softmax(t, 0, model.graph.node[0]), t.values["y"].axis
+        (True, True, 1)
+    """
     given = t.values.get(node.input[0])
     if given is None:
         return True
@@ -121,7 +172,18 @@ def softmax(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
 
 
 def multiply_values(t: Tracer, index: int, node: onnx.NodeProto) -> bool:
-    """A matrix product of two values, as of queries and keys."""
+    """A matrix product of two values, as of queries and keys.
+
+    Examples:
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1,5,8] q, float[1,8,5] k) => (float[1,5,5] y)
+        ...     { y = MatMul(q, k) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> t = Tracer(model, {"q": (1, 5, 8), "k": (1, 8, 5), "y": (1, 5, 5)})
+        >>> t.put("q", 2, t.fresh(8)), t.put("k", 1, t.fresh(8)), multiply_values(t, 0, model.graph.node[0])
+        (True, True, True)
+        >>> "y" in t.values  # the channels are summed up
+        False
+    """
     one, other = (t.values.get(name) for name in node.input)
     rows, columns = (len(t.shapes[name]) - v.axis if v else 0 for name, v in zip(node.input, (one, other), strict=True))
     last = len(t.shapes[node.output[0]]) - 1

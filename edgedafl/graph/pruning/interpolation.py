@@ -92,6 +92,17 @@ def collect_moments(
         channels: Its channels.
         batches: Images (N,C,H,W) in model space; what one layer makes of a batch is in memory.
         movements: Of values to moments that are promised of real data, see `movements`.
+
+    Examples:
+        >>> import onnx
+        >>> from edgedafl.graph.pruning import trace_channels
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,1,8,8] image) => (float[n,1,8,8] y)
+        ...     <float[2,1,1,1] w = {1, 2}, float[1,2,1,1] v = {3, 4}> { a = Conv(image, w)  y = Conv(a, v) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> channels = trace_channels(model, {"image": (1, 1, 8, 8), "a": (1, 2, 8, 8), "y": (1, 1, 8, 8)})
+        >>> network = OnnxModule(model, keep=[reader.input for reader in channels.readers])
+        >>> [found.gram.shape for found in collect_moments(network, channels, [torch.ones(4, 1, 8, 8)])]
+        [(3, 3)]
     """
     found = [Moments(reader) for reader in channels.readers]
     by_weight = {
@@ -125,7 +136,20 @@ class Ranking:
 
 
 def rank_channels(model: onnx.ModelProto, channels: ChannelMap, moments: Sequence[Moments]) -> tuple[Ranking, ...]:
-    """Every group's units, those first that are best kept."""
+    """Every group's units, those first that are best kept.
+
+    Examples:
+        >>> import onnx
+        >>> from edgedafl.graph.pruning import trace_channels
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,1,8,8] image) => (float[n,1,8,8] y)
+        ...     <float[2,1,1,1] w = {1, 9}, float[1,2,1,1] v = {3, 4}> { a = Conv(image, w)  y = Conv(a, v) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> channels = trace_channels(model, {"image": (1, 1, 8, 8), "a": (1, 2, 8, 8), "y": (1, 1, 8, 8)})
+        >>> network = OnnxModule(model, keep=[reader.input for reader in channels.readers])
+        >>> moments = collect_moments(network, channels, [torch.arange(256.0).reshape(4, 1, 8, 8)])
+        >>> [ranking.units.tolist() for ranking in rank_channels(model, channels, moments)]
+        [[1, 0]]
+    """
     arrays = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     ranked = []
     for group in channels.groups:
@@ -182,7 +206,21 @@ def _pivots(covariance: np.ndarray) -> tuple[list[int], np.ndarray]:
 def fold_into_weights(
     model: onnx.ModelProto, channels: ChannelMap, moments: Sequence[Moments], removed: Set[int]
 ) -> onnx.ModelProto:
-    """The graph with the removed units' part moved onto those kept, in every layer that reads them."""
+    """The graph with the removed units' part moved onto those kept, in every layer that reads them.
+
+    Examples:
+        >>> import onnx
+        >>> from edgedafl.graph.pruning import trace_channels
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,1,8,8] image) => (float[n,1,8,8] y)
+        ...     <float[2,1,1,1] w = {1, 2}, float[1,2,1,1] v = {3, 4}> { a = Conv(image, w)  y = Conv(a, v) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> channels = trace_channels(model, {"image": (1, 1, 8, 8), "a": (1, 2, 8, 8), "y": (1, 1, 8, 8)})
+        >>> network = OnnxModule(model, keep=[reader.input for reader in channels.readers])
+        >>> moments = collect_moments(network, channels, [torch.arange(256.0).reshape(4, 1, 8, 8)])
+        >>> folded = fold_into_weights(model, channels, moments, {0})  # channel 0 is half of channel 1: 4 + 3 / 2
+        >>> onnx.numpy_helper.to_array(folded.graph.initializer[1]).round(1).ravel().tolist()
+        [3.0, 5.5]
+    """
     changed = copy_of(model)
     stored = {t.name: t for t in changed.graph.initializer}
     for reader, own in zip(channels.readers, moments, strict=True):

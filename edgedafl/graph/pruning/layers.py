@@ -137,7 +137,17 @@ class Layer:
 
 
 def layer_of(node: onnx.NodeProto, module: OnnxModule) -> Layer | None:
-    """The layer of a node; None where it is not a layer, or its weights are computed."""
+    """The layer of a node; None where it is not a layer, or its weights are computed.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,1,8,8] x) => (float[n,2,8,8] y)
+        ...     <float[2,1,1,1] w = {1, 2}> { a = Relu(x)  y = Conv(a, w) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> module = OnnxModule(model)
+        >>> [layer_of(node, module) is not None for node in model.graph.node]
+        [False, True]
+    """
     if node.op_type not in ("Conv", "Gemm", "MatMul") or not module.holds(node.input[1]):
         return None
     bias = node.input[2] if len(node.input) > 2 and node.input[2] else None

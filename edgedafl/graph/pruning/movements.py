@@ -26,6 +26,16 @@ def find_movements(teacher: OnnxModule, images: Tensor, promised: Mapping[str, P
         teacher: The whole network.
         images: (N,C,H,W) in model space; what one layer makes of all of them is in memory.
         promised: Moments of values on real data, see `graph.moments`.
+
+    Examples:
+        >>> import numpy as np
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,1,8,8] image) => (float[n,2,8,8] y)
+        ...     <float[2,1,1,1] w = {2, 3}, float[2] b = {0, 1}> { a = Conv(image, w, b)  y = Relu(a) }'''
+        >>> network = OnnxModule(onnx.parser.parse_model(text))
+        >>> promised = {"a": PromisedMoments(np.array([1.0, 2.0]), np.array([0.5, 0.5]))}
+        >>> sorted(find_movements(network, torch.rand(8, 1, 8, 8), promised))
+        ['a']
     """
     found: dict[str, Movement] = {}
     if not promised:
@@ -57,6 +67,22 @@ def movements_of_cut(
         graph: Its graph.
         channels: Of the whole network.
         removed: Units that are cut.
+
+    Examples:
+        >>> import numpy as np
+        >>> import onnx
+        >>> from edgedafl.graph.pruning import cut, trace_channels
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,1,8,8] image) => (float[n,2,8,8] y)
+        ...     <float[3,1,1,1] w = {1, 2, 3}, float[3] b = {0, 0, 0}, float[2,3,1,1] v = {1, 2, 3, 4, 5, 6}>
+        ...     { a = Conv(image, w, b)  y = Conv(a, v) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> channels = trace_channels(model, {"image": (1, 1, 8, 8), "a": (1, 3, 8, 8), "y": (1, 2, 8, 8)})
+        >>> promised = {"a": PromisedMoments(np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.5, 0.5]))}
+        >>> movements = find_movements(OnnxModule(model), torch.rand(8, 1, 8, 8), promised)
+        >>> smaller = cut(model, channels, {0})
+        >>> found = movements_of_cut(movements, OnnxModule(smaller), smaller, channels, {0})
+        >>> {name: len(movement.scale) for name, movement in found.items()}
+        {'a': 1}
     """
     left = channels_left(channels, removed)
     found = {}
@@ -73,12 +99,31 @@ def channels_left(channels: ChannelMap, removed: Set[int]) -> dict[tuple[str, in
     Args:
         channels: Of the whole network.
         removed: Units that are cut.
+
+    Examples:
+        >>> import onnx
+        >>> from edgedafl.graph.pruning import trace_channels
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,1,8,8] x) => (float[n,1,8,8] y)
+        ...     <float[2,1,1,1] w = {1, 2}, float[1,2,1,1] v = {3, 4}> { a = Conv(x, w)  y = Conv(a, v) }'''
+        >>> shapes = {"x": (1, 1, 8, 8), "a": (1, 2, 8, 8), "y": (1, 1, 8, 8)}
+        >>> channels = trace_channels(onnx.parser.parse_model(text), shapes)
+        >>> channels_left(channels, {channels.groups[0][0]})
+        {('w', 0): tensor([1]), ('v', 1): tensor([1]), ('v', 0): None}
     """
     return {(slot.initializer, slot.axis): _places(slot.units, removed) for slot in channels.slots}
 
 
 def written_axis(node: onnx.NodeProto, module: OnnxModule) -> tuple[str, int] | None:
-    """Weight, and its axis, that run over the channels which a layer or a BatchNorm writes; None for other nodes."""
+    """Weight, and its axis, that run over the channels which a layer or a BatchNorm writes; None for other nodes.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,1,8,8] x) => (float[n,2,8,8] y)
+        ...     <float[2,1,1,1] w = {1, 2}> { a = Relu(x)  y = Conv(a, w) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> [written_axis(node, OnnxModule(model)) for node in model.graph.node]
+        [None, ('w', 0)]
+    """
     if node.op_type == "BatchNormalization":
         return node.input[1], 0
     layer = layer_of(node, module)

@@ -73,6 +73,20 @@ def refit(
 
     Returns:
         How many layers were changed.
+
+    Examples:
+        >>> import onnx
+        >>> from edgedafl.graph.pruning import cut, trace_channels
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,1,8,8] image) => (float[n,2,8,8] y)
+        ...     <float[3,1,1,1] w = {1, 2, 2}, float[3] b = {0, 0, 0}, float[2,3,1,1] v = {2, 2, 2, 4, 4, 4}>
+        ...     { a = Conv(image, w, b)  y = Conv(a, v) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> channels = trace_channels(model, {"image": (1, 1, 8, 8), "a": (1, 3, 8, 8), "y": (1, 2, 8, 8)})
+        >>> smaller = cut(model, channels, {0})
+        >>> teacher, fitted, images = OnnxModule(model), OnnxModule(smaller), torch.rand(32, 1, 8, 8)
+        >>> changed = refit(teacher, fitted, smaller, channels, {0}, images)
+        >>> [torch.allclose(found(images), teacher(images), atol=0.1) for found in (OnnxModule(smaller), fitted)]
+        [False, True]
     """
     kept = channels_left(channels, removed)
     stored = {t.name for t in graph.graph.initializer}

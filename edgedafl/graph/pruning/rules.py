@@ -34,6 +34,15 @@ def trace_channels(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]
     Args:
         model: A graph whose constants are initializers, none of them shared.
         shapes: Shape of every value for one image.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,1,8,8] x) => (float[n,1,8,8] y)
+        ...     <float[2,1,1,1] w = {1, 2}, float[1,2,1,1] v = {3, 4}> { a = Conv(x, w)  y = Conv(a, v) }'''
+        >>> shapes = {"x": (1, 1, 8, 8), "a": (1, 2, 8, 8), "y": (1, 1, 8, 8)}
+        >>> channels = trace_channels(onnx.parser.parse_model(text), shapes)
+        >>> channels.groups
+        (array([0, 1]),)
     """
     tracer = _traced(model, shapes, frozenset())
     stuck = tracer.stuck()

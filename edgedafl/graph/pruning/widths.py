@@ -125,7 +125,7 @@ def narrowed(count: int, multiple: int = 1) -> list[int]:
         count: Units of the group.
         multiple: Counts that the target runs without padding; kept to in groups that are wide enough.
 
-    Example:
+    Examples:
         >>> narrowed(16), narrowed(64, multiple=16)
         ([16, 12, 8, 4], [64, 48, 32, 16])
     """
@@ -151,6 +151,18 @@ def width_path(
         costs: Of the network.
         multiple: Counts of channels that the target likes.
         price: What is to be saved, of weights and multiply-accumulates.
+
+    Examples:
+        >>> import numpy as np
+        >>> from edgedafl.graph.pruning import trace_channels
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,1,8,8] image) => (float[n,1,8,8] y)
+        ...     <float[2,1,1,1] w = {1, 9}, float[1,2,1,1] v = {3, 4}> { a = Conv(image, w)  y = Conv(a, v) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> shapes = {"image": (1, 1, 8, 8), "a": (1, 2, 8, 8), "y": (1, 1, 8, 8)}
+        >>> costs = Costs(model, trace_channels(model, shapes), shapes)
+        >>> ranking = Ranking(np.array([1, 0]), np.array([1.0, 0.1, 0.0]))
+        >>> [(found.counts, found.parameters) for found in width_path([ranking], [0.5], costs)]
+        [((2,), 4.0), ((1,), 2.0)]
     """
     steps = [narrowed(len(ranking.units), multiple) for ranking in rankings]
     places = [0] * len(rankings)

@@ -138,6 +138,13 @@ def fit_model(networks: Sequence[Measured]) -> DeviceFit:
 
     Raises:
         ValueError: If there are fewer than sixteen networks.
+
+    Examples:
+        >>> from edgedafl.module_cost import LayerSize
+        >>> sizes = [1_000 * 2**step for step in range(16)]
+        >>> networks = [Measured(f"n{n}", [LayerSize("conv3x3", n, 27, n, n, (3, 8))], n * 1e-9) for n in sizes]
+        >>> fit_model(networks).median_error < 0.1
+        True
     """
     if len(networks) < 2 * _FOLDS:
         raise ValueError(f"{len(networks)} networks, at least {2 * _FOLDS} are needed")

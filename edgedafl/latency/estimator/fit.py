@@ -82,6 +82,11 @@ def fit_prior(rows: Sequence[Observation], floats: Prior | None = None, *, wide_
 
     Raises:
         ValueError: If there are no rows.
+
+    Examples:
+        >>> rows = [Observation(np.full(10, size), 0.5 * size, 1, False, "chip") for size in (1.0, 2.0, 4.0)]
+        >>> round(float(rows[1].row @ fit_prior(rows).coefficients(1, False)), 2)
+        1.02
     """
     if not rows:
         raise ValueError("no rows")
@@ -130,6 +135,12 @@ def fit_device(rows: Sequence[Observation], base: np.ndarray) -> np.ndarray:
     Args:
         rows: Of one device, runtime, precision and count of threads; may be a single one.
         base: The family's coefficients for that count of threads.
+
+    Examples:
+        >>> row = Observation(np.full(10, 2.0), 3.0, 1, False, "chip")
+        >>> found = fit_device([row], np.full(10, 0.1))  # the family would take 2 s
+        >>> round(float(row.row @ found), 2)
+        3.0
     """
     ratios = [np.log(r.seconds / float(r.row @ base)) for r in rows]
     base = np.maximum(base * np.exp(np.median(ratios)), 1e-12)
@@ -140,7 +151,13 @@ def fit_device(rows: Sequence[Observation], base: np.ndarray) -> np.ndarray:
 
 
 def nonnegative_least_squares(matrix: np.ndarray, target: np.ndarray, sweeps: int = _SWEEPS) -> np.ndarray:
-    """Minimise |matrix x - target| over x >= 0 by coordinate descent; columns must not be zero."""
+    """Minimise |matrix x - target| over x >= 0 by coordinate descent; columns must not be zero.
+
+    Examples:
+        >>> matrix = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        >>> nonnegative_least_squares(matrix, np.array([2.0, -1.0, 1.0])).round(3)
+        array([1.5, 0. ])
+    """
     gram, moment = matrix.T @ matrix, matrix.T @ target
     x = np.ones(matrix.shape[1])
     for _ in range(sweeps):

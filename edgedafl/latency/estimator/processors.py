@@ -66,6 +66,11 @@ def find_processor(
 
     Returns:
         None where the chip is not known, or cannot run the precision.
+
+    Examples:
+        >>> found = find_processor("Raspberry Pi 5", precision="int8")
+        >>> found.family, find_processor("no such chip", precision="int8")
+        ('A76+', None)
     """
     if backend == "gpu":
         return _gpu(names, precision)

@@ -78,6 +78,10 @@ def band_of(family: str, precision: str, tier: str, *, by_floats: bool = False) 
         precision: Of the estimate.
         tier: A to D.
         by_floats: Whether an estimate for eight bits rests on floating-point rows alone.
+
+    Examples:
+        >>> band_of("A72", "fp32", "A") < band_of("A72", "fp32", "C")
+        True
     """
     key, known = f"{family} {precision} {tier}", _bands()
     measured = known.get(f"{key} by floats" if by_floats else key, known.get(key, _WIDEST))

@@ -54,7 +54,15 @@ class CostedLayer(Protocol):
 
 
 def work_of(layers: Iterable[CostedLayer]) -> np.ndarray:
-    """Sums of a network's layers, in the order of KINDS."""
+    """Sums of a network's layers, in the order of KINDS.
+
+    Examples:
+        >>> from edgedafl.module_cost import LayerSize
+        >>> layers = [LayerSize("conv3x3", 1_000, 27, 300, 800, (3, 8)), LayerSize("linear", 80, 80, 8, 10, (8, 10))]
+        >>> sums = dict(zip(KINDS, work_of(layers).tolist(), strict=True))
+        >>> sums["conv3x3"], sums["linear_weights"], sums["layers"]
+        (1000.0, 80.0, 2.0)
+    """
     found = dict.fromkeys(KINDS, 0.0)
     for layer in layers:
         if layer.kind == "linear":
@@ -73,6 +81,11 @@ def work_of_table(layers: Iterable[Mapping[str, Any]]) -> np.ndarray:
     Args:
         layers: With `op` (conv, pw, dw, gconv, fc, ...), `k`, `stride`, `cin`, `macs`, `params`,
             `in_elements` and `out_elements`.
+
+    Examples:
+        >>> layer = {"op": "conv", "k": 3, "stride": 1, "cin": 3, "macs": 1_000, "params": 27}
+        >>> float(work_of_table([layer | {"in_elements": 300, "out_elements": 800}])[0])
+        1000.0
     """
     found = dict.fromkeys(KINDS, 0.0)
     names = {"conv": "conv", "pw": "pointwise", "dw": "depthwise", "gconv": "grouped"}
@@ -95,7 +108,15 @@ def _by_width(kind: str, channels: int) -> str:
 
 
 def seconds_at_peak(work: np.ndarray, place: ProcessorSpec, precision: str) -> np.ndarray:
-    """What each sum would take at the processor's peak: the design row of the estimator."""
+    """What each sum would take at the processor's peak: the design row of the estimator.
+
+    Examples:
+        >>> from edgedafl.latency.estimator.processors import find_processor
+        >>> place = find_processor("Raspberry Pi 4", precision="fp32")
+        >>> seconds = seconds_at_peak(np.full(len(KINDS), 1e6), place, "fp32")
+        >>> seconds.shape, bool((seconds > 0).all())
+        ((10,), True)
+    """
     row = work.astype(float)
     row[:_MACS] /= place.macs
     row[_MACS] *= _WEIGHT_BYTES[precision] / place.bandwidth

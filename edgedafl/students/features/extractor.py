@@ -22,6 +22,11 @@ def module_bottlenecks(module: nn.Module, input_shape: tuple[int, int, int]) -> 
 
     Raises:
         ValueError: If its operations depend on what it is given.
+
+    Examples:
+        >>> module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(64, 2))
+        >>> [found.channels for found in module_bottlenecks(module, (3, 8, 8))[1]]
+        [8, 4]
     """
     try:
         traced = symbolic_trace(module)

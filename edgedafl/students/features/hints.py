@@ -56,7 +56,14 @@ class Pair:
 
 
 def pairs_of(teacher: Sequence[Bottleneck], student: Sequence[Bottleneck]) -> list[Pair]:
-    """Pair the waypoints of equal size in their order, and the last of both networks in any case."""
+    """Pair the waypoints of equal size in their order, and the last of both networks in any case.
+
+    Examples:
+        >>> teacher = [Bottleneck("a", 64, (16, 16)), Bottleneck("b", 128, (8, 8))]
+        >>> student = [Bottleneck("c", 16, (16, 16)), Bottleneck("d", 32, (8, 8))]
+        >>> [(pair.teacher.name, pair.student.name) for pair in pairs_of(teacher, student)]
+        [('a', 'c'), ('b', 'd')]
+    """
     found = []
     for size in dict.fromkeys(point.size for point in teacher):
         theirs = [point for point in teacher if point.size == size]

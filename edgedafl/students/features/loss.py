@@ -99,7 +99,7 @@ class FeatureLoss(abc.ABC):
 def first_rows(value: Tensor, rows: int) -> Tensor:
     """The first rows; the value itself where that is all: gradients of slices are copies.
 
-    Example:
+    Examples:
         >>> first_rows(torch.zeros(5, 2), 3).shape
         torch.Size([3, 2])
     """
@@ -109,7 +109,7 @@ def first_rows(value: Tensor, rows: int) -> Tensor:
 def relative_error(found: Tensor, target: Tensor) -> Tensor:
     """Mean squared error over the variance of the target, or over a quarter of its squared mean if that is more.
 
-    Example:
+    Examples:
         >>> relative_error(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 4.0]])).shape
         torch.Size([])
     """

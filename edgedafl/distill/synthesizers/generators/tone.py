@@ -56,6 +56,13 @@ def tone_of(preprocess: Preprocess) -> Tone:
     (0.13, 0.31) is a dark ground with strokes, CIFAR's (0.47, 0.25) a grey photograph. A bare
     range tells nothing. Then images of one channel are taken for drawings or scans on a dark
     ground and all others for photographs, and some images are made in other tones.
+
+    Examples:
+        >>> from edgedafl.preprocess import Preprocess
+        >>> digits = tone_of(Preprocess.from_range(0.0, 1.0, channels=1))
+        >>> photographs = tone_of(Preprocess.from_range(0.0, 1.0, channels=3))
+        >>> digits == photographs
+        False
     """
     moments = _moments(preprocess)
     if moments is not None:

@@ -16,6 +16,10 @@ def noise_fields(count: int, input_shape: tuple[int, int, int], generator: torch
     structure at every scale; a random contrast and a random threshold make some of them flat
     shapes on a ground. Colours are correlated, as in photographs: channels share a part of the
     noise.
+
+    Examples:
+        >>> noise_fields(2, (3, 16, 16), torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 3, 16, 16])
     """
     channels, height, width = input_shape
     depth = max(2, min(height, width).bit_length())
@@ -36,7 +40,12 @@ def noise_fields(count: int, input_shape: tuple[int, int, int], generator: torch
 
 
 def collages(count: int, input_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-    """Two fields cut together along the outline of a third: objects on a ground."""
+    """Two fields cut together along the outline of a third: objects on a ground.
+
+    Examples:
+        >>> collages(2, (3, 16, 16), torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 3, 16, 16])
+    """
     channels = input_shape[0]
     outline = noise_fields(count, (1, *input_shape[1:]), generator)
     mask = torch.sigmoid(40 * (outline - outline.flatten(1).median(1).values.reshape(-1, 1, 1, 1)))

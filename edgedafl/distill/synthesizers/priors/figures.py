@@ -18,6 +18,10 @@ def profiles(count: int, input_shape: tuple[int, int, int], generator: torch.Gen
     """Upright bodies on black: a random outline, mirrored, filled with a texture; (count, C, H, W) in [0, 1].
 
     The half width changes with height, smoothly or in jumps: vases, bottles, garments, towers.
+
+    Examples:
+        >>> profiles(2, (1, 28, 28), torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 1, 28, 28])
     """
     _, height, width = input_shape
     rows, columns = _grid(height, width)
@@ -34,7 +38,12 @@ def profiles(count: int, input_shape: tuple[int, int, int], generator: torch.Gen
 
 
 def composites(count: int, input_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-    """Soft ellipses painted over each other, in mirrored pairs: fronts, faces, machines."""
+    """Soft ellipses painted over each other, in mirrored pairs: fronts, faces, machines.
+
+    Examples:
+        >>> composites(2, (3, 32, 32), torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 3, 32, 32])
+    """
     channels, height, width = input_shape
     rows, columns = _grid(height, width)
     ground = noise_fields(count, input_shape, generator) * _uniform(count, 1, generator)

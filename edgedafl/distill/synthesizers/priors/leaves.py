@@ -28,7 +28,13 @@ _COMMON = 0.75
 
 
 def spectra(count: int, input_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-    """Random fields with 1/f spectra and correlated colours, in [0, 1], shape (count, C, H, W)."""
+    """Random fields with 1/f spectra and correlated colours, in [0, 1], shape (count, C, H, W).
+
+    Examples:
+        >>> images = spectra(2, (3, 32, 32), torch.Generator().manual_seed(0))
+        >>> images.shape, bool(images.min() >= 0), bool(images.max() <= 1)
+        (torch.Size([2, 3, 32, 32]), True, True)
+    """
     texture = _textures(count, input_shape, generator)
     mean = 0.15 + 0.7 * _uniform(count, input_shape[0], generator)
     mean = 0.5 * mean + 0.5 * mean.mean(1, keepdim=True)
@@ -37,7 +43,13 @@ def spectra(count: int, input_shape: tuple[int, int, int], generator: torch.Gene
 
 
 def dead_leaves(count: int, input_shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-    """Textured shapes over each other on a textured ground, in [0, 1], shape (count, C, H, W)."""
+    """Textured shapes over each other on a textured ground, in [0, 1], shape (count, C, H, W).
+
+    Examples:
+        >>> images = dead_leaves(2, (3, 32, 32), torch.Generator().manual_seed(0))
+        >>> images.shape, bool(images.min() >= 0), bool(images.max() <= 1)
+        (torch.Size([2, 3, 32, 32]), True, True)
+    """
     channels, height, width = input_shape
     if not count:
         return torch.zeros(0, *input_shape)

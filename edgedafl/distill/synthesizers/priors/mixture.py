@@ -82,7 +82,12 @@ _MOST_AT_ONCE = 64
 
 
 def information(logits: Tensor) -> float:
-    """Mutual information in nats between image and class, from logits (N, ..., K)."""
+    """Mutual information in nats between image and class, from logits (N, ..., K).
+
+    Examples:
+        >>> round(information(20 * torch.eye(10)), 3), information(torch.zeros(10, 10))  # ln 10, and nothing
+        (2.303, 0.0)
+    """
     share = torch.softmax(logits, -1)
     mean = share.mean(0)
     whole = -(mean * mean.clamp_min(1e-12).log()).sum(-1).mean()

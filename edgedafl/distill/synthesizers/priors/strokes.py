@@ -24,7 +24,12 @@ _LARGEST = 64
 
 
 def pen_lines(count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Coverage of ink in [0, 1], shape (count, 1, H, W)."""
+    """Coverage of ink in [0, 1], shape (count, 1, H, W).
+
+    Examples:
+        >>> pen_lines(2, (28, 28), torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 1, 28, 28])
+    """
     if not count:
         return torch.zeros(0, 1, *size)
     height, width = size

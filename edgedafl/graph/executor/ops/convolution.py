@@ -22,7 +22,13 @@ def spatial_pads(
     strides: list[int],
     dilations: list[int],
 ) -> tuple[list[int], list[int]]:
-    """Pads before and after each spatial axis, from `pads` or `auto_pad`."""
+    """Pads before and after each spatial axis, from `pads` or `auto_pad`.
+
+    Examples:
+        >>> context = NodeContext("Conv", "c", 18, 1, {"auto_pad": "SAME_UPPER"})
+        >>> spatial_pads(context, [8, 8], [3, 3], [2, 2], [1, 1])
+        ([0, 0], [1, 1])
+    """
     rank = len(kernel)
     mode = context.get("auto_pad", "NOTSET")
     if mode in ("SAME_UPPER", "SAME_LOWER"):
@@ -39,7 +45,16 @@ def spatial_pads(
 
 
 def convolve(context: NodeContext, x: Any, weight: Any, bias: Any = None) -> Tensor:
-    """Convolution of any rank with the node's strides, dilations, groups and padding."""
+    """Convolution of any rank with the node's strides, dilations, groups and padding.
+
+    Examples:
+        >>> import torch
+        >>> context = NodeContext("Conv", "c", 18, 1, {"pads": [1, 1, 1, 1]})
+        >>> convolve(context, torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3))[0, 0]
+        tensor([[4., 6., 4.],
+                [6., 9., 6.],
+                [4., 6., 4.]])
+    """
     x, weight, bias = align(x, weight, bias)
     rank = weight.ndim - 2
     strides = list(context.get("strides", [1] * rank))

@@ -90,7 +90,14 @@ def _with_indices(context: NodeContext, x: Tensor, w: _Window) -> list[Tensor]:
 
 @op("AveragePool")
 def average_pool(context: NodeContext, x: Tensor) -> Tensor:
-    """Sum over the window divided by the count of cells that take part."""
+    """Sum over the window divided by the count of cells that take part.
+
+    Examples:
+        >>> import torch
+        >>> context = NodeContext("AveragePool", "p", 18, 1, {"kernel_shape": [2, 2]})
+        >>> average_pool(context, torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
+        tensor([[[[3.]]]])
+    """
     w = _window(context, x)
     count_pads = bool(context.get("count_include_pad", 0))
     dense = all(d == 1 for d in w.dilations)

@@ -80,7 +80,13 @@ def _cached_weights(context: NodeContext, x: Tensor, length: int, target: int, f
 
 
 def axis_weights(context: NodeContext, length: int, target: int, factor: float) -> np.ndarray:
-    """The (target, length) interpolation matrix of one axis."""
+    """The (target, length) interpolation matrix of one axis.
+
+    Examples:
+        >>> context = NodeContext("Resize", "r", 18, 1, {"mode": "nearest"})
+        >>> axis_weights(context, 2, 4, 2.0).argmax(1)
+        array([0, 0, 1, 1])
+    """
     old = context.opset < 11
     mode = context.get("mode", "nearest")
     source = _source_positions(context, length, target, factor, old, mode)
