@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedafl import pipeline
+from edgedafl.allocator import keep_freed_memory
 from edgedafl.callbacks import OnMessage, OnProgress, silent
 from edgedafl.config import AS_IT_IS, CompressConfig, GateConfig, default_output, validated
 from edgedafl.runs import GateReport, ProfileResult
@@ -75,6 +76,9 @@ def compress(
 ) -> Compressed:
     """From a teacher to a verified, measured bundle with its report.
 
+    Like the command line it lets this process keep freed memory for the next tensor, up to a gigabyte: at 224
+    pixels a side that saves a third of the time before training (`allocator`).
+
     Args:
         source: An .onnx file, `package.module:factory`, a PyTorch file (with `trust=True`), or the address of a
             served model.
@@ -101,6 +105,7 @@ def compress(
     if "output" not in settings:
         settings["output"] = default_output(str(source), settings.get("target"))
     config = validated(CompressConfig, settings, "The call")
+    keep_freed_memory()
     plan = pipeline.prepare(str(source), config, on_message)
     done = pipeline.compress(
         plan, resume=resume, force=force, on_progress=on_progress, on_message=on_message, limits=limits

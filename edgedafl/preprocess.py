@@ -136,7 +136,7 @@ class Preprocess:
     def to_model(self, unit: Tensor) -> Tensor:
         """Images in [0, 1], shape (N,C,H,W), to model space; differentiable."""
         low, span = self._columns(unit)
-        return unit * span + low
+        return (unit * span).add_(low)  # of large images every copy takes hundreds of megabytes
 
     def from_pixels(self, pixels: Tensor) -> Tensor:
         """uint8 images (N,C,H,W) to float32 in model space."""

@@ -137,18 +137,20 @@ class PriorMixture:
         order = torch.multinomial(
             torch.tensor(list(self.shares.values())), count, replacement=True, generator=self._generator
         )
-        images = torch.zeros(count, *self.input_shape)
+        images = torch.empty(count, *self.input_shape)
         for index, name in enumerate(self.shares):
-            rows = (order == index).nonzero()[:, 0]
-            if len(rows):
-                images[rows] = self.family(name, len(rows))
+            for rows in (order == index).nonzero()[:, 0].split(_MOST_AT_ONCE):
+                if len(rows):
+                    images[rows] = self._families[name](len(rows), self.input_shape, self._generator)
         return images
 
     def family(self, name: str, count: int) -> Tensor:
         """Images of one family (count, C, H, W) in [0, 1]."""
-        parts = [min(_MOST_AT_ONCE, count - start) for start in range(0, count, _MOST_AT_ONCE)]
-        drawn = [self._families[name](part, self.input_shape, self._generator) for part in parts]
-        return torch.cat(drawn) if drawn else torch.zeros(0, *self.input_shape)
+        images = torch.empty(count, *self.input_shape)
+        for part in images.split(_MOST_AT_ONCE):
+            if len(part):
+                part.copy_(self._families[name](len(part), self.input_shape, self._generator))
+        return images
 
     def tune(self, logits_of: Callable[[Tensor], Tensor], rows: int) -> dict[str, float]:
         """Set the shares by each family's information; returns it in nats by family.
