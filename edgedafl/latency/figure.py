@@ -10,7 +10,7 @@ from edgedafl.errors import MeasurementError, reason_of
 from edgedafl.latency.statistics import early_stopping_bound, medians_of_parts, ratio_of_medians, summarize
 from edgedafl.latency.warnings import CONTENDED, THROTTLED, measurement_warnings
 from edgedafl.runs import EMULATED, MeasuredLatency
-from edgedafl.runs.record import read_result
+from edgedafl.runs.json_form import read_result
 
 __all__ = ["read_measurement"]
 

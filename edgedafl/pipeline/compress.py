@@ -88,9 +88,8 @@ def compress(
         EdgeDaflError: One of its children.
 
     Examples:
-        >>> from edgedafl.config import CompressConfig
-        >>> config = CompressConfig(target="rpi4", output=Path("runs/mine"))
-        >>> compress("model.onnx", config).verdict.fidelity  # doctest: +SKIP
+        >>> plan = prepare("model.onnx", CompressConfig(target="rpi4"))  # doctest: +SKIP
+        >>> compress(plan).verdict.band.fidelity  # doctest: +SKIP
         0.982
     """
     run, world = RunDirectory(plan.config.output), init_distributed(plan.config.accelerator)
@@ -196,10 +195,8 @@ def distill(
     Under `torchrun` all processes train together; the first one writes, the others return nothing.
 
     Examples:
-        >>> from edgedafl.config import CompressConfig
-        >>> config = CompressConfig(student="kept:0.5", time_budget="60s", output=Path("runs/mine"))
-        >>> distill("model.onnx", config).agreement.lowest  # doctest: +SKIP
-        0.97
+        >>> plan = prepare("model.onnx", CompressConfig(student="kept:0.5"))  # doctest: +SKIP
+        >>> distill(plan)  # doctest: +SKIP
     """
     run, world = RunDirectory(plan.config.output), init_distributed(plan.config.accelerator)
     if not world.is_main_process:

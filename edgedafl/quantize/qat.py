@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -69,41 +69,27 @@ def train_quantized(
         ValueError: If the calibration set holds no images to train on.
 
     Examples:
-        >>> from edgedafl.export.student_onnx import student_to_onnx
-        >>> from edgedafl.graph.edit import fix_batch
-        >>> from edgedafl.preprocess import Preprocess
-        >>> from edgedafl.quantize import CalibrationSet, observe_activations
-        >>> from edgedafl.students import build_student
+        >>> from edgedafl.quantize import observe_activations
+        >>> from edgedafl.runs import RunDirectory
         >>> from edgedafl.targets import find_target
-        >>> model = fix_batch(student_to_onnx(build_student("lenet5-half", (1, 28, 28), 10).module, (1, 28, 28)), 1)
-        >>> pixels = np.random.default_rng(0).integers(0, 256, (32, 1, 28, 28), dtype=np.uint8)
-        >>> classes, logits = np.zeros(32, np.int64), np.zeros((32, 10), np.float32)
-        >>> unit = Preprocess.from_range(0.0, 1.0, channels=1)
-        >>> own = CalibrationSet(pixels, pixels, classes, unit, training_pixels=pixels, training_logits=logits)
-        >>> seen = observe_activations(model, own.probe_images())
-        >>> trained = train_quantized(model, find_target("rpi4").scheme, own, seen, "min-max", steps=2)
+        >>> model = onnx.load("runs/teacher-rpi4/models/rpi4/fp32.onnx")
+        >>> own = CalibrationSet.load(RunDirectory("runs/teacher-rpi4").calibration)
+        >>> seen, scheme = observe_activations(model, own.images()), find_target("rpi4").scheme
+        >>> trained = train_quantized(model, scheme, own, seen, "min-max", steps=2)
         >>> len(trained.graph.node) == len(model.graph.node)
         True
     """
     if not len(calibration.training_pixels):
         raise ValueError("no images to train on")
-    frozen = quantize_graph(model, scheme, activations, method, trainable=True)
-    _, channels, rows, columns = (side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim)
-    shapes = value_shapes(frozen, (channels, rows, columns))
-    frozen = free_batch(frozen, shapes)
-    module = OnnxModule(frozen)
-    at_once = max(_FEWEST, _MEMORY // (4 * sum(math.prod(shape) for shape in shapes.values())))
-    weights = module.make_trainable(weight_names(model))
-    moving = _Moving(weights)
+    module, at_once = _trainable(quantize_graph(model, scheme, activations, method, trainable=True))
+    moving = _Moving(module.make_trainable(weight_names(model)))
     optimizer = torch.optim.Adam(moving.moves.values(), lr=_RATE)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + math.cos(math.pi * k / steps)))
-    random = np.random.default_rng(seed)
     start, done = time.monotonic(), 0
-    for step in range(steps):
+    for step, rows in enumerate(_batches(len(calibration.training_pixels), steps, seed)):
         elapsed = time.monotonic() - start
         if elapsed > seconds or (step == _TRIED and elapsed / _TRIED * min(least, steps) > seconds):
             break
-        rows = random.choice(len(calibration.training_pixels), _BATCH)
         images, wanted = map(torch.from_numpy, calibration.training_batch(rows))
         moving.place()
         for part, answers in zip(images.split(at_once), wanted.split(at_once), strict=True):
@@ -113,6 +99,20 @@ def train_quantized(
         schedule.step()
         done = step + 1
     return None if done < min(least, steps) else _with_weights(model, moving.values())
+
+
+def _trainable(frozen: onnx.ModelProto) -> tuple[OnnxModule, int]:
+    """A graph at batch 1 for any batch, and how many images of one go through it at once."""
+    _, channels, rows, columns = (side.dim_value for side in frozen.graph.input[0].type.tensor_type.shape.dim)
+    shapes = value_shapes(frozen, (channels, rows, columns))
+    at_once = max(_FEWEST, _MEMORY // (4 * sum(math.prod(shape) for shape in shapes.values())))
+    return OnnxModule(free_batch(frozen, shapes)), at_once
+
+
+def _batches(count: int, steps: int, seed: int) -> Iterator[np.ndarray]:
+    """Rows of each step's images."""
+    random = np.random.default_rng(seed)
+    return (random.choice(count, _BATCH) for _ in range(steps))
 
 
 class _Moving:

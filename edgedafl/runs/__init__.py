@@ -5,6 +5,7 @@ Nothing here opens a model: a gate reads a run without torch.
 
 from edgedafl.runs.directory import RunDirectory
 from edgedafl.runs.fidelity import Band, Candidate, FidelityVerdict
+from edgedafl.runs.json_form import result_to_dict
 from edgedafl.runs.latency import (
     EMULATED,
     AnswerCheck,
@@ -25,7 +26,6 @@ from edgedafl.runs.record import (
     StageRecord,
     TargetRecord,
     json_schema,
-    result_to_dict,
 )
 from edgedafl.runs.results import (
     AgreementReport,

@@ -14,15 +14,14 @@ import filelock
 
 from edgedafl.errors import EnvironmentMissingError, UsageError, reason_of
 from edgedafl.files import write_atomic
+from edgedafl.runs.json_form import read_result, result_to_dict
 from edgedafl.runs.record import (
     SCHEMA,
     Progress,
     RunRecord,
     StageRecord,
     read_record,
-    read_result,
     refuse_schema,
-    result_to_dict,
 )
 from edgedafl.runs.results import StageResult
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgedafl.errors import EnvironmentMissingError, UsageError
-from edgedafl.runs.record import read_result
+from edgedafl.runs.json_form import read_result
 
 __all__ = ["HistoryEntry", "append_entry", "read_history"]
 

@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
 from edgedafl.config import CompressConfig
 from edgedafl.errors import UsageError
 from edgedafl.runs.fidelity import Candidate, FidelityVerdict
+from edgedafl.runs.json_form import adapter_of, read_result
 from edgedafl.runs.limits import GateReport
 from edgedafl.runs.models import StudentSpec, TeacherRecord
 from edgedafl.runs.results import (
@@ -23,7 +22,6 @@ from edgedafl.runs.results import (
     ExportResult,
     ProfileResult,
     QuantizeResult,
-    StageResult,
     VerifyResult,
 )
 
@@ -37,9 +35,7 @@ __all__ = [
     "TargetRecord",
     "json_schema",
     "read_record",
-    "read_result",
     "refuse_schema",
-    "result_to_dict",
 ]
 
 SCHEMA = 1
@@ -240,7 +236,7 @@ def read_record(manifest: Mapping[str, Any]) -> RunRecord:
         >>> read_record(manifest).student.name
         'kept:1'
     """
-    record: RunRecord = _validated(manifest, RunRecord)
+    record = read_result(manifest, RunRecord)
     sides = {len(record.teacher.preprocess.low), len(record.teacher.preprocess.high), record.teacher.input_shape[0]}
     if len(sides) != 1:
         raise ValueError("teacher.preprocess does not have one value per channel")
@@ -251,35 +247,6 @@ def read_record(manifest: Mapping[str, Any]) -> RunRecord:
     return record
 
 
-def read_result(data: Mapping[str, Any], form: type[_Result]) -> _Result:
-    """A stage's result.
-
-    Args:
-        data: Its JSON form.
-        form: The result's class.
-
-    Raises:
-        ValueError: If something is missing or of another type.
-
-    Examples:
-        >>> from edgedafl.runs.results import KeptFloat
-        >>> read_result({"layer": "conv1", "sensitivity": 0.25, "agreement": 0.98}, KeptFloat)
-        KeptFloat(layer='conv1', sensitivity=0.25, agreement=0.98)
-    """
-    return _validated(data, form)
-
-
-def result_to_dict(result: StageResult) -> dict[str, Any]:
-    """The JSON form that `read_result` reads; what is not known is left out.
-
-    Examples:
-        >>> from edgedafl.runs.results import KeptFloat
-        >>> result_to_dict(KeptFloat("conv1", 0.25, 0.98))
-        {'layer': 'conv1', 'sensitivity': 0.25, 'agreement': 0.98}
-    """
-    return {name: value for name, value in asdict(result).items() if value is not None and value != ""}
-
-
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of `run.json`, stages included.
 
@@ -287,10 +254,10 @@ def json_schema() -> dict[str, Any]:
         >>> json_schema()["title"]
         'RunRecord'
     """
-    schema = _adapter(RunRecord).json_schema(ref_template="#/$defs/{model}")
+    schema = adapter_of(RunRecord).json_schema(ref_template="#/$defs/{model}")
     stages = {}
     for name, form in _RESULTS.items():
-        own = _adapter(form).json_schema(ref_template="#/$defs/{model}")
+        own = adapter_of(form).json_schema(ref_template="#/$defs/{model}")
         schema["$defs"] |= own.pop("$defs", {})
         schema["$defs"][form.__name__] = own
         stages[name] = form.__name__
@@ -305,26 +272,6 @@ def json_schema() -> dict[str, Any]:
 
 def _stage(record: Mapping[str, Any], form: str) -> dict[str, Any]:
     return {**record, "properties": {**record["properties"], "result": {"$ref": f"#/$defs/{form}"}}}
-
-
-def _validated(data: Mapping[str, Any], form: type[_Result]) -> _Result:
-    try:
-        found: _Result = _adapter(form).validate_python(dict(data))
-        return found
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing":
-            raise ValueError(f"it lacks {place!r}") from error
-        raise ValueError(f"{place} = {first['input']!r}: {first['msg']}") from error
-
-
-_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
-
-
-def _adapter(form: type[Any]) -> TypeAdapter[Any]:
-    """Building one takes milliseconds, and the same few are wanted again and again."""
-    return _ADAPTERS.setdefault(form, _ADAPTERS.get(form) or TypeAdapter(form))
 
 
 def refuse_schema(found: object, place: str) -> None:

@@ -3,10 +3,11 @@
 from edgedafl.stages.against import Slowdown, measure_against
 from edgedafl.stages.calibrate import calibrate_device
 from edgedafl.stages.calibrations import calibration_of, keep_calibration
+from edgedafl.stages.claim import record
 from edgedafl.stages.distill import assist, distill_stage
 from edgedafl.stages.export import export_stage
 from edgedafl.stages.ladder import Ladder, build_ladder
-from edgedafl.stages.prepare import Plan, labelled_of, options_of, prepare, record
+from edgedafl.stages.prepare import Plan, labelled_of, options_of, prepare
 from edgedafl.stages.profile import profile_bundle, profile_stage, require_device
 from edgedafl.stages.quantize import allowed_drop, load_models, quantize_stage
 from edgedafl.stages.students import StudentBuilder, builder, choose_student, pruner_of

@@ -25,11 +25,12 @@ from edgedafl.stages.fitting import fits, none_fits
 from edgedafl.stages.graphs import for_target
 from edgedafl.stages.students import BYTES_PER_WEIGHT, StudentBuilder
 from edgedafl.stages.study import Study, resized
+from edgedafl.stages.training_gain import after_training, student_steps
 from edgedafl.students import KEPT, modest_share, module_layers
 from edgedafl.targets import Target
 from edgedafl.units import format_bytes
 
-__all__ = ["Ladder", "build_ladder", "student_steps"]
+__all__ = ["Ladder", "build_ladder"]
 
 _SHARES = (0.25, 0.35, 0.45, 0.6, 0.75, 0.85, 0.95, 1.0)
 _SIDES = (0.86, 0.72, 0.58)  # 192, 160 and 128 of 224
@@ -37,12 +38,6 @@ _SMALLEST_SIDE = 96
 _STEP_OF_SIDES = 16
 # Where a candidate takes longer than this, only those are judged that the search for the smallest one needs.
 _SLOW = 4.0
-_BATCH = 128
-# Forward and backward pass of the student and the teacher's answer, in teacher passes.
-_PASSES = 4.0
-_MANY_STEPS = 1500
-# Share of the wrong answers that many steps of training mend.
-_MENDED = 0.4
 # Below this heads go. On synthetic images what is left looks better than it is: a transformer of 60 % of its
 # weights was promised 99 % and kept 94.5.
 _LEAST_OF_ATTENTION = 0.7
@@ -60,28 +55,6 @@ class Ladder:
 
     candidates: tuple[Candidate, ...]
     chosen: int
-
-
-def student_steps(seconds: float | None, study: Study, share_of_macs: float) -> int:
-    """Training steps that a time allows, reckoned from how fast the teacher answers.
-
-    Args:
-        seconds: The time; None means no limit.
-        study: Of the teacher.
-        share_of_macs: Of the student's multiply-accumulates over the teacher's.
-
-    Examples:
-        >>> from edgedafl.stages.study import study_teacher
-        >>> from edgedafl.teachers import TeacherOptions, load_teacher
-        >>> teacher = load_teacher("examples/mnist/teacher.onnx", TeacherOptions(mean=(0.1307,), std=(0.3081,)))
-        >>> study = study_teacher(teacher)
-        >>> student_steps(60.0, study, 0.5) > student_steps(30.0, study, 0.5)
-        True
-    """
-    if seconds is None:
-        return _MANY_STEPS
-    step = _BATCH * study.seconds * (1 + (_PASSES - 1) * share_of_macs)
-    return int(seconds / max(step, 1e-6))
 
 
 class _Rungs:
@@ -172,13 +145,12 @@ class _Rungs:
         untrained = _less(band, whole)
         trains = "@" not in candidate.name
         steps = student_steps(self._config.seconds, self._study, candidate.macs / max(self._whole.spec.macs, 1))
-        mended = _MENDED * min(1.0, steps / _MANY_STEPS) if trains else 0.0
         return replace(
             candidate,
             parameters=student.spec.parameters,
             macs=student.spec.macs,
             untrained=untrained,
-            expected=_mended(untrained, mended),
+            expected=after_training(untrained, steps) if trains else untrained,
         )
 
     def sides(self) -> Iterator[int]:
@@ -326,8 +298,3 @@ def _less(band: Band | None, whole: Band | None) -> Band | None:
         return band
     lost = 1 - whole.fidelity
     return band.mapped(lambda share: max(0.0, share - lost))
-
-
-def _mended(band: Band | None, share: float) -> Band | None:
-    """What training may make of it."""
-    return None if band is None else band.mapped(lambda reached: 1 - (1 - share) * (1 - reached))

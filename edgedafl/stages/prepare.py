@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import logging
-import platform
-import shlex
-import sys
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
-import tomli_w
 import torch
 from torch import Tensor
 
@@ -21,27 +14,27 @@ from edgedafl.config import CompressConfig
 from edgedafl.distill import settings_of, with_estimated_gradients
 from edgedafl.distill.monitoring.preflight import check_teacher
 from edgedafl.errors import UsageError
-from edgedafl.files import digest_of, write_atomic
+from edgedafl.files import digest_of
 from edgedafl.files.class_names import read_class_names
 from edgedafl.files.labelled import LabelledSource
 from edgedafl.files.pictures import read_pictures
-from edgedafl.runs import PictureRecord, Preflight, RunDirectory
+from edgedafl.runs import Preflight, RunDirectory
 from edgedafl.stages.check_input import check_input, look_at_pictures
-from edgedafl.stages.ladder import Ladder, build_ladder, student_steps
+from edgedafl.stages.ladder import Ladder, build_ladder
 from edgedafl.stages.students import StudentBuilder, builder, choose_student, hinted
 from edgedafl.stages.study import Study, study_teacher
+from edgedafl.stages.training_gain import student_steps
 from edgedafl.students import Student
-from edgedafl.targets import Target, find_target, target_file
+from edgedafl.targets import Target, find_target
 from edgedafl.teachers import Teacher, TeacherOptions, load_teacher
 
-__all__ = ["Plan", "labelled_of", "options_of", "prepare", "record"]
+__all__ = ["Plan", "labelled_of", "options_of", "prepare"]
 
 _log = logging.getLogger(__name__)
 
 # Fewer steps mend nothing and may spoil what the refit has made.
 _LEAST_STEPS = 60
 _IMAGES = 256
-_PACKAGES = ("torch", "onnx", "onnxruntime", "numpy")
 
 
 @dataclass(frozen=True)
@@ -163,11 +156,9 @@ def prepare(source: str, config: CompressConfig, on_message: OnMessage = silent)
         EdgeDaflError: One of its children; nothing has been written yet.
 
     Examples:
-        >>> from pathlib import Path
-        >>> config = CompressConfig(student="lenet5-half", target="rpi4", input_mean=(0.1307,), input_std=(0.3081,))
-        >>> plan = prepare("examples/mnist/teacher.onnx", config)
-        >>> plan.student.spec.name, plan.teacher.spec.num_classes
-        ('lenet5-half', 10)
+        >>> config = CompressConfig(student="lenet5-half", input_mean=(0.1307,), input_std=(0.3081,))
+        >>> prepare("examples/mnist/teacher.onnx", config).student.spec.parameters
+        15738
     """
     target = find_target(config.target)
     precision = target.precision if config.precision == "auto" else config.precision
@@ -245,93 +236,3 @@ def _trains(
     # Of graphs whose shapes only running tells, the teacher's arithmetic is not known.
     share = min(1.0, spec.macs / teacher.spec.macs) if teacher.spec.macs else 1.0
     return student_steps(seconds, study, share) >= _LEAST_STEPS
-
-
-def record(plan: Plan, run: RunDirectory, *, force: bool, resume: bool) -> None:
-    """Claim the run directory: refuse to overwrite other work, then write plan and configuration.
-
-    Raises:
-        UsageError: If the directory holds another run, or an unfinished one and neither `resume`
-            nor `force` is given.
-
-    Examples:
-        >>> plan = prepare("model.onnx", CompressConfig())  # doctest: +SKIP
-        >>> record(plan, RunDirectory("runs/mine"), force=False, resume=False)  # doctest: +SKIP
-    """
-    if run.manifest_path.exists():
-        known = run.record()
-        same = known.identity == plan.identity
-        unfinished = run.checkpoint_path.exists() and known.distilled is None
-        if not same and not force:
-            raise UsageError(
-                f"{str(run.path)!r} holds a run with another configuration.",
-                "Choose another folder with --output, or replace it with --force.",
-            )
-        if same and unfinished and not (resume or force):
-            raise UsageError(
-                f"{str(run.path)!r} holds an unfinished run.",
-                "Go on with --resume, or start again with --force.",
-            )
-        if not same or (force and not resume):
-            _clear(run)
-    elif run.path.is_dir() and any(p.name != ".lock" for p in run.path.iterdir()):
-        raise UsageError(
-            f"{str(run.path)!r} is not empty and was not written by edgedafl.",
-            "Choose another folder with --output.",
-        )
-    elif resume:
-        raise UsageError(f"There is nothing to resume in {str(run.path)!r}.", "Start without --resume.")
-    data = plan.config.model_dump(mode="json", exclude_none=True)
-    run.update(
-        command=_command(),
-        identity=plan.identity,
-        config=data,
-        target={"name": plan.target.name, "title": plan.target.title},
-        precision=plan.precision,
-        teacher={**plan.teacher.spec.to_dict(), "name": Path(plan.source).name},
-        student=plan.student.spec.to_dict(),
-        preflight=asdict(plan.preflight),
-        ladder=None if plan.ladder is None else [asdict(c) for c in plan.ladder.candidates],
-        pictures=_pictures(plan),
-        versions=_versions(),
-        machine={"system": platform.platform(), "python": platform.python_version()},
-    )
-    write_atomic(run.path / "config.toml", tomli_w.dumps({"compress": data}))
-    if plan.config.target.endswith(".toml"):
-        write_atomic(run.target, target_file(plan.config.target).read_bytes())
-    if plan.classes:
-        write_atomic(run.classes, "".join(f"{name}\n" for name in plan.classes))
-    else:
-        run.classes.unlink(missing_ok=True)
-
-
-def _pictures(plan: Plan) -> dict[str, Any] | None:
-    pictures = None if plan.study is None else plan.study.pictures
-    if pictures is None:
-        return None
-    unreadable, examples = len(pictures.unreadable), tuple(pictures.unreadable[:3])
-    return asdict(PictureRecord(pictures.source, pictures.found, len(pictures.images), unreadable, examples))
-
-
-def _clear(run: RunDirectory) -> None:
-    import shutil
-
-    for name in ("checkpoint", "samples", "models", "bundles", "profile"):
-        shutil.rmtree(run.path / name, ignore_errors=True)
-    for file in [run.manifest_path, run.metrics_path, run.target, run.classes, *run.path.glob("report.*")]:
-        file.unlink(missing_ok=True)
-
-
-def _command() -> str:
-    name = Path(sys.argv[0]).name
-    return shlex.join(["edgedafl" if name in ("__main__.py", "edgedafl") else name, *sys.argv[1:]])
-
-
-def _versions() -> dict[str, str]:
-    found: dict[str, Any] = {"edgedafl": __version__}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "missing"
-    return found

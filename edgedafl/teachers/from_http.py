@@ -77,9 +77,8 @@ def load_http_teacher(url: str, options: TeacherOptions) -> HttpTeacher:
         UnsupportedModelError: If it speaks another protocol, or the model is not an image classifier.
 
     Examples:
-        >>> url = "https://models.example.com/v2/models/cats"
-        >>> teacher = load_http_teacher(url, TeacherOptions(input_range=(0.0, 1.0)))  # doctest: +SKIP
-        >>> teacher.spec.access  # doctest: +SKIP
+        >>> load_http_teacher("https://example.com/v2/models/cats", TeacherOptions()).spec.access  # doctest: +SKIP
+        'scores'
     """
     if options.access == "gradient":
         raise UsageError("A server gives no gradients.", "Use --access scores or labels.")
@@ -87,10 +86,9 @@ def load_http_teacher(url: str, options: TeacherOptions) -> HttpTeacher:
     interface = describe(connection, options)
     shape, layout = image_shape(interface.image, options)
     preprocess = options.preprocess(shape[0], "UINT8" if interface.image.datatype == "UINT8" else "FLOAT")
-    rng = np.random.default_rng(0)
-    pixels = rng.uniform(preprocess.low[0], preprocess.high[0], (_TRIAL_ROWS, *shape)).astype(np.float32)
-    if interface.image.datatype == "UINT8":
-        pixels = pixels.round()
+    span = preprocess.low[0], preprocess.high[0]
+    pixels = np.random.default_rng(0).uniform(*span, (_TRIAL_ROWS, *shape)).astype(np.float32)
+    pixels = pixels.round() if interface.image.datatype == "UINT8" else pixels
     try:
         first, second = (infer(connection, interface, layout, pixels) for _ in range(2))
     except TooLargeError:  # four images: there are servers that take one
@@ -128,8 +126,7 @@ def load_http_teacher(url: str, options: TeacherOptions) -> HttpTeacher:
         sha256="",
     )
     teacher = HttpTeacher(spec, connection, interface, max_queries=options.max_queries)
-    # The trial showed the server 2 x 4 rows; they count like any others.
-    teacher.queries = 2 * _TRIAL_ROWS
+    teacher.queries = 2 * _TRIAL_ROWS  # of the trial: they count like any others
     return teacher
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -34,6 +33,7 @@ from edgedafl.teachers.input_range import find_input_range
 from edgedafl.teachers.network import network_of
 from edgedafl.teachers.options import TeacherOptions
 from edgedafl.teachers.torch_files import PYTORCH_FILES, BlueFirst, FirstTensor, first_tensor, load_torch_file
+from edgedafl.teachers.torch_weights import load_weights
 
 __all__ = ["PYTORCH_FILES", "TorchTeacher", "load_torch_teacher", "looks_like_factory"]
 
@@ -135,8 +135,7 @@ def load_torch_teacher(source: str, options: TeacherOptions) -> TorchTeacher:
         UnsupportedModelError: If the weights do not fit, or the file would have to run code.
 
     Examples:
-        >>> options = TeacherOptions(weights="resnet.pt", input_shape=(3, 32, 32))
-        >>> teacher = load_torch_teacher("my.models:resnet", options)  # doctest: +SKIP
+        >>> load_torch_teacher("my.models:resnet", TeacherOptions(weights="resnet.pt"))  # doctest: +SKIP
     """
     if options.input_shape is None:
         raise UsageError("A PyTorch teacher does not say its image size.", "Give it: --input-shape C,H,W.")
@@ -147,7 +146,7 @@ def load_torch_teacher(source: str, options: TeacherOptions) -> TorchTeacher:
         module = load_torch_file(Path(source), trust=options.trust)
         size, digest = Path(source).stat().st_size, sha256_of(Path(source))
     if options.weights is not None:
-        _load_weights(module, options.weights)
+        load_weights(module, options.weights)
         size, digest = options.weights.stat().st_size, sha256_of(options.weights)
     module = module.eval()
     for parameter in module.parameters():
@@ -268,53 +267,6 @@ def _build(source: str) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise UsageError(f"The factory {source!r} returned {type(module).__name__}; expected a torch.nn.Module.")
     return module
-
-
-def _load_weights(module: nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise UsageError(f"The weights file {str(path)!r} does not exist.", "Correct --weights.")
-    state = _read_state(path)
-    state = state.get("state_dict", state.get("model", state))
-    state = _without_prefix(state, module)
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise UnsupportedModelError(
-            f"{path.name} does not fit the factory's module: {reason}",
-            "Use the factory that the weights were trained with.",
-        ) from error
-
-
-def _without_prefix(state: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
-    """Names as the module has them: wrappers and trainers put `module.` or `model.` before each."""
-    own = [*module.state_dict()]
-    prefixes = {name[: -len(end)] for end in own[:3] for name in state if name.endswith("." + end)} | {""}
-    best = max(sorted(prefixes), key=lambda prefix: sum(prefix + name in state for name in own))
-    if not best:
-        return dict(state)
-    return {name.removeprefix(best): value for name, value in state.items() if name.startswith(best)}
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return dict(load_file(path))
-        except SafetensorError as error:
-            raise UnsupportedModelError(f"{path.name} is not a readable safetensors file: {error}.") from error
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling errors share no base class
-        raise UnsupportedModelError(
-            f"{path.name} is not a plain state dict, and loading it could run code: refused.",
-            "Save model.state_dict(), or a .safetensors file.",
-        ) from error
-    if not isinstance(state, dict):
-        raise UnsupportedModelError(f"{path.name} holds {type(state).__name__}; expected a state dict.")
-    return state
 
 
 def _as_logits(scores: Tensor, output: str) -> Tensor:

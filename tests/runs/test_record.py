@@ -79,7 +79,7 @@ def test_what_is_not_known_is_left_out_of_the_file() -> None:
 
 
 def test_whose_latency_it_is() -> None:
-    from edgedafl.runs.record import read_result
+    from edgedafl.runs.json_form import read_result
 
     both = read_result({"estimate": ESTIMATE, "measured": HERE}, ProfileResult)
     assert both.here and both.is_estimated("int8"), "this machine is not the target"
