@@ -147,7 +147,7 @@ class Distiller:
             if self._step % _HEALTH_EVERY == 0:
                 self.recovery.check(self._step, float(loss))
             if self.world.is_main_process:
-                reporter.report(batch.losses, loss, self._state(fraction))
+                reporter.report(batch.losses, loss, self._state(clock.fraction(self._step)))
 
     def _watch(self, clock: Clock, reporter: Reporter, batch: Batch) -> Callable[[int, Tensor], None]:
         """Reports between student steps where those of one synthesizer step take long: minutes for large images."""

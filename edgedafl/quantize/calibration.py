@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from edgedafl.tasks import SINGLE_LABEL, Task, task_named
 
 __all__ = ["CalibrationSet"]
 
+_PIECE = 128  # probes
 _TRAINING_IMAGES = 8192
 _TRAINING_BYTES = 32 << 20
 
@@ -75,18 +77,27 @@ class CalibrationSet:
         """Images in model space and the teacher's logits of some training rows."""
         return _to_model(self.training_pixels[rows], self.preprocess), self.training_logits[rows]
 
-    def images(self) -> np.ndarray:
-        """Images for ranges, as float32 in model space."""
-        return _to_model(self.pixels, self.preprocess)
+    def images(self, count: int | None = None) -> np.ndarray:
+        """Images for ranges, as float32 in model space; the first `count`, or all."""
+        return _to_model(self.pixels[:count], self.preprocess)
 
     def rounding_images(self, count: int) -> np.ndarray:
         """Images to round weights by, as float32 in model space; at most `count`, evenly spread."""
         pixels = self.training_pixels if len(self.training_pixels) else self.pixels
         return _to_model(pixels[:: max(1, len(pixels) // count)][:count], self.preprocess)
 
-    def probe_images(self) -> np.ndarray:
-        """Probe images as float32 in model space."""
-        return _to_model(self.probe_pixels, self.preprocess)
+    def probe_images(self, count: int | None = None) -> np.ndarray:
+        """Probe images as float32 in model space; the first `count`, or all: at 224 pixels a gigabyte."""
+        return _to_model(self.probe_pixels[:count], self.preprocess)
+
+    def probe_scores(self, scores_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """What a model answers to all probes (M, K), of which some at a time are in memory as floats.
+
+        Args:
+            scores_of: Images (N,C,H,W) in model space to scores (N, K).
+        """
+        pieces = (self.probe_pixels[at : at + _PIECE] for at in range(0, len(self.probe_pixels), _PIECE))
+        return np.concatenate([scores_of(_to_model(piece, self.preprocess)) for piece in pieces])
 
     @property
     def digest(self) -> str:

@@ -18,6 +18,7 @@ from edgedafl.targets import QuantizationScheme
 
 __all__ = ["Controlled", "KeptLayer", "keep_worst_layers", "layer_sensitivities"]
 
+_ROWS, _NUMBERS = 20_000, 15_000_000  # positions of a layer, and what is read there
 _IMAGES = 16  # every layer's error is a mean over thousands of positions
 _LOST = 4.0  # a channel that is nothing but error
 _LEVELS = 255
@@ -93,7 +94,8 @@ def layer_sensitivities(
             wanted = walk.values[walk.node.output[0]]
             span = ranges.get(walk.node.input[0])
             rounded = given if span is None else _rounded(given, span)
-            rows, outputs = layer.rows(rounded, wanted, 20_000, torch.Generator().manual_seed(0))
+            most = int(min(_ROWS, _NUMBERS / (layer.groups * layer.columns)))
+            rows, outputs = layer.rows(rounded, wanted, most, torch.Generator().manual_seed(0))
             weight = layer.read(plain)
             step = weight[..., :-1].abs().amax(2, keepdim=True).clamp_min(1e-12) / _WEIGHT_LEVELS
             integer = torch.cat([(weight[..., :-1] / step).round() * step, weight[..., -1:]], 2)

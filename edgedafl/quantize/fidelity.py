@@ -47,21 +47,23 @@ class ModelComparer:
     """
 
     def __init__(self, reference: onnx.ModelProto, calibration: CalibrationSet) -> None:
-        self._images, self._classes = calibration.probe_images(), calibration.probe_classes
-        self._task = calibration.task
+        self._calibration = calibration
         started = time.monotonic()
         self._scores = self._answer(reference)
-        self.seconds_per_image = (time.monotonic() - started) / max(len(self._images), 1)
-        self.reference = agreement(predictions(self._scores, self._task), self._classes)
+        self.seconds_per_image = (time.monotonic() - started) / max(len(calibration.probe_pixels), 1)
+        self.reference = self._agreement(self._scores)
 
     def of(self, model: onnx.ModelProto) -> Fidelity:
         """Of a model at batch 1."""
         scores = self._answer(model)
-        same = agreement(predictions(scores, self._task), self._classes)
-        return Fidelity(same, float(np.abs(scores - self._scores).mean()))
+        return Fidelity(self._agreement(scores), float(np.abs(scores - self._scores).mean()))
+
+    def _agreement(self, scores: np.ndarray) -> float:
+        return agreement(predictions(scores, self._calibration.task), self._calibration.probe_classes)
 
     def _answer(self, model: onnx.ModelProto) -> np.ndarray:
-        return run_batched(open_session(model, threads=0), self._images, batch=1)
+        session = open_session(model, threads=0)
+        return self._calibration.probe_scores(lambda images: run_batched(session, images, batch=1))
 
 
 def within_drop(agreements: Mapping[str, float], precision: str, max_drop: float | None) -> bool:

@@ -28,7 +28,7 @@ __all__ = ["ROUNDING_IMAGES", "Rounded", "round_weights"]
 
 _LARGEST = 127
 _ROWS = 16_000
-_NUMBERS = 30_000_000
+_NUMBERS = 15_000_000
 _MOST_COLUMNS = 2_400
 """Layers that read more are rounded one weight at a time, as ever: the loop over columns would take minutes."""
 _DAMPING = 0.01

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from edgedafl.errors import UsageError
 from edgedafl.export import Artifacts, Bundle, find_exporter, read_bundle
 from edgedafl.files import digest_of
@@ -47,14 +45,14 @@ def artifacts_of(run: RunDirectory, target: Target, precision: str) -> Artifacts
         primary=precision if precision in models else "fp16",
         name=record.student.name,
         preprocess=calibration.preprocess.to_dict(),
-        inputs=calibration.probe_images()[:_EXAMPLES].astype(np.float32),
+        inputs=calibration.probe_images(_EXAMPLES),
         provenance={
             "teacher_sha256": record.teacher.sha256,
             "seed": record.config.seed,
             "versions": record.versions,
             "calibration": calibration.digest,
         },
-        calibration=calibration.images()[:_CALIBRATION].astype(np.float32),
+        calibration=calibration.images(_CALIBRATION),
         agreements={} if quantized is None else quantized.agreements,
         card=_card(record, record.distilled, quantized),
         labels=tuple(run.classes.read_text("utf-8").splitlines()) if run.classes.is_file() else (),

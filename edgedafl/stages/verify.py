@@ -95,10 +95,9 @@ def verify_stage(
         ['fp16', 'fp32', 'int8']
     """
     calibration = CalibrationSet.load(run.calibration)
-    images, classes = calibration.probe_images(), calibration.probe_classes
     models = load_models(run, target)
-    scores = {p: run_batched(open_session(m), images, batch=1) for p, m in models.items()}
-    agreements = {p: agreement(predictions(s, calibration.task), classes) for p, s in scores.items()}
+    scores = {p: _probe_scores(m, calibration) for p, m in models.items()}
+    agreements = {p: agreement(predictions(s, calibration.task), calibration.probe_classes) for p, s in scores.items()}
     bundle = read_bundle(run.bundle(target.name))
     if bundle.manifest["runtime"] not in _SAME_GRAPHS:
         # This exporter makes models of its own: what agrees is what is shipped.
@@ -116,6 +115,11 @@ def verify_stage(
     return result
 
 
+def _probe_scores(model: onnx.ModelProto, calibration: CalibrationSet) -> np.ndarray:
+    session = open_session(model)
+    return calibration.probe_scores(lambda images: run_batched(session, images, batch=1))
+
+
 def _known_before(run: RunDirectory, name: str, inputs: str) -> _Labelled:
     before, found = run.stage(name), run.result(name, VerifyResult)
     if before is None or found is None or before.inputs != inputs:
@@ -125,10 +129,10 @@ def _known_before(run: RunDirectory, name: str, inputs: str) -> _Labelled:
 
 def _shipped_agreement(bundle: Bundle, calibration: CalibrationSet) -> dict[str, float]:
     exporter = find_exporter(str(bundle.manifest["exporter"]))
-    images = calibration.probe_images().astype(np.float32)
     found = {}
     for variant in bundle.manifest["variants"]:
-        scores = exporter.predict(bundle.directory / variant["file"], images)
+        file = bundle.directory / variant["file"]
+        scores = calibration.probe_scores(functools.partial(exporter.predict, file))
         found[str(variant["precision"])] = agreement(predictions(scores, calibration.task), calibration.probe_classes)
     return found
 
