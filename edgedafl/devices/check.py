@@ -19,6 +19,12 @@ _STEADY_GOVERNORS = ("performance", "userspace")
 # Within so many degrees of the trip point a run will throttle.
 _MARGIN_DEGREES = 10.0
 
+_PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert"}
+_PUSH = (
+    "adb push benchmark_model /data/local/tmp, then adb shell chmod +x /data/local/tmp/benchmark_model "
+    "(LiteRT's own, for this processor)."
+)
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -48,8 +54,8 @@ def check_device(facts: DeviceFacts, device: Device, target: Target | None = Non
         True
     """
     found = [_system(facts, target), _processor(facts), _space(facts)]
-    if target is None or target.runtime == "onnxruntime":
-        found += _python(facts, device)
+    if target is None or target.runtime in _PACKAGES:
+        found += _python(facts, device, "onnxruntime" if target is None else target.runtime)
     if (target is not None and target.runtime == "tensorrt") or facts["trtexec"]:
         found.append(_tensorrt(facts))
     found += [*_clocks(facts, target), *_heat(facts)]
@@ -91,7 +97,11 @@ def _space(facts: DeviceFacts) -> Finding:
     return Finding("space", enough, detail, "" if enough else "Free some space there, or set TMPDIR.")
 
 
-def _python(facts: DeviceFacts, device: Device) -> list[Finding]:
+def _python(facts: DeviceFacts, device: Device, runtime: str) -> list[Finding]:
+    """What runs a bundle's `bench`: Python with a runtime, or on phones without it LiteRT's own program."""
+    if not facts["python"] and runtime == "litert":
+        where = facts["benchmark_model"]
+        return [Finding("benchmark_model", bool(where), where or "missing, as is Python", "" if where else _PUSH)]
     if not facts["python"]:
         return [
             Finding(
@@ -100,9 +110,9 @@ def _python(facts: DeviceFacts, device: Device) -> list[Finding]:
             )
         ]  # fmt: skip
     found = [Finding("python", True, facts["python"])]
-    for name in ("numpy", "onnxruntime"):
+    for name in ("numpy", _PACKAGES[runtime]):
         version, reason = facts[name], facts[f"missing.{name}"]
-        remedy = "" if version else f"{device.python} -m pip install {name}"
+        remedy = "" if version else f"{device.python} -m pip install {name.replace('_', '-')}"
         found.append(Finding(name, bool(version), version or reason or "missing", remedy))
     return found
 

@@ -42,7 +42,7 @@ def read_measurement(path: Path, device: str) -> MeasuredLatency:
     try:
         raw = json.loads(path.read_text("utf-8"))
         samples = {name: values for name, values in raw["samples_ns"].items() if values}
-        summaries = {name: summarize(values) for name, values in samples.items()}
+        summaries = {name: summarize(values, raw.get("calls_per_sample", 1)) for name, values in samples.items()}
         if raw.get("schema") != 1 or not summaries:
             raise MeasurementError(f"{str(path)!r} holds no samples of the known schema.", "Run the profile again.")
         doubts = measurement_warnings(raw, summaries)

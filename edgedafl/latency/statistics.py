@@ -17,8 +17,12 @@ _RESAMPLES = 200
 _RESAMPLED = 5000
 
 
-def summarize(samples: list[int]) -> LatencySummary:
+def summarize(samples: list[int], calls: int = 1) -> LatencySummary:
     """Summarize raw nanoseconds in the order they were taken.
+
+    Args:
+        samples: One or more.
+        calls: Of which each is a mean; of means of several, the slowest tenth is not known.
 
     Raises:
         ValueError: If there are no samples.
@@ -38,8 +42,8 @@ def summarize(samples: list[int]) -> LatencySummary:
         count=len(values),
         minimum=float(values.min()),
         median=float(np.median(values)),
-        p90=float(np.percentile(values, 90)) if len(values) >= P90_FLOOR else None,
-        p99=float(np.percentile(values, 99)) if len(values) >= P99_FLOOR else None,
+        p90=float(np.percentile(values, 90)) if calls == 1 and len(values) >= P90_FLOOR else None,
+        p99=float(np.percentile(values, 99)) if calls == 1 and len(values) >= P99_FLOOR else None,
         mean=float(values.mean()),
         variation=float(values.std() / values.mean()),
         median_low=low,

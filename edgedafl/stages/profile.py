@@ -34,7 +34,7 @@ from edgedafl.targets import Target, find_target
 __all__ = ["host_target", "profile_bundle", "profile_stage", "require_device"]
 
 # Files of bundles that neither a shell nor Python takes for a program.
-_INERT = {".bin", ".json", ".md", ".npz", ".onnx", ".ort", ".pte", ".txt"}
+_INERT = {".bin", ".cc", ".h", ".json", ".md", ".npz", ".onnx", ".ort", ".pte", ".tflite", ".txt"}
 _GREETING_SECONDS = 30.0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,10 @@ from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.targets import Target
 from edgedafl_exporters.c_array import c_array_files
 from edgedafl_exporters.child import ChildExporter, Made, StepError
+from edgedafl_exporters.contents import programs, template
 from edgedafl_exporters.litert_metadata import ClassifierMetadata
+from edgedafl_exporters.litert_phone import phone_files
+from edgedafl_exporters.litert_pixels import to_pixels
 
 __all__ = ["LiteRtExporter"]
 
@@ -71,8 +75,12 @@ class LiteRtExporter(ChildExporter):
                 "pixels": target.input == "pixels",
                 "litert": {precision: model.facts for precision, model in made.items()},
             },
-            files=c_array_files(source.blob, _operators(source)) if target.is_microcontroller else {},
+            files=_files_beside(artifacts, target, made, source),
         )
+
+    def executables(self) -> dict[str, bytes]:
+        """What runs on the device: in Python, or by LiteRT's own program where there is none."""
+        return {**programs(), "bench.sh": template("bench_litert.sh").encode()}
 
     def _build(self, artifacts: Artifacts, about: ClassifierMetadata | None) -> tuple[dict[str, Made], dict[str, str]]:
         """Models by precision, and why a precision is not among them."""
@@ -115,6 +123,17 @@ class LiteRtExporter(ChildExporter):
                     f"LiteRT's float model differs from ONNX Runtime by {apart:.2g}.", "Use `--exporter onnx`."
                 )
         return Made(file.read_bytes(), scores, json.loads(facts.read_text()))
+
+
+def _files_beside(artifacts: Artifacts, target: Target, made: Mapping[str, Made], source: Made) -> dict[str, bytes]:
+    """Source for microcontrollers; for phones what is needed to run the models without Python."""
+    if target.is_microcontroller:
+        return c_array_files(source.blob, _operators(source))
+    if target.input != "pixels":
+        return {}
+    known = artifacts.preprocess
+    pixels = to_pixels(artifacts.inputs, known["scale"], known["offset"])
+    return phone_files(pixels, {p: m.scores for p, m in made.items()}, {p: m.facts for p, m in made.items()})
 
 
 def _metadata(artifacts: Artifacts, *, pixels: bool) -> ClassifierMetadata:

@@ -214,7 +214,10 @@ def operators(file: Path, output: Path) -> None:
 def _end(details: Any) -> dict[str, Any]:
     scale, zero = details["quantization"]
     shape = [int(side) for side in details["shape"]]
-    return {"dtype": np.dtype(details["dtype"]).name, "shape": shape, "scale": float(scale), "zero_point": int(zero)}
+    kind = np.dtype(details["dtype"]).name
+    return {
+        "name": str(details["name"]), "dtype": kind, "shape": shape, "scale": float(scale), "zero_point": int(zero)
+    }  # fmt: skip
 
 
 def _live_bytes(nodes: list[Any], details: dict[int, Any], given: list[int], made: list[int]) -> int:

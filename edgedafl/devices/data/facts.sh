@@ -67,7 +67,7 @@ if has "${python%% *}"; then
     TMPDIR="${own:-$scratch}" XDG_CACHE_HOME="${own:-$scratch}" $python - <<'END'
 import platform
 print("python\t" + platform.python_version())
-for name in ("numpy", "onnxruntime"):
+for name in ("numpy", "onnxruntime", "ai_edge_litert"):
     try:
         print(name + "\t" + __import__(name).__version__)
     except Exception as error:
@@ -79,6 +79,12 @@ for place in "${TRTEXEC:-}" "$(command -v trtexec 2>/dev/null)" /usr/src/tensorr
     if [ -n "$place" ] && [ -x "$place" ]; then
         say trtexec "$place"
         say tensorrt "$("$place" --help 2>&1 | sed -n 's/.*TensorRT v\([0-9]*\).*/\1/p' | head -n 1)"
+        break
+    fi
+done
+for place in "${BENCHMARK_MODEL:-}" "$root/data/local/tmp/benchmark_model" "$(command -v benchmark_model 2>/dev/null)"; do
+    if [ -n "$place" ] && [ -x "$place" ]; then
+        say benchmark_model "$place"
         break
     fi
 done

@@ -100,7 +100,7 @@ while [ "$done" -lt "$processes" ]; do
         $pinned "$TRTEXEC" --loadEngine="model.$precision.plan" --warmUp="$warm" --duration="$share_seconds" \
             --iterations="$share_rounds" --useSpinWait --percentile=50,90,99 --exportTimes=times.json \
             < /dev/null > "bench.$precision.log" 2>&1
-        tr ',{}' '\n\n\n' < times.json | awk -F: '/"latencyMs"/ {printf "%d\n", $2 * 1e6}' > part.txt
+        tr ',{}' '\n\n\n' < times.json | awk -F: '/"latencyMs"/ {printf "%.0f\n", $2 * 1e6}' > part.txt
         wc -l < part.txt | tr -d ' ' >> "lengths.$precision.txt"
         cat part.txt >> "samples.$precision.txt"
         echo "$precision: process $((done + 1)) of $processes, see bench.$precision.log" >&2
