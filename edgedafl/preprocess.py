@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from edgedafl.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CONVENTIONS", "Preprocess"]
+__all__ = ["CONVENTIONS", "Preprocess", "middle_share"]
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CAFFE = (123.68, 116.779, 103.939)
@@ -28,6 +29,24 @@ CONVENTIONS = {
 Who loads a teacher turns the channels of `caffe` round: images are red, green, blue everywhere here.
 """
 _COLOUR = {"imagenet", "caffe"}
+
+
+def middle_share(side: int, full: int) -> float:
+    """Share of width and height whose middle is shrunk for a network that knows larger images.
+
+    Shrunk as a whole, things get smaller than the network knows them, and answers change (FixRes, arXiv
+    1906.06423). So the factor is shared: its square root is cropped, and the rest is shrunk. On five networks of
+    photographs that wins 1.8 points of the answers at half of the arithmetic, and more below (docs/experiments.md).
+
+    Args:
+        side: Of the images that the network is fed.
+        full: Of those that it was trained on.
+
+    Examples:
+        >>> round(middle_share(160, 224), 3), middle_share(224, 224)
+        (0.845, 1.0)
+    """
+    return math.sqrt(min(1.0, side / full))
 
 
 @dataclass(frozen=True)

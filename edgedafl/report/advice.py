@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgedafl.preprocess import middle_share
 from edgedafl.runs import DistillResult, ProfileResult, QuantizeResult, RunRecord
 
 __all__ = ["advice_of"]
@@ -21,10 +22,21 @@ def advice_of(record: RunRecord) -> tuple[str, ...]:
         2
     """
     return (
+        *_of_smaller_images(record),
         *(_of_training(record.distilled) if record.distilled else ()),
         *(_of_profile(record.profiled) if record.profiled else ()),
         *(_of_integers(record.quantized) if record.quantized else ()),
     )
+
+
+def _of_smaller_images(record: RunRecord) -> Iterator[str]:
+    """What a device has to do to a picture, where the student takes smaller ones than its teacher."""
+    (_, height, width), full = record.student.input_shape, record.teacher.input_shape[1]
+    if height < full:
+        yield (
+            f"The artifact takes the middle {100 * middle_share(height, full):.1f} % of each side of what the teacher "
+            f"takes, shrunk to {height}x{width}: cropping keeps things as large as the network knows them."
+        )
 
 
 def _of_training(found: DistillResult) -> Iterator[str]:

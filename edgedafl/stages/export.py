@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from edgedafl.errors import UsageError
 from edgedafl.export import Artifacts, Bundle, find_exporter, read_bundle
 from edgedafl.files import digest_of
 from edgedafl.graph.load import sha256_of
 from edgedafl.graph.peak_memory import peak_memory
+from edgedafl.preprocess import middle_share
 from edgedafl.quantize import CalibrationSet
 from edgedafl.runs import DistillResult, ExportResult, QuantizeResult, RunDirectory, RunRecord
 from edgedafl.stages.quantize import load_models
@@ -44,7 +47,7 @@ def artifacts_of(run: RunDirectory, target: Target, precision: str) -> Artifacts
         models=models,
         primary=precision if precision in models else "fp16",
         name=record.student.name,
-        preprocess=calibration.preprocess.to_dict(),
+        preprocess=calibration.preprocess.to_dict() | _middle(record),
         inputs=calibration.probe_images(_EXAMPLES),
         provenance={
             "teacher_sha256": record.teacher.sha256,
@@ -57,6 +60,12 @@ def artifacts_of(run: RunDirectory, target: Target, precision: str) -> Artifacts
         card=_card(record, record.distilled, quantized),
         labels=tuple(run.classes.read_text("utf-8").splitlines()) if run.classes.is_file() else (),
     )
+
+
+def _middle(record: RunRecord) -> dict[str, Any]:
+    """What of an image is shrunk, where the student takes smaller images than its teacher."""
+    side, full = record.student.input_shape[1], record.teacher.input_shape[1]
+    return {} if side >= full else {"middle": round(middle_share(side, full), 4)}
 
 
 def _card(record: RunRecord, distilled: DistillResult | None, quantized: QuantizeResult | None) -> dict[str, str]:

@@ -27,6 +27,7 @@ from edgedafl.fidelity import Predictor, Signals, compare_answers, measured_band
 from edgedafl.files.pictures import Pictures
 from edgedafl.graph.edit import model_bytes
 from edgedafl.graph.runtime import open_session, run_batched
+from edgedafl.preprocess import middle_share
 from edgedafl.quantize import CalibrationSet
 from edgedafl.runs import Band
 from edgedafl.tasks import predictions
@@ -243,7 +244,7 @@ def study_teacher(teacher: Teacher, pictures: Pictures | None = None) -> Study:
 
 
 def resized(images: Tensor, sides: tuple[int, int]) -> Tensor:
-    """Images at another size, averaged where they shrink.
+    """Images for a network that is fed smaller ones: their middle (see `middle_share`), averaged where it shrinks.
 
     Examples:
         >>> resized(torch.zeros(2, 3, 224, 224), (160, 160)).shape
@@ -251,7 +252,10 @@ def resized(images: Tensor, sides: tuple[int, int]) -> Tensor:
     """
     if tuple(images.shape[2:]) == tuple(sides):
         return images
-    return F.interpolate(images, sides, mode="bilinear", antialias=True, align_corners=False)
+    kept = [round(full * middle_share(side, full)) for side, full in zip(sides, images.shape[2:], strict=True)]
+    top, left = ((full - own) // 2 for own, full in zip(kept, images.shape[2:], strict=True))
+    middle = images[:, :, top : top + kept[0], left : left + kept[1]]
+    return F.interpolate(middle, sides, mode="bilinear", antialias=True, align_corners=False)
 
 
 def _without_pictures(shares: Mapping[str, float]) -> dict[str, float]:

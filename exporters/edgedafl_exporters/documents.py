@@ -38,10 +38,19 @@ def readme(template: str, entries: dict[str, Any], target: Target) -> bytes:
         "shape": "x".join(str(side) for side in entries["input"]["shape"]),
         "scale": ", ".join(f"{v:.8g}" for v in preprocess["scale"]),
         "offset": ", ".join(f"{v:.8g}" for v in preprocess["offset"]),
+        "middle": _middle(preprocess),
         "power_hint": target.power_hint,
         "notes": target.notes,
     }
     return string.Template(template).substitute(values).encode()
+
+
+def _middle(preprocess: dict[str, Any]) -> str:
+    """Which part of a picture is shrunk to the input's size, where that is not all of it."""
+    if "middle" not in preprocess:
+        return ""
+    share = f"{100 * preprocess['middle']:.1f} %"
+    return f"\nOf a picture as the teacher takes it, the middle {share} of width and height are shrunk to this size."
 
 
 def model_card(entries: dict[str, Any], artifacts: Artifacts, target: Target) -> bytes:
