@@ -41,6 +41,7 @@ from edgedafl.latency import estimate_latency
 from edgedafl.quantize import ROUNDING_IMAGES, integer_model, observe_activations, quantize_graph
 from edgedafl.stages import Study, pruner_of, study_teacher
 from edgedafl.stages.graphs import for_target
+from edgedafl.stages.study import resized
 from edgedafl.students import Pruner, module_layers
 from edgedafl.targets import find_target
 from edgedafl.tasks import agreement, predictions
@@ -177,7 +178,7 @@ def compressed(name: str, flags: list[str], args: argparse.Namespace) -> dict[st
             return row
         session = open_session(artifact, threads=0)
         sides = session.get_inputs()[0].shape[2:]
-        small = torch.nn.functional.interpolate(images, tuple(sides), mode="bilinear", antialias=True)
+        small = resized(images, (int(sides[0]), int(sides[1])))
         small = images if tuple(sides) == tuple(images.shape[2:]) else small
         mine = predictions(run_batched(session, small.numpy(), batch=1), teacher.spec.task)
         wanted = predictions(answers(teacher.scores, images), teacher.spec.task)

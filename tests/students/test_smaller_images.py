@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgedafl.api import compress
 from edgedafl.config import CompressConfig
 from edgedafl.errors import UsageError
 from edgedafl.export import student_to_onnx
@@ -66,3 +68,20 @@ def test_the_middle_is_shrunk_so_that_things_stay_as_large_as_they_can() -> None
     assert small.shape == (1, 3, 160, 160) and float(small[:, :, :79].max()) == 0.0
     assert float(small[:, :, 81:].min()) == pytest.approx(0.5, abs=1e-3)
     assert resized(images, (224, 224)) is images
+
+
+def test_the_bundle_and_the_report_say_what_is_cropped(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(16, 5),
+    )  # fmt: skip
+    made = compress(
+        export(net.eval(), tmp_path / "net.onnx", SHAPE), target="rpi4", student="kept:1@32", min_fidelity=0,
+        input_range=(0.0, 1.0), device="none", output=tmp_path / "run",
+    )  # fmt: skip
+    manifest = json.loads((made.bundle / "manifest.json").read_text())
+    assert manifest["preprocess"]["middle"] == pytest.approx(0.5**0.5, abs=1e-4)
+    assert manifest["input"]["shape"] == [1, 3, 32, 32]
+    assert "the middle 70.7 % of width and height are shrunk to this size" in (made.bundle / "README.md").read_text()
+    assert "takes the middle 70.7 % of each side" in made.report.read_text()
