@@ -200,6 +200,9 @@ class ProjectConfig(_Strict):
         compress: Defaults for `compress` and `distill`; flags win.
         gate: Limits.
         path: Where it was read from; None for the defaults.
+
+    Examples:
+        >>> ProjectConfig(compress={"target": "rpi4"}).gate.max_size
     """
 
     compress: dict[str, Any] = Field(default_factory=dict)

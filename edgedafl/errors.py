@@ -22,7 +22,12 @@ __all__ = [
 
 
 class ExitCode(enum.IntEnum):
-    """Exit codes of the command line; documented in `edgedafl --help` and docs/reference/files.md."""
+    """Exit codes of the command line; documented in `edgedafl --help` and docs/reference/files.md.
+
+    Examples:
+        >>> ExitCode.USAGE == 2
+        True
+    """
 
     DONE = 0
     CHECK_FAILED = 1
@@ -68,7 +73,13 @@ class CheckFailedError(EdgeDaflError):
 
 
 class UsageError(EdgeDaflError):
-    """A flag, a path or a configuration value is wrong: correct the call."""
+    """A flag, a path or a configuration value is wrong: correct the call.
+
+    Examples:
+        >>> error = UsageError("--student kept:2 is not a share.", "Write it like kept:0.5.")
+        >>> error.message, error.hint
+        ('--student kept:2 is not a share.', 'Write it like kept:0.5.')
+    """
 
     exit_code = ExitCode.USAGE
 

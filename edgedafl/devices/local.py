@@ -19,6 +19,10 @@ class LocalDevice:
     """Runs a bundle in a temporary copy, in a process of its own.
 
     The same Python interpreter, so that the bundle finds the ONNX Runtime installed here.
+
+    Examples:
+        >>> LocalDevice().run("printf hello", timeout=10).output
+        'hello'
     """
 
     name = "local"

@@ -63,6 +63,14 @@ class Predictor:
 
     Args:
         rows: Pairs of which the fidelity is known; of at least two teachers for what is to be predicted.
+
+    Examples:
+        >>> from edgedafl.fidelity.signals import Comparison, Signals
+        >>> seen = Comparison(agreement=0.97, weighted=0.99, error=0.01)
+        >>> signals = Signals({"natural": seen, "mixture": seen}, classes=10, colour=True, whole=True)
+        >>> band = Predictor.shipped().predict(signals)
+        >>> band.low < band.fidelity < band.high
+        True
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:

@@ -46,6 +46,14 @@ class TrainableGraph(nn.Module):
     Args:
         model: As `portable` makes it.
         watch: Values that are kept while training, see `take_features`.
+
+    Examples:
+        >>> import torch
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,2] image) => (float[n,2] logits)
+        ...     <float[2,2] w = {1, 0, 0, 1}, float[2] b = {1, 2}> { logits = Gemm(image, w, b) }'''
+        >>> module = TrainableGraph(onnx.parser.parse_model(text))
+        >>> module(torch.zeros(1, 2)).tolist(), sum(weight.numel() for weight in module.parameters())
+        ([[1.0, 2.0]], 6)
     """
 
     def __init__(self, model: onnx.ModelProto, watch: Iterable[str] = ()) -> None:

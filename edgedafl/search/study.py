@@ -74,6 +74,11 @@ class Study:
 
     Raises:
         EnvironmentMissingError: If Optuna is not installed.
+
+    Examples:
+        >>> import tempfile
+        >>> Study(Path(tempfile.mkdtemp()), seed=0).results()
+        []
     """
 
     def __init__(self, folder: Path, seed: int | None = None) -> None:
@@ -89,7 +94,7 @@ class Study:
         self._study = optuna.create_study(
             study_name=_STUDY,
             storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / _JOURNAL))),
-            sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True, warn_independent_sampling=False),
+            sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True),
             directions=["maximize", "minimize", "minimize"],
             load_if_exists=True,
         )

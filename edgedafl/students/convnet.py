@@ -22,6 +22,11 @@ class ConvNet(nn.Module):
         input_shape: (C, H, W).
         num_classes: K.
         width: Factor on every channel count.
+
+    Examples:
+        >>> import torch
+        >>> ConvNet((3, 32, 32), 10, 0.5)(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, input_shape: tuple[int, int, int], num_classes: int, width: float) -> None:

@@ -18,6 +18,11 @@ class LeNet(nn.Module):
         input_shape: (C, H, W), each side at least 16.
         num_classes: K.
         width: Factor on every channel count.
+
+    Examples:
+        >>> import torch
+        >>> LeNet((1, 28, 28), 10, 1.0)(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, input_shape: tuple[int, int, int], num_classes: int, width: float) -> None:

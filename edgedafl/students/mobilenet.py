@@ -46,6 +46,11 @@ class MobileNetV2(nn.Module):
         input_shape: (C, H, W); below 96 pixels the first two strides are 1.
         num_classes: K.
         width: Factor on the channels.
+
+    Examples:
+        >>> import torch
+        >>> MobileNetV2((3, 32, 32), 10, 0.25)(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, input_shape: tuple[int, int, int], num_classes: int, width: float) -> None:

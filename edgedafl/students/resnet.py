@@ -36,6 +36,11 @@ class ResNet(nn.Module):
         num_classes: K.
         channels: Channels of each stage; every stage but the first halves the map.
         blocks: Blocks per stage.
+
+    Examples:
+        >>> import torch
+        >>> ResNet((3, 32, 32), 10, (8, 16), (1, 1))(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(

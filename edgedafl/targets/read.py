@@ -34,7 +34,8 @@ def read_target(path: Path) -> Target:
         UsageError: If it is missing, has an unknown or missing key, or a value that does not fit.
 
     Examples:
-        >>> read_target(Path("my-board.toml")).runtime  # doctest: +SKIP
+        >>> from edgedafl.targets import target_file
+        >>> read_target(target_file("rpi4")).runtime
         'onnxruntime'
     """
     try:

@@ -69,6 +69,12 @@ class Teacher(abc.ABC):
     Args:
         spec: What is known of it.
         max_queries: Most rows it may ever see; None for no limit.
+
+    Examples:
+        >>> from edgedafl.teachers import load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx")
+        >>> teacher.scores(torch.zeros(2, *teacher.spec.input_shape)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, spec: TeacherSpec, *, max_queries: int | None = None) -> None:

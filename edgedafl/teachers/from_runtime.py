@@ -56,7 +56,13 @@ class _Port:
 
 
 class RuntimeTeacher(ForwardTeacher):
-    """A local ONNX model that is asked and never opened."""
+    """A local ONNX model that is asked and never opened.
+
+    Examples:
+        >>> teacher = load_runtime_teacher("examples/mnist/teacher.onnx", TeacherOptions(max_queries=100))
+        >>> teacher.remaining
+        100
+    """
 
     def __init__(self, spec: TeacherSpec, port: _Port, *, max_queries: int | None = None) -> None:
         super().__init__(spec, max_queries=max_queries)

@@ -41,7 +41,11 @@ def load_torch_file(path: Path, *, trust: bool) -> nn.Module:
         UnsupportedModelError: If it holds only weights, or cannot be read.
 
     Examples:
-        >>> module = load_torch_file(Path("model.pt"), trust=True)  # doctest: +SKIP
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "model.pt"
+        >>> torch.jit.trace(nn.Linear(4, 2), torch.zeros(1, 4)).save(path)
+        >>> load_torch_file(path, trust=True)(torch.zeros(1, 4)).shape
+        torch.Size([1, 2])
     """
     if not path.is_file():
         raise UsageError(f"The model file {str(path)!r} does not exist.", "Give the path of a model.")
@@ -147,7 +151,12 @@ def first_tensor(answer: Any) -> Tensor:
 
 
 class FirstTensor(nn.Module):
-    """A module that answers more than scores, or in other wrapping, as one that answers scores."""
+    """A module that answers more than scores, or in other wrapping, as one that answers scores.
+
+    Examples:
+        >>> FirstTensor(nn.Identity())({"logits": torch.zeros(2, 10)}).shape
+        torch.Size([2, 10])
+    """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -159,7 +168,12 @@ class FirstTensor(nn.Module):
 
 
 class BlueFirst(nn.Module):
-    """A module that takes blue, green, red as one that takes images of red, green, blue."""
+    """A module that takes blue, green, red as one that takes images of red, green, blue.
+
+    Examples:
+        >>> BlueFirst(nn.Identity())(torch.tensor([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1)).flatten().tolist()
+        [3.0, 2.0, 1.0]
+    """
 
     order: Tensor
 

@@ -40,7 +40,15 @@ _SEED = 20190402
 
 
 class ProbeSets:
-    """Frozen uint8 sets with the teacher's class for each image."""
+    """Frozen uint8 sets with the teacher's class for each image.
+
+    Examples:
+        >>> from edgedafl.preprocess import Preprocess
+        >>> sets = ProbeSets(Preprocess.from_range(0.0, 1.0, channels=1))
+        >>> sets.add("priors", torch.rand(4, 1, 8, 8), lambda images: images.flatten(1)[:, :3])
+        >>> sets.names, sets.classes("priors").shape
+        (['priors'], torch.Size([4]))
+    """
 
     def __init__(self, preprocess: Preprocess, task: Task = SINGLE_LABEL) -> None:
         self._task = task

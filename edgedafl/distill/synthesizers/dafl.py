@@ -81,7 +81,13 @@ class DaflSettings:
 
 
 class DaflSynthesizer(GeneratorSynthesizer):
-    """One generator step of the published algorithm."""
+    """One generator step of the published algorithm.
+
+    Examples:
+        >>> from edgedafl.teachers import load_teacher
+        >>> DaflSynthesizer(load_teacher("examples/mnist/teacher.onnx")).sample(3).shape
+        torch.Size([3, 1, 32, 32])
+    """
 
     def __init__(
         self,

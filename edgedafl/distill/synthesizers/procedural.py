@@ -63,6 +63,11 @@ class ProceduralSynthesizer(Synthesizer):
         teacher: Asked about what is drawn.
         settings: See there.
         device: Where to train.
+
+    Examples:
+        >>> from edgedafl.teachers import load_teacher
+        >>> ProceduralSynthesizer(load_teacher("examples/mnist/teacher.onnx")).sample(3).shape
+        torch.Size([3, 1, 32, 32])
     """
 
     def __init__(

@@ -30,6 +30,14 @@ class ProceduralImages:
             teacher is slow.
         device: Where images are wanted.
         pictures: Draws the user's own pictures.
+
+    Examples:
+        >>> from edgedafl.teachers import load_teacher
+        >>> teacher = load_teacher("examples/mnist/teacher.onnx")
+        >>> images = ProceduralImages(teacher.spec, 8, 20, "cpu")
+        >>> images.tune(teacher)
+        >>> images.draw(4).shape
+        torch.Size([4, 1, 32, 32])
     """
 
     def __init__(

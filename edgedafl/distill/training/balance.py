@@ -25,6 +25,11 @@ class EntropyWeight:
         start: First weight; it stays within a fifth and eight times of that.
         states: How many classes (states of a label) there are.
         device: Where losses are computed.
+
+    Examples:
+        >>> weight = EntropyWeight(5.0, 10)
+        >>> float(weight(torch.tensor(-0.2), torch.tensor(0.1))) > 5.0  # hardly any class is there
+        True
     """
 
     def __init__(self, start: float, states: int, device: torch.device | str = "cpu") -> None:

@@ -51,7 +51,13 @@ class Budget:
 
 
 class Clock:
-    """Progress through a budget; time spent before an interruption counts."""
+    """Progress through a budget; time spent before an interruption counts.
+
+    Examples:
+        >>> clock = Clock(Budget(seconds=None, steps=10))
+        >>> clock.fraction(5), clock.fraction(10)
+        (0.5, 1.0)
+    """
 
     def __init__(self, budget: Budget, elapsed: float = 0.0) -> None:
         self.budget = budget

@@ -18,6 +18,15 @@ class EmaStudent:
         student: The module that is trained.
         decay: Share of the old average kept per step; smaller in the first steps, so that the
             random start is forgotten.
+
+    Examples:
+        >>> import torch
+        >>> student = nn.Linear(2, 2)
+        >>> average = EmaStudent(student, decay=0.9)
+        >>> _ = student.weight.data.add_(1.0)
+        >>> average.update()
+        >>> bool((average.module.weight < student.weight).all())
+        True
     """
 
     def __init__(self, student: nn.Module, decay: float = 0.99) -> None:

@@ -27,6 +27,12 @@ class Pool:
         preprocess: Map between its pixels and model space.
         device: Where it lies; the training device, so that drawing copies nothing across.
         worth: Weighs the images; all are drawn alike when None.
+
+    Examples:
+        >>> pool = Pool(4, (1, 8, 8), 3, Preprocess.from_range(0.0, 1.0, channels=1))
+        >>> pool.add(torch.rand(6, 1, 8, 8), torch.rand(6, 3))
+        >>> len(pool), pool.draw(2)[0].shape
+        (4, torch.Size([2, 1, 8, 8]))
     """
 
     def __init__(

@@ -27,6 +27,12 @@ class SamplingWeights:
 
     Attributes:
         mean: Share of each class in the pool, as learned by `fit`.
+
+    Examples:
+        >>> weights = SamplingWeights("single-label")
+        >>> found = weights.of(torch.tensor([[4.0, 0.0], [4.0, 0.0], [0.0, 4.0], [0.1, 0.0]]))
+        >>> bool(found[2] > found[0]), bool(found[3] < found[0])  # a rare class, and an answer that is not sure
+        (True, True)
     """
 
     def __init__(self, task: Task) -> None:

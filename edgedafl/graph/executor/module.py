@@ -68,6 +68,13 @@ class Walk:
     Attributes:
         values: Values that are still needed, by name; they may be changed.
         step: The node that comes next.
+
+    Examples:
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]>
+        ...     g (float[n,2] x) => (float[n,2] y) { a = Relu(x)  y = Neg(a) }'''
+        >>> network = OnnxModule(onnx.parser.parse_model(text))
+        >>> [walk.node.op_type for walk in network.walk({"x": torch.zeros(1, 2)})]
+        ['Relu', 'Neg']
     """
 
     def __init__(self, values: dict[str, Any], module: OnnxModule) -> None:
@@ -100,6 +107,11 @@ class OnnxModule(nn.Module):
 
     Raises:
         UnsupportedModelError: If a node's operator is not in the op table.
+
+    Examples:
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,2] x) => (float[n,2] y) { y = Relu(x) }'''
+        >>> OnnxModule(onnx.parser.parse_model(text))(torch.tensor([[-1.0, 2.0]]))
+        tensor([[0., 2.]])
     """
 
     def __init__(

@@ -37,6 +37,13 @@ class Tracer:
         values: Channel axes of the values that are followed.
         producers: Nodes by what they write.
         uses: How many nodes read each value.
+
+    Examples:
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]>
+        ...     g (float[1,4,8,8] x) => (float[1,4,8,8] y) { y = Relu(x) }'''
+        >>> t = Tracer(onnx.parser.parse_model(text), {"x": (1, 4, 8, 8), "y": (1, 4, 8, 8)})
+        >>> t.put("x", 1, t.fresh(4)), t.keep(t.producers["y"]), t.values["y"].units.tolist()
+        (True, True, [0, 1, 2, 3])
     """
 
     def __init__(

@@ -48,6 +48,16 @@ class Costs:
         model: The graph.
         channels: Its channels.
         shapes: Shape of every value for one image.
+
+    Examples:
+        >>> from edgedafl.graph.pruning import trace_channels
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[n,1,8,8] image) => (float[n,1,8,8] y)
+        ...     <float[2,1,1,1] w = {1, 9}, float[1,2,1,1] v = {3, 4}> { a = Conv(image, w)  y = Conv(a, v) }'''
+        >>> model = onnx.parser.parse_model(text)
+        >>> shapes = {"image": (1, 1, 8, 8), "a": (1, 2, 8, 8), "y": (1, 1, 8, 8)}
+        >>> costs = Costs(model, trace_channels(model, shapes), shapes)
+        >>> costs.of([2]), costs.of([1])  # weights and multiply-accumulates
+        ((4.0, 256.0), (2.0, 128.0))
     """
 
     def __init__(self, model: onnx.ModelProto, channels: ChannelMap, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -93,6 +93,11 @@ class Published:
 
     Args:
         rows: Published measurements.
+
+    Examples:
+        >>> from edgedafl.latency.estimator.rows import packaged_rows
+        >>> Published(packaged_rows()) is not None
+        True
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:

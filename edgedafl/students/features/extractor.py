@@ -61,6 +61,14 @@ class FeatureExtractor(nn.Module):
     Args:
         traced: The student, see `module_bottlenecks`.
         names: Values to keep.
+
+    Examples:
+        >>> import torch
+        >>> module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(64, 2))
+        >>> traced, found = module_bottlenecks(module, (3, 8, 8))
+        >>> extractor = FeatureExtractor(traced, [found[0].name])
+        >>> extractor(torch.zeros(1, 3, 8, 8)).shape
+        torch.Size([1, 2])
     """
 
     def __init__(self, traced: GraphModule, names: Sequence[str]) -> None:

@@ -103,6 +103,11 @@ class PriorMixture:
         seed: Of all images.
         shares: By family; equal when None.
         pictures: Draws the user's own pictures: a family beside the procedural ones.
+
+    Examples:
+        >>> mixture = PriorMixture((3, 32, 32), seed=0)
+        >>> mixture.draw(5).shape, round(sum(mixture.shares.values()), 6)
+        (torch.Size([5, 3, 32, 32]), 1.0)
     """
 
     def __init__(
