@@ -66,8 +66,7 @@ class _Wiring:
 
 
 class OnnxTeacher(Teacher):
-    """Runs the graph with torch, so that gradients reach the image.
-    """
+    """Runs the graph with torch, so that gradients reach the image."""
 
     def __init__(self, spec: TeacherSpec, model: onnx.ModelProto, wiring: _Wiring, *, quantized: bool) -> None:
         super().__init__(spec)
