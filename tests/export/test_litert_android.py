@@ -56,7 +56,8 @@ def test_the_first_layer_maps_pixels_and_integers_reach_to_the_ends(bundle: Bund
     scores = {p: exporter.predict(bundle.directory / f"model.{p}.tflite", IMAGES) for p in ("fp32", "int8")}
     assert compare(wanted, scores["fp32"]).relative_error < 1e-4
     assert compare(wanted, scores["int8"]).same_class >= 0.9
-    assert facts["int8"]["input"] == {"dtype": "uint8", "shape": [1, 32, 32, 3], "scale": 1.0, "zero_point": 0}
+    given = {"name": "t0_unsigned", "dtype": "uint8", "shape": [1, 32, 32, 3], "scale": 1.0, "zero_point": 0}
+    assert facts["int8"]["input"] == given
     assert facts["int8"]["output"]["dtype"] == "uint8"
     assert facts["fp32"]["input"]["dtype"] == facts["fp32"]["output"]["dtype"] == "float32"
     assert facts["int8"]["integer_layers"] == facts["int8"]["layers"] == 11
