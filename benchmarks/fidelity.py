@@ -179,7 +179,6 @@ def compressed(name: str, flags: list[str], args: argparse.Namespace) -> dict[st
         session = open_session(artifact, threads=0)
         sides = session.get_inputs()[0].shape[2:]
         small = resized(images, (int(sides[0]), int(sides[1])))
-        small = images if tuple(sides) == tuple(images.shape[2:]) else small
         mine = predictions(run_batched(session, small.numpy(), batch=1), teacher.spec.task)
         wanted = predictions(answers(teacher.scores, images), teacher.spec.task)
         verdict = manifest.get("verdict", {})

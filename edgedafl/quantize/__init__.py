@@ -3,7 +3,7 @@
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.choose import Quantized, integer_model, quantize_model
 from edgedafl.quantize.control import Controlled, KeptLayer, keep_worst_layers, layer_sensitivities
-from edgedafl.quantize.fidelity import Fidelity, ModelComparer, within_drop
+from edgedafl.quantize.fidelity import Fidelity, ModelComparer, answers_on_probes, within_drop
 from edgedafl.quantize.ptq import METHODS, quantize_graph, weighted_nodes, with_remainder
 from edgedafl.quantize.qat import train_quantized
 from edgedafl.quantize.ranges import Activation, observe_activations
@@ -20,6 +20,7 @@ __all__ = [
     "KeptLayer",
     "ModelComparer",
     "Quantized",
+    "answers_on_probes",
     "integer_model",
     "keep_worst_layers",
     "layer_sensitivities",

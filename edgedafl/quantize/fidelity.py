@@ -13,7 +13,7 @@ from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.tasks import agreement, predictions
 
-__all__ = ["Fidelity", "ModelComparer", "within_drop"]
+__all__ = ["Fidelity", "ModelComparer", "answers_on_probes", "within_drop"]
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,37 @@ class ModelComparer:
     def __init__(self, reference: onnx.ModelProto, calibration: CalibrationSet) -> None:
         self._calibration = calibration
         started = time.monotonic()
-        self._scores = self._answer(reference)
+        self._scores = answers_on_probes(reference, calibration, threads=0)
         self.seconds_per_image = (time.monotonic() - started) / max(len(calibration.probe_pixels), 1)
         self.reference = self._agreement(self._scores)
 
     def of(self, model: onnx.ModelProto) -> Fidelity:
         """Of a model at batch 1."""
-        scores = self._answer(model)
+        scores = answers_on_probes(model, self._calibration, threads=0)
         return Fidelity(self._agreement(scores), float(np.abs(scores - self._scores).mean()))
 
     def _agreement(self, scores: np.ndarray) -> float:
         return agreement(predictions(scores, self._calibration.task), self._calibration.probe_classes)
 
-    def _answer(self, model: onnx.ModelProto) -> np.ndarray:
-        session = open_session(model, threads=0)
-        return self._calibration.probe_scores(lambda images: run_batched(session, images, batch=1))
+
+def answers_on_probes(model: onnx.ModelProto, calibration: CalibrationSet, *, threads: int = 1) -> np.ndarray:
+    """Scores (N,K) of a model at batch 1 on the probes of a calibration set.
+
+    Args:
+        model: The model.
+        calibration: Whose probes.
+        threads: Of the session; 0 takes every core.
+
+    Examples:
+        >>> from edgedafl.preprocess import Preprocess
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1,1,1,2] x) => (float[1,2] y) { y = Flatten(x) }'
+        >>> pixels = np.array([[[[0, 255]]]], np.uint8)
+        >>> own = CalibrationSet(pixels, pixels, np.ones(1, np.int64), Preprocess.from_range(0.0, 1.0, channels=1))
+        >>> answers_on_probes(onnx.parser.parse_model(text), own).tolist()
+        [[0.0, 1.0]]
+    """
+    session = open_session(model, threads=threads)
+    return calibration.probe_scores(lambda images: run_batched(session, images, batch=1))
 
 
 def within_drop(agreements: Mapping[str, float], precision: str, max_drop: float | None) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgedafl.preprocess import middle_share
 from edgedafl.runs import DistillResult, ProfileResult, QuantizeResult, RunRecord
 
 __all__ = ["advice_of"]
@@ -31,10 +30,10 @@ def advice_of(record: RunRecord) -> tuple[str, ...]:
 
 def _of_smaller_images(record: RunRecord) -> Iterator[str]:
     """What a device has to do to a picture, where the student takes smaller ones than its teacher."""
-    (_, height, width), full = record.student.input_shape, record.teacher.input_shape[1]
-    if height < full:
+    _, height, width = record.student.input_shape
+    if record.middle < 1:
         yield (
-            f"The artifact takes the middle {100 * middle_share(height, full):.1f} % of each side of what the teacher "
+            f"The artifact takes the middle {100 * record.middle:.1f} % of each side of what the teacher "
             f"takes, shrunk to {height}x{width}: cropping keeps things as large as the network knows them."
         )
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from edgedafl.config import CompressConfig
 from edgedafl.errors import UsageError
+from edgedafl.preprocess import middle_share
 from edgedafl.runs.fidelity import Candidate, FidelityVerdict
 from edgedafl.runs.json_form import adapter_of, read_result
 from edgedafl.runs.limits import GateReport
@@ -217,6 +218,11 @@ class RunRecord:
     def shipped(self) -> str:
         """Precision of the artifact, which may differ from the one asked for."""
         return self.exported.precision if self.exported else self.precision
+
+    @property
+    def middle(self) -> float:
+        """Share of each side of a picture that is shrunk for the student; 1 where it takes what its teacher takes."""
+        return middle_share(self.student.input_shape[1], self.teacher.input_shape[1])
 
     def _of(self, stage: str, form: type[_Result]) -> _Result | None:
         found = self.stages.get(stage)

@@ -9,7 +9,6 @@ from edgedafl.export import Artifacts, Bundle, find_exporter, read_bundle
 from edgedafl.files import digest_of
 from edgedafl.graph.load import sha256_of
 from edgedafl.graph.peak_memory import peak_memory
-from edgedafl.preprocess import middle_share
 from edgedafl.quantize import CalibrationSet
 from edgedafl.runs import DistillResult, ExportResult, QuantizeResult, RunDirectory, RunRecord
 from edgedafl.stages.quantize import load_models
@@ -64,8 +63,7 @@ def artifacts_of(run: RunDirectory, target: Target, precision: str) -> Artifacts
 
 def _middle(record: RunRecord) -> dict[str, Any]:
     """What of an image is shrunk, where the student takes smaller images than its teacher."""
-    side, full = record.student.input_shape[1], record.teacher.input_shape[1]
-    return {} if side >= full else {"middle": round(middle_share(side, full), 4)}
+    return {} if record.middle == 1 else {"middle": round(record.middle, 4)}
 
 
 def _card(record: RunRecord, distilled: DistillResult | None, quantized: QuantizeResult | None) -> dict[str, str]:

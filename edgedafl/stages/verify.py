@@ -20,7 +20,7 @@ from edgedafl.files.labelled import LabelledSource
 from edgedafl.graph.load import sha256_of
 from edgedafl.graph.parity import compare, require_parity
 from edgedafl.graph.runtime import open_session, run_batched
-from edgedafl.quantize import CalibrationSet
+from edgedafl.quantize import CalibrationSet, answers_on_probes
 from edgedafl.runs import Confused, LostClass, Parity, RunDirectory, SameAnswers, VerifyResult
 from edgedafl.stages.class_errors import confusions, lost_classes
 from edgedafl.stages.quantize import load_models
@@ -96,7 +96,7 @@ def verify_stage(
     """
     calibration = CalibrationSet.load(run.calibration)
     models = load_models(run, target)
-    scores = {p: _probe_scores(m, calibration) for p, m in models.items()}
+    scores = {p: answers_on_probes(m, calibration) for p, m in models.items()}
     agreements = {p: agreement(predictions(s, calibration.task), calibration.probe_classes) for p, s in scores.items()}
     bundle = read_bundle(run.bundle(target.name))
     if bundle.manifest["runtime"] not in _SAME_GRAPHS:
@@ -113,11 +113,6 @@ def verify_stage(
     result = VerifyResult(agreements, parity, **vars(known), built=trials(bundle))
     run.finish(name, inputs, [], result)
     return result
-
-
-def _probe_scores(model: onnx.ModelProto, calibration: CalibrationSet) -> np.ndarray:
-    session = open_session(model)
-    return calibration.probe_scores(lambda images: run_batched(session, images, batch=1))
 
 
 def _known_before(run: RunDirectory, name: str, inputs: str) -> _Labelled:
