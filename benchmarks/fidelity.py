@@ -6,6 +6,7 @@
     python -m benchmarks.fidelity refit --data DIR                 # no training, CIFAR-10 ResNet-20
     python -m benchmarks.fidelity ladder --data DIR --seconds 180  # ResNet-20 from 100 % to 25 %
     python -m benchmarks.fidelity latency --data DIR               # half of the multiply-accumulates
+    python -m benchmarks.fidelity sizes --data DIR                 # limits below what eight bits take
 
 Third-party models lie in `../models` beside the datasets. Labels are for the last look only.
 """
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from edgedafl.fidelity.prediction import Row, row_from_dict
 from edgedafl.files.labelled_arrays import LabelledData
 from edgedafl.files.pictures import Pictures
 from edgedafl.graph.edit import fix_batch
+from edgedafl.graph.packed import WEIGHT_BITS
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.graph.trainable import TrainableGraph
 from edgedafl.latency import estimate_latency
@@ -51,6 +54,7 @@ _SHARES = (0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 _SHARES_OF_SLOW = (0.95, 0.9, 0.8, 0.65, 0.5)
 _SLOW = 50_000_000  # multiply-accumulates
 _UNFITTED = (0.95, 0.85, 0.7)
+_FEWER_BITS = tuple(WEIGHT_BITS[place] for place in (2, 4, 5, 8))  # 6.4, 5.3, 4.9, 4.0
 _TEST = 600
 _CHUNK = 32
 _COLUMNS = ["classifier", "student", "teacher, %", "artifact, %", "fidelity, %", "predicted, %"]
@@ -69,13 +73,15 @@ def test_images(classifier: Classifier, teacher: Teacher, args: argparse.Namespa
     return teacher.spec.preprocess.from_pixels(torch.from_numpy(chosen.images)), chosen
 
 
-def integer_scores(study: Study, pruner: Pruner, model: Any, *, plain: bool = False) -> Callable[[Tensor], Tensor]:
+def integer_scores(
+    study: Study, pruner: Pruner, model: Any, *, plain: bool = False, bits: float = 8.0
+) -> Callable[[Tensor], Tensor]:
     target = find_target("x86")
     fixed, images = fix_batch(for_target(model, target), 1), study.ranging_images.numpy()
     if plain:
         integer = quantize_graph(fixed, target.scheme, observe_activations(fixed, images), "min-max")
     else:
-        integer = integer_model(fixed, target.scheme, images, pruner.images[:ROUNDING_IMAGES].numpy())
+        integer = integer_model(fixed, target.scheme, images, pruner.images[:ROUNDING_IMAGES].numpy(), bits)
     session = open_session(integer, threads=0)
     return lambda x: torch.from_numpy(run_batched(session, x.numpy(), batch=1))
 
@@ -86,6 +92,8 @@ def students(study: Study, pruner: Pruner) -> Iterator[tuple[str, Callable[[Tens
     whole = student_to_onnx(pruner.student("kept:1").module, shape)
     yield "whole, int8", integer_scores(study, pruner, whole)
     yield "whole, int8 min-max", integer_scores(study, pruner, whole, plain=True)
+    for bits in _FEWER_BITS:
+        yield f"whole, {bits:.1f} bits", integer_scores(study, pruner, whole, bits=bits)
     last, slow = 0, pruner.path[0].macs > _SLOW
     for share in _SHARES_OF_SLOW if slow else _SHARES:
         student = pruner.student(f"kept:{share}")
@@ -113,16 +121,24 @@ def rows(args: argparse.Namespace) -> dict[str, Any]:
         pruner = pruner_of(teacher, study)
         task = teacher.spec.task
         wanted = predictions(answers(teacher.scores, images), task)
-        mine = []
+        mine, eight_bits = [], 0.0
         for student, scores_of in students(study, pruner):
+            if not student.startswith(args.students):
+                break  # those that are wanted come first
             fidelity = agreement(predictions(answers(scores_of, images), task), wanted)
             signals = study.signals(scores_of, whole=student.startswith("whole"))
+            if student == "whole, int8":
+                eight_bits = signals.mean_error
+            elif student.endswith(" bits"):
+                signals = replace(signals, eight_bits=eight_bits)
             mine.append({"teacher": name, "student": student, "fidelity": fidelity, "signals": signals.to_dict()})
             seen = " ".join(
                 f"{k} {c.agreement:.3f} {c.weighted:.3f} {c.error:.4f}" for k, c in signals.comparisons.items()
             )
             print(f"{name} {student} {fidelity:.4f} {seen}", flush=True)
-        found = [row for row in found if row["teacher"] != name] + mine
+        again = {row["student"] for row in mine}
+        found = [row for row in found if row["teacher"] != name or (args.students and row["student"] not in again)]
+        found += mine
         print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
         if not args.no_write:
             text = json.dumps({"origin": "python -m benchmarks.fidelity rows", "rows": found}, indent=1)
@@ -173,7 +189,7 @@ def compressed(name: str, flags: list[str], args: argparse.Namespace) -> dict[st
         row: dict[str, Any] = {"classifier": name, "exit": done.returncode, "seconds": seconds, "flags": flags}
         print(done.stdout[-400:] if args.verbose else "", done.stderr[-600:], flush=True)
         manifest = json.loads((output / "run.json").read_text()) if (output / "run.json").exists() else {}
-        artifact = next(iter(sorted((output / "models").glob("*/int8.onnx"))), None)
+        artifact = next(iter(sorted((output / "bundles").glob("*/model.int8.onnx"))), None)
         if artifact is None:
             return row
         session = open_session(artifact, threads=0)
@@ -185,6 +201,7 @@ def compressed(name: str, flags: list[str], args: argparse.Namespace) -> dict[st
         size = artifact.stat().st_size
         row |= {
             "student": manifest["student"]["name"],
+            "weight_bits": manifest["weight_bits"],
             "macs": manifest["student"]["macs"] / max(teacher.spec.macs, 1),
             "fidelity": agreement(mine, wanted),
             "accuracy": agreement(mine, data.labels.reshape(wanted.shape)),
@@ -222,7 +239,7 @@ def show(rows_: list[dict[str, Any]]) -> None:
         [
             [
                 row["classifier"],
-                row.get("student", ""),
+                row.get("student", "") + (f", {row['weight_bits']:.1f} bits" if row.get("weight_bits", 8) < 8 else ""),
                 share(row, "teacher_accuracy"),
                 share(row, "accuracy"),
                 share(row, "fidelity"),
@@ -323,6 +340,17 @@ def latency(args: argparse.Namespace) -> dict[str, Any]:
     return {"runs": found}
 
 
+def sizes(args: argparse.Namespace) -> dict[str, Any]:
+    """Limits below what eight bits take: a fifth and a seventh of the teacher's file."""
+    found = []
+    for name in args.classifiers:
+        size = CLASSIFIERS[name].teacher(args.data.parent / "models").spec.size
+        for share in (0.2, 1 / 7):
+            found.append(compressed(name, [f"--max-size={int(share * size)}", "--min-fidelity=0", *args.flags], args))
+    show(found)
+    return {"runs": found}
+
+
 PARTS = {
     "rows": rows,
     "prediction": prediction,
@@ -330,6 +358,7 @@ PARTS = {
     "refit": refit,
     "ladder": ladder,
     "latency": latency,
+    "sizes": sizes,
 }
 
 
@@ -342,6 +371,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="more flags of `compress`")
+    parser.add_argument("--students", default="", help="rows of those alone whose names begin so, e.g. whole")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--no-write", action="store_true")
     args = parser.parse_args()

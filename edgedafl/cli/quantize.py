@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_OF_RUNS = {"target", "precision", "max_drop"}
+_OF_RUNS = {"target", "precision", "max_drop", "weight_bits"}
 
 
 @click.command("quantize", cls=Sectioned)
@@ -41,7 +41,8 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
         given = {name for name, value in flags.items() if value is not None}
         if resume or force or dry_run or given - _OF_RUNS:
             raise UsageError(
-                f"{teacher!r} is a run; for its student only --target, --precision and --max-drop can be said.",
+                f"{teacher!r} is a run; for its student only --target, --precision, --max-drop and --weight-bits "
+                "can be said.",
                 "Name the model instead of the run for other choices.",
             )
         return _of_run(Path(teacher), **{name: flags[name] for name in _OF_RUNS}, as_json=as_json)
@@ -49,7 +50,15 @@ def command(teacher: str, resume: bool, force: bool, dry_run: bool, as_json: boo
     return run_compress(teacher, flags, resume=resume, force=force, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 
-def _of_run(path: Path, *, target: str | None, precision: str | None, max_drop: str | None, as_json: bool) -> int:
+def _of_run(
+    path: Path,
+    *,
+    target: str | None,
+    precision: str | None,
+    max_drop: str | None,
+    weight_bits: float | None,
+    as_json: bool,
+) -> int:
     directory = run_directory(path)
     from edgedafl import pipeline
     from edgedafl.runs import result_to_dict
@@ -58,7 +67,9 @@ def _of_run(path: Path, *, target: str | None, precision: str | None, max_drop: 
 
     chosen = find_target(target) if target else pipeline.run_target(directory)
     allowed = None if max_drop is None else parse_share(max_drop)
-    result = pipeline.quantize(directory, target=chosen, precision=precision or "int8", max_drop=allowed)
+    result = pipeline.quantize(
+        directory, target=chosen, precision=precision or "int8", max_drop=allowed, weight_bits=weight_bits
+    )
     if as_json:
         print_json(result_to_dict(result))
     elif result.method:
@@ -70,7 +81,7 @@ def _of_run(path: Path, *, target: str | None, precision: str | None, max_drop: 
 
 def _show(target: str, result: QuantizeResult) -> None:
     click.echo(
-        f"{target}: int8 by {result.method} calibration, agreement with the teacher "
+        f"{target}: int8{result.in_bits} by {result.method} calibration, agreement with the teacher "
         f"{100 * (result.agreement or 0):.2f} % (float {100 * (result.float_agreement or 0):.2f} %), "
         f"{100 * (result.coverage or 0):.1f} % of the MACs run in integers"
     )

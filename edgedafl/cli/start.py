@@ -107,7 +107,7 @@ def _print_candidates(plan: Plan) -> None:
     rows = [
         [
             "begins with" if place == plan.ladder.chosen else "",
-            c.name,
+            c.title,
             format_bytes(c.size),
             format_count(c.macs),
             "-" if c.latency is None else format_duration(c.latency),

@@ -12,14 +12,14 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
 import numpy as np
 
-from edgedafl.fidelity.signals import KINDS, Signals
+from edgedafl.fidelity.signals import KINDS, Comparison, Signals
 from edgedafl.runs import Band
 
 __all__ = ["Predictor", "Row", "measured_band", "row_from_dict"]
@@ -27,10 +27,10 @@ __all__ = ["Predictor", "Row", "measured_band", "row_from_dict"]
 _SMALLEST = 2e-3  # one wrong answer of the test sets' 500
 _RESOLUTION = 1 / 300
 """Real fidelities are known on 300 test images: to one answer of them."""
+_WHOLE = "whole"
 _RIDGE = 0.3
 # Few rows, and none of a teacher that integers spoil as they are made now: the mean counts for much.
 _RIDGE_OF_WHOLE = 3.0
-_LEAST_ERROR = 1e-5
 _COVERED = 0.9
 _CAUTIOUS = 0.15
 # Teachers of more classes than this many times those of all rows are another world.
@@ -59,7 +59,8 @@ class Predictor:
     """Predicts fidelity from signals.
 
     There is one regression for teachers in other numbers, which err by rounding alone, and one each for cut
-    students of grey and of colour teachers: synthetic images look more like digits than like photographs.
+    students of grey and of colour teachers: synthetic images look more like digits than like photographs. What fewer
+    bits than eight cost is told from what eight do.
 
     Args:
         rows: Pairs of which the fidelity is known; of at least two teachers for what is to be predicted.
@@ -74,8 +75,15 @@ class Predictor:
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        kinds = {_kind(row.signals) for row in rows}
-        self._models = {kind: _Fitted([row for row in rows if _kind(row.signals) == kind]) for kind in kinds}
+        few = [row for row in rows if row.signals.eight_bits is not None]
+        rest = [row for row in rows if row.signals.eight_bits is None]
+        kinds = {_kind(row.signals) for row in rest}
+        self._models = {kind: _Fitted([row for row in rest if _kind(row.signals) == kind]) for kind in kinds}
+        whole = [row for row in rest if row.signals.whole]
+        colours = {row.signals.colour for row in few} if _WHOLE in self._models else set()
+        self._fewer_bits = {
+            colour: _FewerBits(whole, [row for row in few if row.signals.colour == colour]) for colour in colours
+        }
         self._most = max(row.signals.classes for row in rows)
 
     @classmethod
@@ -87,7 +95,8 @@ class Predictor:
 
     def predict(self, signals: Signals) -> Band | None:
         """Fidelity with its band; None where nothing alike is known."""
-        model = self._models.get(_kind(signals))
+        fewer = self._fewer_bits.get(signals.colour) if signals.eight_bits is not None else None
+        model = fewer or self._models.get(_kind(signals))
         if model is None or not model.teachers or signals.classes > _MORE_CLASSES * self._most:
             return None
         return model.predict(signals)
@@ -113,10 +122,11 @@ class _Fitted:
     def predict(self, signals: Signals) -> Band:
         # What looks better or worse than anything known is not taken to be so.
         x = np.clip(_features(signals), self._x.min(0), self._x.max(0))
-        middle = float(self._model(x[None])[0])
-        tail = (1 - _COVERED) / 2
-        low, high, cautious = (_fidelity(middle + self._quantile(q)) for q in (1 - tail, tail, 1 - _CAUTIOUS))
-        return Band(_fidelity(middle), max(0.0, low - _RESOLUTION), min(1.0, high + _RESOLUTION), cautious)
+        return _band(float(self._model(x[None])[0]), self._quantile)
+
+    def middle(self, signals: Signals) -> float:
+        """Log odds of a wrong answer."""
+        return float(self._model(np.array([_features(signals)]))[0])
 
     def _quantile(self, share: float) -> float:
         """Of the errors, in log odds of a wrong answer."""
@@ -132,6 +142,57 @@ class _Fitted:
         order = np.argsort(errors)
         sums = np.cumsum(np.array(weights)[order])
         return np.array(errors)[order], sums / sums[-1]
+
+
+class _FewerBits:
+    """Teachers whose weights take fewer bits than eight: by how much the error grows, from what eight bits are told.
+
+    Args:
+        whole: Rows of teachers in eight bits.
+        few: Rows of such teachers in fewer, of one colour.
+    """
+
+    def __init__(self, whole: Sequence[Row], few: Sequence[Row]) -> None:
+        names = sorted({row.teacher for row in few})
+        self.teachers = len(names) if len(names) > 1 else 0
+        self._eight, self._slope = _Fitted(whole), _slope(whole, few)
+        errors = []
+        for name in names if self.teachers else ():
+            eight = _Fitted([row for row in whole if row.teacher != name])
+            slope = _slope(whole, [row for row in few if row.teacher != name])
+            mine = [row for row in few if row.teacher == name]
+            errors += [_odds(1 - row.fidelity) - _from_eight_bits(eight, slope, row.signals) for row in mine]
+        self._errors = np.array(errors or [0.0])
+
+    def predict(self, signals: Signals) -> Band:
+        middle = _from_eight_bits(self._eight, self._slope, signals)
+        return _band(middle, lambda share: float(np.quantile(self._errors, share)))
+
+
+def _from_eight_bits(eight: _Fitted, slope: float, signals: Signals) -> float:
+    base = signals.eight_bits or signals.mean_error
+    known = replace(signals, comparisons={kind: Comparison(0.0, 0.0, base) for kind in KINDS}, eight_bits=None)
+    return eight.middle(known) + slope * max(0.0, math.log(signals.mean_error / base))
+
+
+def _slope(whole: Sequence[Row], few: Sequence[Row]) -> float:
+    """Log odds of a wrong answer over the logarithm of the error, each teacher about its own mean."""
+    products = squares = 0.0
+    for name in {row.teacher for row in few}:
+        mine = [row for row in few if row.teacher == name]
+        eight = min(
+            (row for row in whole if row.teacher == name),
+            key=lambda row: abs(row.signals.mean_error - (mine[0].signals.eight_bits or 0.0)),
+        )
+        x, y = (
+            np.array(values) - np.mean(values)
+            for values in (
+                [math.log(row.signals.mean_error) for row in [eight, *mine]],
+                [_odds(1 - row.fidelity) for row in [eight, *mine]],
+            )
+        )
+        products, squares = products + float(x @ y), squares + float(x @ x)
+    return max(0.0, products / max(squares, 1e-12))
 
 
 class _Regression:
@@ -192,15 +253,21 @@ def row_from_dict(entry: dict[str, Any]) -> Row:
 
 def _kind(signals: Signals) -> str:
     if signals.whole:
-        return "whole"
+        return _WHOLE
     return "colour" if signals.colour else "grey"
 
 
 def _features(signals: Signals) -> list[float]:
     if signals.whole:
-        errors = [signals.comparisons[kind].error for kind in KINDS]
-        return [float(np.mean([math.log(min(max(error, _LEAST_ERROR), 1.0)) for error in errors]))]
+        return [math.log(signals.mean_error)]
     return [_odds(1 - signals.comparisons[kind].weighted) for kind in KINDS]
+
+
+def _band(middle: float, quantile: Callable[[float], float]) -> Band:
+    """From log odds of a wrong answer, and quantiles of their errors."""
+    tail = (1 - _COVERED) / 2
+    low, high, cautious = (_fidelity(middle + quantile(q)) for q in (1 - tail, tail, 1 - _CAUTIOUS))
+    return Band(_fidelity(middle), max(0.0, low - _RESOLUTION), min(1.0, high + _RESOLUTION), cautious)
 
 
 def _odds(share: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ __all__ = ["KINDS", "Comparison", "Signals", "compare_answers"]
 
 KINDS = ("natural", "mixture")
 """Kinds of synthetic images: with the statistics of photographs, and those that tell most about the teacher."""
+_LEAST_ERROR = 1e-5
 
 
 @dataclass(frozen=True)
@@ -40,23 +42,34 @@ class Signals:
         classes: How many the teacher knows.
         colour: Whether the teacher takes colour images.
         whole: Whether the model is the teacher itself in other numbers: it errs by rounding alone.
+        eight_bits: Where its weights take fewer bits than eight: mean error of the same teacher in eight, see
+            `mean_error`. What bits cost is told from there.
     """
 
     comparisons: Mapping[str, Comparison]
     classes: int
     colour: bool = False
     whole: bool = False
+    eight_bits: float | None = None
+
+    @property
+    def mean_error(self) -> float:
+        """Geometric mean of the logits' errors over all kinds of images, in [1e-5, 1]."""
+        errors = [min(max(found.error, _LEAST_ERROR), 1.0) for found in self.comparisons.values()]
+        return float(np.exp(np.mean(np.log(errors))))
 
     def to_dict(self) -> dict[str, object]:
         """A JSON form."""
         kinds = {kind: asdict(found) for kind, found in self.comparisons.items()}
-        return {"classes": self.classes, "colour": self.colour, "whole": self.whole, **kinds}
+        flags = {"colour": self.colour, "whole": self.whole}
+        return {"classes": self.classes, **flags, "eight_bits": self.eight_bits, **kinds}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Signals:
         """Inverse of `to_dict`."""
         found = {kind: Comparison(**data[kind]) for kind in KINDS if kind in data}  # type: ignore[arg-type]
-        return cls(found, int(str(data["classes"])), bool(data["colour"]), bool(data["whole"]))
+        eight_bits: Any = data.get("eight_bits")
+        return cls(found, int(str(data["classes"])), bool(data["colour"]), bool(data["whole"]), eight_bits)
 
 
 def compare_answers(teacher: np.ndarray, model: np.ndarray, task: Task = SINGLE_LABEL) -> Comparison:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import onnx
 
-from edgedafl.graph.edit import copy_of
+from edgedafl.graph.edit import copy_of, replace_all
 
 __all__ = ["compact"]
 
@@ -80,9 +80,7 @@ def _shared_constants(graph: onnx.GraphProto) -> dict[str, str]:
             continue
         first.setdefault(key, own)
         kept.append(tensor)
-    kept = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in kept]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    replace_all(graph.initializer, kept)
     return same
 
 

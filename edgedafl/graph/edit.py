@@ -5,6 +5,7 @@ All rewrites of graphs in this project give a copy and leave what they were give
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import onnx
@@ -18,6 +19,7 @@ __all__ = [
     "drop_unused",
     "fix_batch",
     "model_bytes",
+    "replace_all",
     "strip_metadata",
     "with_all_outputs",
 ]
@@ -176,6 +178,27 @@ def drop_unused(model: onnx.ModelProto) -> None:
     for node in list(model.graph.node):
         if node.op_type == "Constant" and node.output[0] not in used:
             model.graph.node.remove(node)
+
+
+def replace_all(held: Any, messages: Iterable[Any]) -> None:
+    """Put nodes or tensors in the place of those that a graph holds, in place; some may be the same ones.
+
+    Args:
+        held: A graph's `node` or `initializer`.
+        messages: What it will hold.
+
+    Examples:
+        >>> import onnx
+        >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y)
+        ...     { y = Neg(x)  z = Relu(x) }'''
+        >>> graph = onnx.parser.parse_model(text).graph
+        >>> replace_all(graph.node, reversed(graph.node))
+        >>> [node.op_type for node in graph.node]
+        ['Relu', 'Neg']
+    """
+    kept = [type(message).FromString(message.SerializeToString()) for message in messages]
+    del held[:]
+    held.extend(kept)
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:

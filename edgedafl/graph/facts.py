@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto
 
+from edgedafl.graph.packed import count_packed
 from edgedafl.tasks import Layout
 
 __all__ = ["GraphFacts", "ImageInput", "facts_of", "float_outputs", "graph_inputs"]
@@ -110,7 +111,7 @@ def facts_of(model: onnx.ModelProto) -> GraphFacts:
     used = {name for node in graph.node for name in node.input}
     # int64 tensors are shapes and indices, not weights.
     weights = [t for t in graph.initializer if t.name in used and t.data_type != TensorProto.INT64]
-    parameters = sum(math.prod(t.dims) for t in weights)
+    parameters = sum(math.prod(t.dims) for t in weights) + count_packed(graph)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     return GraphFacts(
         producer=f"{model.producer_name} {model.producer_version}".strip() or "unknown",

@@ -10,13 +10,13 @@ stay: it rewrites them in place, and fails where they were computed.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedafl.graph.edit import copy_of
+from edgedafl.graph.edit import copy_of, replace_all
 
 __all__ = ["narrow", "next_bfloat16"]
 
@@ -162,15 +162,9 @@ class _Narrowing:
         nodes = [*self._made, *self._graph.node]
         read = {name for node in nodes for name in node.input}
         tensors = [tensor for tensor in self._graph.initializer if tensor.name in read]
-        _replace(self._graph.node, nodes)
-        _replace(self._graph.initializer, tensors)
+        replace_all(self._graph.node, nodes)
+        replace_all(self._graph.initializer, tensors)
 
 
 def _dequantizes(node: onnx.NodeProto) -> bool:
     return node.op_type == "DequantizeLinear"
-
-
-def _replace(held: object, messages: Iterable[onnx.NodeProto | TensorProto]) -> None:
-    kept = [type(message).FromString(message.SerializeToString()) for message in messages]
-    del held[:]  # type: ignore[attr-defined]
-    held.extend(kept)  # type: ignore[attr-defined]

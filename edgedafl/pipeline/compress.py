@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -148,7 +149,7 @@ def _faithful_student(
         return band is not None and band.fidelity >= floor
 
     while True:
-        run.update(student=current.student.spec.to_dict(), candidate=current.student.spec.name)
+        run.update(**_taken(current))
         on_message("distill")
         distill_stage(current, run, world=world, resume=resume and first, on_progress=on_progress)
         on_message("quantize")
@@ -162,6 +163,12 @@ def _faithful_student(
                 rest = [c for c in rest[:-1] if c.untrained and c.untrained.cautious >= floor] + rest[-1:]
         run.remove_checkpoint()
         current, first = plan.at(rest.pop(0).name, left), False
+
+
+def _taken(plan: Plan) -> dict[str, Any]:
+    """What the manifest says of the student that was taken."""
+    spec = plan.student.spec
+    return {"student": spec.to_dict(), "candidate": spec.name, "weight_bits": plan.artifact_bits}
 
 
 def _verdict(plan: Plan, run: RunDirectory, verified: VerifyResult) -> FidelityVerdict:
@@ -207,5 +214,5 @@ def distill(
         record(plan, run, force=force, resume=resume)
         plan = plan.begun(run)
         world.broadcast(float(plan.place))
-        run.update(student=plan.student.spec.to_dict(), candidate=plan.student.spec.name)
+        run.update(**_taken(plan))
         return distill_stage(plan, run, world=world, resume=resume, on_progress=on_progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgedafl.callbacks import OnMessage, silent
+from edgedafl.config import CompressConfig, validated
 from edgedafl.errors import UsageError
 from edgedafl.files.labelled import LabelledSource
 from edgedafl.graph.cost import layer_costs
@@ -17,6 +18,7 @@ from edgedafl.stages import (
     calibration_of,
     export_stage,
     options_of,
+    possible_bits,
     profile_stage,
     quantize_stage,
     verify_stage,
@@ -28,17 +30,28 @@ from edgedafl.teachers import Teacher, is_plain_file, load_teacher
 __all__ = ["calibrate", "estimated_latency", "export", "profile", "quantize", "run_target", "verify"]
 
 
-def quantize(run: RunDirectory, *, target: Target, precision: str, max_drop: float | None = None) -> QuantizeResult:
+def quantize(
+    run: RunDirectory,
+    *,
+    target: Target,
+    precision: str,
+    max_drop: float | None = None,
+    weight_bits: float | None = None,
+) -> QuantizeResult:
     """The run's student for a target; int8 may lose `max_drop` of agreement against fp32.
+
+    Weights of int8 take at most `weight_bits` bits in the file; None leaves that to the run.
 
     Examples:
         >>> result = quantize(RunDirectory("runs/teacher-rpi4"), target=find_target("rpi4"), precision="int8")
         >>> result.precision
         'int8'
     """
+    asked = validated(CompressConfig, {"weight_bits": weight_bits}, "The call")
+    bits = None if weight_bits is None else possible_bits(asked, target, precision)[0]
     with run.locked():
         run.record()
-        return quantize_stage(run, target, precision, max_drop)
+        return quantize_stage(run, target, precision, max_drop, weight_bits=bits)
 
 
 def export(run: RunDirectory, *, target: Target, precision: str, exporter: str | None = None) -> ExportResult:

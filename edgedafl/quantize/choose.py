@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from edgedafl.graph.edit import fix_batch
+from edgedafl.graph.packed import largest_integer
 from edgedafl.graph.peak_memory import peak_memory
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.control import KeptLayer, keep_worst_layers
@@ -72,11 +73,14 @@ def quantize_model(
     trained: bool = True,
     seconds: float = QAT_SECONDS,
     judge: ModelComparer | None = None,
+    weight_bits: float = 8.0,
 ) -> Quantized:
     """Quantize by the cautious calibration method, or by another where that one loses too much and another does not.
 
     Where the best loses more than `max_drop`, its weights go through quantization-aware training, if the time suffices
-    for that. Where that does not hold either, the worst layers stay float, unless the model is `enough`.
+    for that. Where that does not hold either, the worst layers stay float, unless the model is `enough`. Where fewer
+    than eight bits are asked for it is neither: training of a minute mends none of it (docs/experiments.md), and a
+    layer in float takes many times the bytes that they save.
 
     Args:
         model: The float32 student with a free batch.
@@ -87,6 +91,7 @@ def quantize_model(
         trained: Whether the student was trained; otherwise quantization-aware training is used only where needed.
         seconds: For quantization-aware training.
         judge: Compares with the float student at batch 1, where that has answered already.
+        weight_bits: Most bits of a weight in the file, 4 to 8 (see `graph.packed`).
 
     Examples:
         >>> from edgedafl.export.student_onnx import student_to_onnx
@@ -103,7 +108,8 @@ def quantize_model(
     plain = replace(scheme, remainder="float32")
     fixed = fix_batch(model, 1)
     judge = judge or ModelComparer(fixed, calibration)
-    found = _chosen(fixed, plain, calibration, judge, max_drop, enough, seconds, patient=trained)
+    largest = largest_integer(weight_bits)
+    found = _chosen(fixed, plain, calibration, judge, max_drop, enough, seconds, largest, patient=trained)
     return replace(found, model=with_remainder(found.model, scheme))
 
 
@@ -115,12 +121,13 @@ def _chosen(
     max_drop: float | None,
     enough: Callable[[onnx.ModelProto], bool] | None,
     seconds: float,
+    largest: int,
     *,
     patient: bool,
 ) -> Quantized:
     images, rounding = calibration.images(), calibration.rounding_images(ROUNDING_IMAGES)
     activations = observe_activations(fixed, images)
-    rounded = _rounded(fixed, scheme, activations, rounding)
+    rounded = _rounded(fixed, scheme, activations, rounding, largest)
 
     def holds(fidelity: Fidelity) -> bool:
         return max_drop is None or judge.reference - fidelity.agreement <= max_drop + 1e-9
@@ -129,7 +136,7 @@ def _chosen(
 
     if holds(best.fidelity):
         return best
-    if not patient and enough is not None and enough(best.model):
+    if largest < largest_integer(8) or (not patient and enough is not None and enough(best.model)):
         return replace(best, holds=False)
     source, seen = fixed, activations
     rows_within_budget = seconds / max(judge.seconds_per_image * _PASSES_PER_STEP, 1e-9)
@@ -157,7 +164,11 @@ def _chosen(
 
 
 def integer_model(
-    model: onnx.ModelProto, scheme: QuantizationScheme, images: np.ndarray, rounding: np.ndarray
+    model: onnx.ModelProto,
+    scheme: QuantizationScheme,
+    images: np.ndarray,
+    rounding: np.ndarray,
+    weight_bits: float = 8.0,
 ) -> onnx.ModelProto:
     """A model in integers by the cautious method, without a look at what the others give.
 
@@ -166,6 +177,7 @@ def integer_model(
         scheme: The target's integer scheme.
         images: To take ranges from, float32 (N,C,H,W) in model space.
         rounding: To round weights by, likewise.
+        weight_bits: Most bits of a weight in the file, 4 to 8.
 
     Examples:
         >>> from edgedafl.targets import find_target
@@ -177,7 +189,7 @@ def integer_model(
         True
     """
     activations = observe_activations(model, images)
-    rounded = _rounded(model, scheme, activations, rounding)
+    rounded = _rounded(model, scheme, activations, rounding, largest_integer(weight_bits))
     return quantize_graph(rounded.model, scheme, activations, _CAUTIOUS, steps=rounded.steps)
 
 
@@ -186,12 +198,13 @@ def _rounded(
     scheme: QuantizationScheme,
     activations: Mapping[str, Activation],
     rounding: np.ndarray,
+    largest: int = largest_integer(8),
 ) -> Rounded:
     """Weights on their grid, and biases that make up for it."""
     most = max(1, min(ROUNDING_IMAGES, _BYTES // (2 * peak_memory(model, fused=False).peak)))
     symmetric = scheme.symmetric_activations
     ranges = ranges_of(dict(activations), _CAUTIOUS, symmetric=symmetric)
-    return round_weights(model, rounding[:most], ranges, integer_readers(scheme), symmetric=symmetric)
+    return round_weights(model, rounding[:most], ranges, integer_readers(scheme), symmetric=symmetric, largest=largest)
 
 
 def _best_method(

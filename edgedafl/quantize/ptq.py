@@ -21,7 +21,7 @@ from onnxruntime.quantization import (
 )
 
 from edgedafl.graph.compact import compact
-from edgedafl.graph.edit import clamp_ir, strip_metadata
+from edgedafl.graph.edit import attribute, clamp_ir, strip_metadata
 from edgedafl.graph.half import to_half
 from edgedafl.graph.narrow import narrow
 from edgedafl.quantize.ranges import Activation, ranges_of
@@ -84,8 +84,8 @@ def quantize_graph(
         method: One of METHODS.
         exclude: Weighted nodes that stay float.
         trainable: Leave weights and biases float, weights behind a Q/DQ pair, all in float32.
-        steps: What one integer of a convolution's weight stands for, by weight and output channel, where
-            they are on their grid already (see `rounding`).
+        steps: What one integer of a weight stands for, by weight and output channel, where they are on their grid
+            already (see `rounding`).
 
     Examples:
         >>> import onnx
@@ -113,10 +113,11 @@ def quantize_graph(
     options["TensorQuantOverrides"] = {
         name: [{"rmin": np.float32(found.low), "rmax": np.float32(found.high)}] for name, found in ranges.items()
     }
+    axes = _channel_axes(model)
     for name, own in (steps or {}).items() if scheme.per_channel else ():
         ends = [(-_WEIGHT_LEVELS * step, _WEIGHT_LEVELS * step) for step in own.astype(np.float32)]
         options["TensorQuantOverrides"][name] = [
-            {"axis": 0, "rmin": np.float32(low), "rmax": np.float32(high)} for low, high in ends
+            {"axis": axes[name], "rmin": np.float32(low), "rmax": np.float32(high)} for low, high in ends
         ]
     quantized = _run_quantizer(model, scheme, operators, options, list(exclude))
     _leave_scores_float(quantized)
@@ -138,6 +139,15 @@ def with_remainder(model: onnx.ModelProto, scheme: QuantizationScheme) -> onnx.M
         ['Relu']
     """
     return compact(to_half(model)) if scheme.remainder == "float16" else model
+
+
+def _channel_axes(model: onnx.ModelProto) -> dict[str, int]:
+    """Axis of the output channels, by weight."""
+    weighted = [node for node in model.graph.node if node.op_type in _WEIGHTED]
+    return {
+        node.input[1]: int(node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0)))
+        for node in weighted
+    }
 
 
 def _run_quantizer(

@@ -83,6 +83,6 @@ def _of_integers(found: QuantizeResult) -> Iterator[str]:
         )
     if not found.holds:
         yield (
-            f"int8 loses more than the allowed {drop:.2f} points of agreement on synthetic "
+            f"int8{found.in_bits} loses more than the allowed {drop:.2f} points of agreement on synthetic "
             "images. Real images are clearer; the verdict says what is expected of them."
         )

@@ -56,7 +56,7 @@ def _training(found: DistillResult | None) -> Iterator[Fact]:
 def _integers(found: QuantizeResult | None) -> Iterator[Fact]:
     if found is not None and found.method:
         share = f"{100 * (found.coverage or 0):.1f} % of the MACs in integers"
-        yield "Quantization", f"{found.method} calibration on generated images, {share}"
+        yield "Quantization", f"{found.method} calibration on generated images{found.in_bits}, {share}"
 
 
 def _times(found: ProfileResult | None) -> Iterator[Fact]:

@@ -186,7 +186,7 @@ def summarize_record(record: RunRecord, run: RunDirectory) -> RunSummary:
 
 def _rung(candidate: Candidate, taken: str) -> Rung:
     return Rung(
-        name=candidate.name,
+        name=candidate.title,
         size=format_bytes(candidate.size),
         macs=format_count(candidate.macs),
         latency="" if candidate.latency is None else format_duration(candidate.latency),
@@ -209,7 +209,8 @@ def _confused(record: RunRecord) -> Iterator[Confusion]:
 def _student(record: RunRecord) -> str:
     student, whole = record.student, record.teacher.parameters
     share = f", {100 * student.parameters / whole:.0f} % of the teacher's" if whole else ""
-    return f"{student.name}: {format_count(student.parameters)} weights{share}"
+    integer = record.quantized if record.shipped == "int8" else None
+    return f"{student.name}: {format_count(student.parameters)} weights{share}{integer.in_bits if integer else ''}"
 
 
 def _gate(report: GateReport | None) -> Iterator[GateRow]:

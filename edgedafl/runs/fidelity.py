@@ -59,6 +59,7 @@ class Candidate:
         untrained: Fidelity of the artifact before any training; None where it was not looked at.
         expected: The same after what training the time allows.
         memory: Bytes of working memory, estimated; None where it was not asked for.
+        weight_bits: Of a weight in the artifact's file; 8 unless size asks for fewer, see `graph.packed`.
     """
 
     name: str
@@ -71,6 +72,12 @@ class Candidate:
     untrained: Band | None = None
     expected: Band | None = None
     memory: int | None = None
+    weight_bits: float = 8.0
+
+    @property
+    def title(self) -> str:
+        """Its name, with the bits of its weights where they are fewer than eight."""
+        return self.name if self.weight_bits == 8 else f"{self.name}, {self.weight_bits:.1f} bits"
 
 
 @dataclass(frozen=True)

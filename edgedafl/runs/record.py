@@ -161,6 +161,7 @@ class RunRecord:
         teacher: The teacher.
         student: The student that was taken.
         candidate: Its name while the run goes on.
+        weight_bits: Most bits of a weight in the file of an int8 artifact.
         versions: Of the packages that made it.
         machine: That made it.
         preflight: The teacher's first answers.
@@ -181,6 +182,7 @@ class RunRecord:
     versions: dict[str, str]
     identity: str = ""
     candidate: str = ""
+    weight_bits: float = 8.0
     machine: dict[str, str] = field(default_factory=dict)
     preflight: Preflight | None = None
     ladder: tuple[Candidate, ...] | None = None

@@ -101,6 +101,7 @@ class QuantizeResult:
         float_layers: Names of layers that run in float.
         calibration: Digest of the calibration images.
         advice: What the user should know, in sentences.
+        weight_bits: Most bits of a weight in the artifact's file.
     """
 
     precision: str
@@ -117,6 +118,12 @@ class QuantizeResult:
     float_layers: tuple[str, ...] = ()
     calibration: str = ""
     advice: tuple[str, ...] = ()
+    weight_bits: float = 8.0
+
+    @property
+    def in_bits(self) -> str:
+        """What is said after `int8` where weights take fewer bits than eight."""
+        return "" if self.weight_bits == 8 else f" with weights of {self.weight_bits:.1f} bits"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from edgedafl.stages.against import Slowdown, measure_against
 from edgedafl.stages.calibrate import calibrate_device
 from edgedafl.stages.calibrations import calibration_of, keep_calibration
+from edgedafl.stages.candidates import possible_bits
 from edgedafl.stages.claim import record
 from edgedafl.stages.distill import assist, distill_stage
 from edgedafl.stages.export import export_stage
@@ -38,6 +39,7 @@ __all__ = [
     "load_models",
     "measure_against",
     "options_of",
+    "possible_bits",
     "prepare",
     "profile_bundle",
     "profile_stage",

@@ -79,7 +79,7 @@ def _card(record: RunRecord, distilled: DistillResult | None, quantized: Quantiz
     if quantized is not None and quantized.method:
         trained = ", weights from quantization-aware training" if quantized.trained else ""
         card["Quantization"] = (
-            f"{quantized.method} calibration on generated images{trained}, "
+            f"{quantized.method} calibration on generated images{trained}{quantized.in_bits}, "
             f"{100 * (quantized.coverage or 0):.1f} % of the MACs in integers"
         )
     return card

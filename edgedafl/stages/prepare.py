@@ -19,14 +19,16 @@ from edgedafl.files.class_names import read_class_names
 from edgedafl.files.labelled import LabelledSource
 from edgedafl.files.pictures import read_pictures
 from edgedafl.runs import Preflight, RunDirectory
+from edgedafl.stages.candidates import Candidates, possible_bits
 from edgedafl.stages.check_input import check_input, look_at_pictures
 from edgedafl.stages.ladder import Ladder, build_ladder
 from edgedafl.stages.students import StudentBuilder, builder, choose_student, hinted
 from edgedafl.stages.study import Study, study_teacher
 from edgedafl.stages.training_gain import student_steps
-from edgedafl.students import Student
+from edgedafl.students import KEPT, Student
 from edgedafl.targets import Target, find_target
 from edgedafl.teachers import Teacher, TeacherOptions, load_teacher
+from edgedafl.units import format_bytes
 
 __all__ = ["Plan", "labelled_of", "options_of", "prepare"]
 
@@ -56,6 +58,7 @@ class Plan:
         preflight: What the teacher answers to procedural images.
         identity: Digest of everything the trained student depends on.
         classes: Names of the classes; none where the user gives none.
+        weight_bits: Most bits of a weight in an int8 artifact's file where there is no ladder, which knows its own.
     """
 
     source: str
@@ -72,6 +75,12 @@ class Plan:
     preflight: Preflight
     identity: str
     classes: tuple[str, ...] = ()
+    weight_bits: float = 8.0
+
+    @property
+    def artifact_bits(self) -> float:
+        """Most bits of a weight in the file of the student's artifact."""
+        return self.weight_bits if self.ladder is None else self.ladder.candidates[self.place].weight_bits
 
     @property
     def fitting(self) -> Tensor:
@@ -162,6 +171,7 @@ def prepare(source: str, config: CompressConfig, on_message: OnMessage = silent)
     """
     target = find_target(config.target)
     precision = target.precision if config.precision == "auto" else config.precision
+    possible_bits(config, target, precision)  # refused before the teacher is asked anything
     teacher = load_teacher(source, options_of(config))
     settings_of(config.method, with_estimated_gradients(config.method, teacher))  # refused before anything is written
     torch.manual_seed(config.seed)
@@ -182,11 +192,13 @@ def prepare(source: str, config: CompressConfig, on_message: OnMessage = silent)
         student = hinted(build(ladder.candidates[ladder.chosen].name), config, teacher)
     else:
         student = choose_student(config, teacher, target, precision, build)
+    bits = _bits_of_named(config, build, study, target, precision)
     identity = digest_of(
         {
             "teacher": teacher.spec.to_dict() | {"source": ""},
             # Which candidate is taken may hang on how fast this machine is at the moment.
             "student": student.spec.to_dict() if ladder is None else [config.max_size, config.max_latency],
+            **({} if config.weight_bits is None else {"weight_bits": config.weight_bits}),
             "floor": config.min_fidelity,
             "method": config.method,
             "images": None if pictures is None else digest_of([str(config.images), pictures.found]),
@@ -201,8 +213,31 @@ def prepare(source: str, config: CompressConfig, on_message: OnMessage = silent)
     trains = _trains(student, study, seconds, config, teacher)
     return Plan(
         source, config, target, precision, teacher, student, trains, seconds, study, ladder, build, preflight, identity,
-        classes,
+        classes, bits,
     )  # fmt: skip
+
+
+def _bits_of_named(
+    config: CompressConfig, build: StudentBuilder, study: Study, target: Target, precision: str
+) -> float:
+    """Bits of a weight where the student is named: as many as a limit on size leaves a part of the teacher.
+
+    Raises:
+        UsageError: If the fewest are too many.
+    """
+    bits = possible_bits(config, target, precision)
+    if bits == (8.0,) or build.pruner is None or not config.student.startswith(f"{KEPT}:"):
+        return bits[0]
+    candidates = Candidates(build, study, target, precision, config)
+    found = candidates.outline(config.student)
+    if config.max_size is not None and found.size > config.max_size:
+        raise UsageError(
+            f"--student {config.student} takes about {format_bytes(found.size)} in weights of {found.weight_bits:.2g} "
+            f"bits; --max-size is {format_bytes(config.max_size)}.",
+            "Raise the limit to at least that, or leave --student out: `compress` cuts what does not fit.",
+        )
+    candidates.band_of_whole(found.weight_bits)  # the verdict is told from it
+    return found.weight_bits
 
 
 def _ladder(

@@ -41,6 +41,7 @@ def quantize_stage(
     precision: str,
     max_drop: float | None = None,
     enough: Callable[[onnx.ModelProto], bool] | None = None,
+    weight_bits: float | None = None,
 ) -> QuantizeResult:
     """Write `models/<target>/<precision>.onnx`.
 
@@ -50,6 +51,7 @@ def quantize_stage(
         precision: The artifact's; fp32 and fp16 are always written beside it.
         max_drop: Agreement that int8 may lose against fp32; None takes the run's own.
         enough: Whether an int8 model is faithful enough though it loses more than that.
+        weight_bits: Most bits of a weight in an int8 file; None takes the run's own.
 
     Examples:
         >>> from edgedafl.targets import find_target
@@ -62,7 +64,8 @@ def quantize_stage(
         raise UsageError(f"{str(run.path)!r} holds no distilled student.", "Run `edgedafl distill` first.")
     allowed = allowed_drop(run) if max_drop is None else max_drop
     name = run.stage_name("quantize", target.name)
-    inputs = digest_of([sha256_of(run.student), sha256_of(run.calibration), target.to_dict(), precision, allowed])
+    bits = max(run.record().weight_bits if weight_bits is None else weight_bits, target.scheme.least_weight_bits)
+    inputs = digest_of([sha256_of(run.student), sha256_of(run.calibration), target.to_dict(), precision, allowed, bits])
     if known := run.current(name, inputs, QuantizeResult):
         return known
     release_memory()  # of the ladder and of training
@@ -73,10 +76,17 @@ def quantize_stage(
     result = QuantizeResult(precision, agreements={"fp32": judge.reference, "fp16": judge.of(models["fp16"]).agreement})
     if precision == "int8":
         found = quantize_model(
-            model, target.scheme, calibration, max_drop=allowed, enough=enough, trained=_was_trained(run), judge=judge
+            model,
+            target.scheme,
+            calibration,
+            max_drop=allowed,
+            enough=enough,
+            trained=_was_trained(run),
+            judge=judge,
+            weight_bits=bits,
         )
         models["int8"] = found.model
-        result = _with_integers(result, found, target, models["fp32"], allowed)
+        result = replace(_with_integers(result, found, target, models["fp32"], allowed), weight_bits=bits)
     files = []
     for kind, graph in models.items():
         path = run.models(target.name) / f"{kind}.onnx"

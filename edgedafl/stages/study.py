@@ -26,6 +26,7 @@ from edgedafl.distill.training.budget import rows_within_budget
 from edgedafl.fidelity import Predictor, Signals, compare_answers, measured_band
 from edgedafl.files.pictures import Pictures
 from edgedafl.graph.edit import model_bytes
+from edgedafl.graph.packed import has_few_integers
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.preprocess import middle_share
 from edgedafl.quantize import CalibrationSet
@@ -46,6 +47,7 @@ _TRIAL_EFFORT = 2e10
 # Of a limit on queries each part of the look takes at most this share.
 _SHARE = 0.02
 _LEAST_ASKED = 8
+_EIGHT_BITS = "eight bits"
 _LEAST_PICTURES = 20  # fewer measure nothing
 _CHUNK = 32
 _AT_ONCE = 16  # images that are drawn together
@@ -84,6 +86,7 @@ class Study:
     pictures: Pictures | None
     seconds: float
     _bands: dict[str, Band | None] = field(default_factory=dict, repr=False, compare=False)
+    _errors: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
 
     def fitting_images(self, count: int, *, mixes: bool = True) -> Tensor:
         """Images in model space to fit layers on: natural ones, the families' and the user's.
@@ -121,6 +124,10 @@ class Study:
             scores_of: Images (N,C,H,W) in model space, at the teacher's size, to logits (N, K).
             whole: Whether it is the teacher itself in other numbers.
         """
+        return self._judge(scores_of, whole=whole, few=None)
+
+    def _judge(self, scores_of: Callable[[Tensor], Tensor], *, whole: bool, few: bool | None) -> Band | None:
+        """Few: whether weights take fewer bits than eight; None where they are not integers."""
         if _PICTURES in self.judged:
             mine = self.judged[_PICTURES]
             found = answers_to(scores_of, mine.images)
@@ -129,10 +136,18 @@ class Study:
             return measured_band(int(same.sum()), same.size, "measured on your pictures")
         if self.teacher.spec.access == "labels" or not self.judged:
             return None
-        return Predictor.shipped().predict(self.signals(scores_of, whole=whole))
+        signals = self.signals(scores_of, whole=whole)
+        if few and whole:
+            signals = replace(signals, eight_bits=self._errors.get(_EIGHT_BITS))
+        elif few is False and whole:
+            self._errors[_EIGHT_BITS] = signals.mean_error
+        return Predictor.shipped().predict(signals)
 
     def band_of_graph(self, model: onnx.ModelProto, *, whole: bool) -> Band | None:
-        """The same of a graph at batch 1, which may take smaller images than the teacher; asked once per graph."""
+        """The same of a graph at batch 1, which may take smaller images than the teacher; asked once per graph.
+
+        What fewer bits than eight cost the whole teacher is told from what eight do, where those were asked first.
+        """
         key = hashlib.sha256(model_bytes(model)).hexdigest()
         if key not in self._bands:
             self._bands[key] = self._band_of_graph(model, whole=whole)
@@ -145,7 +160,8 @@ class Study:
         def scores_of(images: Tensor) -> Tensor:
             return torch.from_numpy(run_batched(session, resized(images, (height, width)).numpy(), batch=1))
 
-        return self.band(scores_of, whole=whole)
+        integers = any(node.op_type == "DequantizeLinear" for node in model.graph.node)
+        return self._judge(scores_of, whole=whole, few=has_few_integers(model) if integers else None)
 
     def signals(self, scores_of: Callable[[Tensor], Tensor], *, whole: bool = False) -> Signals:
         """What is seen of a model on the synthetic images."""

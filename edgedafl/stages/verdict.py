@@ -119,4 +119,4 @@ def _remedy(floor: float, ladder: tuple[Candidate, ...]) -> str:
         return "No candidate is predicted to hold: give pictures with --images, more time, or lower --min-fidelity."
     least = min(enough, key=lambda c: c.size)
     time = "" if least.latency is None else f", {format_duration(least.latency)} on the target"
-    return f"The smallest predicted to hold is {least.name}: {format_bytes(least.size)}{time}."
+    return f"The smallest predicted to hold is {least.title}: {format_bytes(least.size)}{time}."

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 __all__ = ["QuantizationScheme", "Target"]
 
@@ -21,6 +23,8 @@ class QuantizationScheme:
         outputs: Whether outputs of weighted layers are quantized too; TensorRT fuses better
             with quantized inputs only.
         remainder: Float type of what stays unquantized: `float32` or `float16`.
+        least_weight_bits: Fewest bits of a weight in the file, 4 to 8: below 8 its runtime takes weights apart when
+            it loads them (see `graph.packed`).
     """
 
     activations: Literal["uint8", "int8"]
@@ -30,6 +34,7 @@ class QuantizationScheme:
     quantize_bias: bool
     outputs: bool
     remainder: Literal["float32", "float16"]
+    least_weight_bits: Annotated[float, Field(ge=4, le=8)] = 8.0
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from edgedafl.export import Artifacts, Bundle
+from edgedafl.graph.packed import packed
 from edgedafl.targets import Target
 from edgedafl_exporters.contents import CpuExporter, answer_with_onnxruntime, compose, expected_outputs, model_files
 
@@ -27,13 +29,14 @@ class OnnxExporter(CpuExporter):
     def export(self, artifacts: Artifacts, target: Target, directory: Path) -> Bundle:
         """Write the bundle."""
         variants = {precision: f"model.{precision}.onnx" for precision in artifacts.models}
+        small = replace(artifacts, models={precision: packed(model) for precision, model in artifacts.models.items()})
         return compose(
             artifacts,
             target,
             directory,
             exporter=self.name,
             variants=variants,
-            files=model_files(artifacts, variants),
+            files=model_files(small, variants),
             outputs=self.expected(artifacts),
             run=self.executables(),
             changes={"runtime": self.runtime},

@@ -147,3 +147,57 @@ def test_biases_bring_the_means_of_a_coarse_network_nearer(
         return float(np.abs(run_batched(open_session(graph), unseen, batch=1).mean(0) - wanted).mean())
 
     assert miss(coarse) < 0.7 * miss(without)
+
+
+@pytest.mark.parametrize("largest", [7, 25])
+def test_fewer_integers_are_kept_to_by_layers_of_many_weights_alone(model: onnx.ModelProto, largest: int) -> None:
+    given = images(64, 1)
+    ranges = ranges_of(observe_activations(model, given), "robust")
+    found = round_weights(model, given, ranges, READERS, largest=largest)
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in found.model.graph.initializer}
+    integers = {}
+    for name, steps in found.steps.items():
+        whole = stored[name] / steps.reshape(-1, *[1] * (stored[name].ndim - 1))
+        np.testing.assert_allclose(whole, whole.round(), atol=1e-3)
+        integers[stored[name].shape] = int(np.abs(whole).round().max())
+    thin, deep = integers.pop((32, 3, 3, 3)), integers.pop((32, 1, 3, 3))
+    assert thin == deep == 127, "27 and 9 numbers per output"
+    few = integers.pop((7, 24)) if (7, 24) in integers else 127
+    assert few == 127, "24 numbers per output"
+    assert set(integers.values()) == {largest}
+
+
+def test_fewer_integers_lose_less_where_errors_are_made_up_for(model: onnx.ModelProto) -> None:
+    given = images(128, 1)
+    seen = observe_activations(model, given)
+    ranges, scheme = ranges_of(seen, "robust"), find_target("x86").scheme
+    found = round_weights(model, given, ranges, READERS, largest=7)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounding, "_MOST_COLUMNS", 0)
+        nearest = round_weights(model, given, ranges, READERS, largest=7)
+    mine, plain = (quantize_graph(r.model, scheme, seen, "robust", steps=r.steps) for r in (found, nearest))
+    assert error(mine, model) < error(plain, model)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_matrix_products_keep_to_fewer_integers_on_either_side(transposed: bool) -> None:
+    """Channels run along axis 0 of a transposed weight, along axis 1 of another."""
+    random = np.random.default_rng(0)
+    weight = random.normal(size=(64, 10)).astype(np.float32)
+    text = (
+        '<ir_version: 8, opset_import: ["": 18]> g (float[1,64] image) => (float[1,10] y) '
+        f"{{ [head] y = Gemm<transB = {int(transposed)}>(image, w, b) }}"
+    )
+    graph = onnx.parser.parse_model(text)
+    stored = weight.T.copy() if transposed else weight
+    graph.graph.initializer.extend(
+        [onnx.numpy_helper.from_array(stored, "w"), onnx.numpy_helper.from_array(np.zeros(10, np.float32), "b")]
+    )
+    given = random.normal(size=(256, 64)).astype(np.float32)
+    seen = observe_activations(graph, given)
+    found = round_weights(graph, given, ranges_of(seen, "robust"), READERS, largest=7)
+    integer = quantize_graph(found.model, find_target("x86").scheme, seen, "robust", steps=found.steps)
+    whole = next(t for t in map(onnx.numpy_helper.to_array, integer.graph.initializer) if t.shape == stored.shape)
+    assert whole.dtype == np.int8 and np.abs(whole).max() == 7
+    wanted, made = (run_batched(open_session(m), given, batch=1) for m in (graph, integer))
+    assert np.mean((made - wanted) ** 2) < 0.02 * wanted.var(), "fifteen integers of normal weights cost 1.1 %"

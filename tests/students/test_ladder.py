@@ -9,11 +9,15 @@ import onnx
 import pytest
 
 from edgedafl.config import CompressConfig
+from edgedafl.errors import UsageError
 from edgedafl.runs import Band, Candidate
-from edgedafl.stages import pruner_of, study_teacher
-from edgedafl.stages.ladder import _promise, _Rungs, _smallest_that_holds
+from edgedafl.stages import Ladder, build_ladder, builder, possible_bits, pruner_of, study_teacher
+from edgedafl.stages.candidates import Candidates
+from edgedafl.stages.ladder import _promise, _smallest_that_holds
 from edgedafl.stages.prepare import _trains
-from edgedafl.teachers import Teacher
+from edgedafl.targets import find_target
+from edgedafl.teachers import Teacher, TeacherOptions, load_teacher
+from tests.conftest import EXAMPLE
 
 SHARES = (0.25, 0.35, 0.45, 0.6, 0.75, 0.85, 0.95, 1.0)
 
@@ -82,8 +86,36 @@ def test_transformers_begin_before_their_heads_go() -> None:
         pruner = SimpleNamespace(graph=onnx.parser.parse_model(text), cuts=True)
         rungs = SimpleNamespace(_pruner=pruner, _precision="int8", shares=SHARES)
         rungs._whole = SimpleNamespace(spec=SimpleNamespace(parameters=1_000_000))
-        return _Rungs.shares_from_least(rungs)[0]  # type: ignore[arg-type]
+        return Candidates.shares_from_least(rungs)[0]  # type: ignore[arg-type]
 
     head = '<ir_version: 8, opset_import: ["": 18]> g (float[n,4] image) => (float[n,4] logits) '
     assert least(head + "{ logits = Relu(image) }") == 0.25
     assert least(head + "{ seen = Softmax(image)  logits = Mul(seen, image) }") == 0.7
+
+
+def test_a_limit_on_size_takes_bits_before_it_takes_weights() -> None:
+    teacher = load_teacher(str(EXAMPLE / "teacher.onnx"), TeacherOptions(mean=(0.1307,), std=(0.3081,)))
+    study, target = study_teacher(teacher), find_target("rpi4")
+
+    def ladder(size: str, **settings: object) -> Ladder:
+        config = CompressConfig(max_size=size, **settings)
+        return build_ladder(builder(config, teacher, study, target), study, target, "int8", config)
+
+    enough, less, least = ladder("70KB"), ladder("45KB"), ladder("20KB")
+    assert [(c.name, c.weight_bits) for c in enough.candidates] == [("kept:1", 8.0)]
+    chosen = less.candidates[less.chosen]
+    assert chosen.name == "kept:1" and 4 < chosen.weight_bits < 6 and chosen.size <= 45_000
+    assert {c.weight_bits for c in less.candidates} > {chosen.weight_bits, 8.0}, (
+        "a cut of eight bits is shown beside it"
+    )
+    assert all(c.share < 1 and c.size <= 20_000 for c in least.candidates)
+    held = ladder("45KB", max_ram="1MB")
+    assert [c.weight_bits for c in held.candidates] == [8.0], "to load fewer bits takes memory"
+
+
+def test_bits_that_a_target_does_not_have_are_refused_in_one_sentence() -> None:
+    for target, precision, found in (("jetson", "int8", "at least 8 bits"), ("rpi4", "fp32", "weights of fp32")):
+        with pytest.raises(UsageError, match=found):
+            possible_bits(CompressConfig(weight_bits=5), find_target(target), precision)
+    assert possible_bits(CompressConfig(weight_bits=8), find_target("jetson"), "int8") == (8.0,)
+    assert possible_bits(CompressConfig(max_size="1KB"), find_target("jetson"), "int8") == (8.0,)

@@ -126,7 +126,7 @@ def test_of_a_tiny_teacher_more_is_kept(tiny_onnx: Path) -> None:
 
 
 def test_a_size_limit_chooses_the_width() -> None:
-    ladder, build = rungs(example(), CompressConfig(max_size=45_000))
+    ladder, build = rungs(example(), CompressConfig(max_size=45_000, weight_bits=8))
     (chosen,) = ladder.candidates
     assert 0.5 < chosen.share < 0.75
     assert 38_000 < chosen.size <= 45_000

@@ -11,7 +11,7 @@ import torch
 from onnx import numpy_helper
 
 from edgedafl.config import CompressConfig
-from edgedafl.errors import UnsupportedModelError
+from edgedafl.errors import UnsupportedModelError, UsageError
 from edgedafl.stages import prepare
 from edgedafl.stages.students import builder
 from edgedafl.stages.study import study_teacher
@@ -46,11 +46,18 @@ def test_where_it_is_too_large_a_student_of_another_make_learns(save: Save, tmp_
     model = tiny_text("f = Flatten(image) scores = Gemm(f, m)", "float[N,3,64,64] image", "float[N,10] scores")
     weights = np.random.default_rng(0).normal(size=(3 * 64 * 64, 10)).astype(np.float32) / 64
     model.graph.initializer.append(numpy_helper.from_array(weights, "m"))
-    config = CompressConfig(input_range=(0.0, 1.0), output=tmp_path / "run", max_size="100kB")
-    plan = prepare(str(save(model)), config)
+    config = CompressConfig(input_range=(0.0, 1.0), output=tmp_path / "run", max_size="50kB")
+    path = str(save(model))
+    plan = prepare(path, config)
     assert plan.ladder is None
     assert plan.student.spec.parameters < 100_000
     assert not plan.student.spec.inherited
+    fewer = prepare(path, config.model_copy(update={"max_size": 100_000}))
+    assert (fewer.student.spec.name, fewer.artifact_bits) == ("kept:1", 6.4), "in fewer bits it fits"
+    named = prepare(path, config.model_copy(update={"max_size": 100_000, "student": "kept:1"}))
+    assert named.artifact_bits == 6.4
+    with pytest.raises(UsageError, match=r"takes about 6\d(\.\d)? kB in weights of 4 bits; --max-size is 50 kB"):
+        prepare(path, config.model_copy(update={"student": "kept:1"}))
 
 
 @pytest.mark.slow
