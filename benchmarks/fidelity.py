@@ -37,7 +37,6 @@ from edgedafl.fidelity.prediction import Row, row_from_dict
 from edgedafl.files.labelled_arrays import LabelledData
 from edgedafl.files.pictures import Pictures
 from edgedafl.graph.edit import fix_batch
-from edgedafl.graph.packed import WEIGHT_BITS
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.graph.trainable import TrainableGraph
 from edgedafl.latency import estimate_latency
@@ -54,7 +53,7 @@ _SHARES = (0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 _SHARES_OF_SLOW = (0.95, 0.9, 0.8, 0.65, 0.5)
 _SLOW = 50_000_000  # multiply-accumulates
 _UNFITTED = (0.95, 0.85, 0.7)
-_FEWER_BITS = tuple(WEIGHT_BITS[place] for place in (2, 4, 5, 8))  # 6.4, 5.3, 4.9, 4.0
+_FEWER_BITS = (6.0, 5.0, 4.5, 4.0)
 _TEST = 600
 _CHUNK = 32
 _COLUMNS = ["classifier", "student", "teacher, %", "artifact, %", "fidelity, %", "predicted, %"]

@@ -61,7 +61,7 @@ class CompressConfig(_Strict):
         preset: Sets the time budget where none is given.
         time_budget: Seconds of distillation.
         steps: Generator steps, instead of or beside a time budget.
-        weight_bits: Most bits of a weight in an int8 artifact's file, 4 to 8; None: eight, or as few as `max_size` asks
+        weight_bits: Mean bits of a weight in an int8 artifact's file, 4 to 8; None: eight, or as few as `max_size` asks
             for.
         max_size: Bytes of the artifact.
         max_latency: Seconds per image on the target.

@@ -19,34 +19,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedafl.graph.edit import copy_of, replace_all
 
-__all__ = ["FEWEST_BITS", "WEIGHT_BITS", "count_packed", "has_few_integers", "largest_integer", "packed"]
+__all__ = ["WEIGHT_BITS", "count_packed", "has_few_integers", "largest_integer", "packed"]
 
 _WORD, _ROOM = 64, 2**63
-_MOST_DIGITS, _LEAST_DIGITS = 16, 9
-WEIGHT_BITS = (8.0, *(_WORD / digits for digits in range(_LEAST_DIGITS, _MOST_DIGITS + 1)))
-"""Bits that a weight can take in a file: 8, and 7.1 down to 4."""
-FEWEST_BITS = WEIGHT_BITS[-1]
+_MOST_DIGITS, _LEAST_DIGITS = 22, 9
 _LARGEST = 127
 # Bytes of nodes and shapes: what a layer, and what all layers of one base cost beside their digits.
 _LAYER_COSTS, _BASE_COSTS = 90, 350
-
-
-def largest_integer(bits: float) -> int:
-    """The integers -largest to largest are what a weight of so many bits can be.
-
-    Args:
-        bits: At most; 4 to 8.
-
-    Raises:
-        ValueError: If it is not in that range.
-
-    Examples:
-        >>> [largest_integer(bits) for bits in (8, 7.2, 6, 5, 4)]
-        [127, 63, 25, 13, 7]
-    """
-    if not FEWEST_BITS <= bits <= 8:
-        raise ValueError(f"{bits} bits are not between 4 and 8")
-    return _LARGEST if bits == 8 else _largest(math.ceil(_WORD / bits - 1e-6))
 
 
 def _largest(digits: int) -> int:
@@ -57,6 +36,35 @@ def _largest(digits: int) -> int:
     while base % 2 == 0 or base**digits > _ROOM:
         base -= 1
     return base // 2
+
+
+WEIGHT_BITS = (
+    8.0,
+    *(
+        _WORD / digits
+        for digits in range(_LEAST_DIGITS, _MOST_DIGITS + 1)
+        if digits == _MOST_DIGITS or _largest(digits + 1) < _largest(digits)
+    ),
+)
+"""Bits that a weight can take in a file, most first."""
+
+
+def largest_integer(bits: float) -> int:
+    """The integers -largest to largest are what a weight of so many bits can be.
+
+    Args:
+        bits: At most; 2.9 to 8.
+
+    Raises:
+        ValueError: If it is not in that range.
+
+    Examples:
+        >>> [largest_integer(bits) for bits in (8, 7.2, 6, 5, 4)]
+        [127, 63, 25, 13, 7]
+    """
+    if not WEIGHT_BITS[-1] <= bits <= 8:
+        raise ValueError(f"{bits} bits are not between {WEIGHT_BITS[-1]:.1f} and 8")
+    return _LARGEST if bits == 8 else _largest(math.ceil(_WORD / bits - 1e-6))
 
 
 def packed(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -40,7 +40,7 @@ def quantize(
 ) -> QuantizeResult:
     """The run's student for a target; int8 may lose `max_drop` of agreement against fp32.
 
-    Weights of int8 take at most `weight_bits` bits in the file; None leaves that to the run.
+    Weights of int8 take `weight_bits` bits in the file on average; None leaves that to the run.
 
     Examples:
         >>> result = quantize(RunDirectory("runs/teacher-rpi4"), target=find_target("rpi4"), precision="int8")
@@ -63,7 +63,10 @@ def export(run: RunDirectory, *, target: Target, precision: str, exporter: str |
     """
     with run.locked():
         run.record()
-        quantize_stage(run, target, precision)
+        # As it was quantized for this target last, if it was.
+        last = run.result(run.stage_name("quantize", target.name), QuantizeResult) or QuantizeResult(precision)
+        bits = last.weight_bits if last.method else None
+        quantize_stage(run, target, precision, last.max_drop, weight_bits=bits)
         return export_stage(run, target, precision, exporter)
 
 

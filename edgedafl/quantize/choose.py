@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 
 from edgedafl.graph.edit import fix_batch
-from edgedafl.graph.packed import largest_integer
+from edgedafl.graph.packed import WEIGHT_BITS, largest_integer
 from edgedafl.graph.peak_memory import peak_memory
+from edgedafl.quantize.allocation import allocate_bits
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.control import KeptLayer, keep_worst_layers
 from edgedafl.quantize.fidelity import Fidelity, ModelComparer
@@ -22,6 +23,7 @@ from edgedafl.targets import QuantizationScheme
 
 __all__ = ["Quantized", "integer_model", "quantize_model"]
 
+_ALL_BITS = WEIGHT_BITS[0]
 _CAUTIOUS = METHODS[0]
 _CLEARLY = 0.01  # some two standard errors of the difference on two thousand probes
 # Quantization-aware training pays from this many steps on; slow networks do not get so far in its time.
@@ -73,7 +75,7 @@ def quantize_model(
     trained: bool = True,
     seconds: float = QAT_SECONDS,
     judge: ModelComparer | None = None,
-    weight_bits: float = 8.0,
+    weight_bits: float = _ALL_BITS,
 ) -> Quantized:
     """Quantize by the cautious calibration method, or by another where that one loses too much and another does not.
 
@@ -91,7 +93,7 @@ def quantize_model(
         trained: Whether the student was trained; otherwise quantization-aware training is used only where needed.
         seconds: For quantization-aware training.
         judge: Compares with the float student at batch 1, where that has answered already.
-        weight_bits: Most bits of a weight in the file, 4 to 8 (see `graph.packed`).
+        weight_bits: Mean bits of a weight in the file, 4 to 8 (see `allocation` and `graph.packed`).
 
     Examples:
         >>> from edgedafl.export.student_onnx import student_to_onnx
@@ -108,8 +110,7 @@ def quantize_model(
     plain = replace(scheme, remainder="float32")
     fixed = fix_batch(model, 1)
     judge = judge or ModelComparer(fixed, calibration)
-    largest = largest_integer(weight_bits)
-    found = _chosen(fixed, plain, calibration, judge, max_drop, enough, seconds, largest, patient=trained)
+    found = _chosen(fixed, plain, calibration, judge, max_drop, enough, seconds, weight_bits, patient=trained)
     return replace(found, model=with_remainder(found.model, scheme))
 
 
@@ -121,13 +122,13 @@ def _chosen(
     max_drop: float | None,
     enough: Callable[[onnx.ModelProto], bool] | None,
     seconds: float,
-    largest: int,
+    weight_bits: float,
     *,
     patient: bool,
 ) -> Quantized:
     images, rounding = calibration.images(), calibration.rounding_images(ROUNDING_IMAGES)
     activations = observe_activations(fixed, images)
-    rounded = _rounded(fixed, scheme, activations, rounding, largest)
+    rounded = _rounded(fixed, scheme, activations, rounding, weight_bits)
 
     def holds(fidelity: Fidelity) -> bool:
         return max_drop is None or judge.reference - fidelity.agreement <= max_drop + 1e-9
@@ -136,7 +137,7 @@ def _chosen(
 
     if holds(best.fidelity):
         return best
-    if largest < largest_integer(8) or (not patient and enough is not None and enough(best.model)):
+    if weight_bits < _ALL_BITS or (not patient and enough is not None and enough(best.model)):
         return replace(best, holds=False)
     source, seen = fixed, activations
     rows_within_budget = seconds / max(judge.seconds_per_image * _PASSES_PER_STEP, 1e-9)
@@ -168,7 +169,7 @@ def integer_model(
     scheme: QuantizationScheme,
     images: np.ndarray,
     rounding: np.ndarray,
-    weight_bits: float = 8.0,
+    weight_bits: float = _ALL_BITS,
 ) -> onnx.ModelProto:
     """A model in integers by the cautious method, without a look at what the others give.
 
@@ -177,7 +178,7 @@ def integer_model(
         scheme: The target's integer scheme.
         images: To take ranges from, float32 (N,C,H,W) in model space.
         rounding: To round weights by, likewise.
-        weight_bits: Most bits of a weight in the file, 4 to 8.
+        weight_bits: Mean bits of a weight in the file, 4 to 8.
 
     Examples:
         >>> from edgedafl.targets import find_target
@@ -189,7 +190,7 @@ def integer_model(
         True
     """
     activations = observe_activations(model, images)
-    rounded = _rounded(model, scheme, activations, rounding, largest_integer(weight_bits))
+    rounded = _rounded(model, scheme, activations, rounding, weight_bits)
     return quantize_graph(rounded.model, scheme, activations, _CAUTIOUS, steps=rounded.steps)
 
 
@@ -198,12 +199,14 @@ def _rounded(
     scheme: QuantizationScheme,
     activations: Mapping[str, Activation],
     rounding: np.ndarray,
-    largest: int = largest_integer(8),
+    weight_bits: float = _ALL_BITS,
 ) -> Rounded:
     """Weights on their grid, and biases that make up for it."""
     most = max(1, min(ROUNDING_IMAGES, _BYTES // (2 * peak_memory(model, fused=False).peak)))
     symmetric = scheme.symmetric_activations
     ranges = ranges_of(dict(activations), _CAUTIOUS, symmetric=symmetric)
+    bits = {} if weight_bits == _ALL_BITS else allocate_bits(model, rounding, weight_bits)
+    largest = {name: largest_integer(own) for name, own in bits.items()}
     return round_weights(model, rounding[:most], ranges, integer_readers(scheme), symmetric=symmetric, largest=largest)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -18,20 +19,14 @@ from torch import Tensor
 
 from edgedafl.graph.edit import copy_of
 from edgedafl.graph.executor import OnnxModule
-from edgedafl.graph.narrow import next_bfloat16
 from edgedafl.graph.pruning import Layer, layer_of
 from edgedafl.quantize.biases import correct_bias
 from edgedafl.quantize.ranges import Range
 from edgedafl.quantize.simulated import round_inputs
+from edgedafl.quantize.steps import LARGEST, on_grid, weight_steps
 
 __all__ = ["ROUNDING_IMAGES", "Rounded", "round_weights"]
 
-_LARGEST = 127
-_LEAST_COLUMNS = 32
-"""Layers that read fewer keep eight bits: their errors do not average out, and their weights are few."""
-_SHRINKS = np.linspace(0.3, 1.0, 29)
-_NORM = 2.4
-"""Exponent of the error that a step is chosen by, as in GPTQ's code."""
 _ROWS = 16_000
 _NUMBERS = 15_000_000
 _MOST_COLUMNS = 2_400
@@ -63,7 +58,7 @@ def round_weights(
     operators: Set[str],
     *,
     symmetric: bool = False,
-    largest: int = _LARGEST,
+    largest: Mapping[str, int] = MappingProxyType({}),
 ) -> Rounded:
     """Round every convolution's weights to integers per output channel, and correct every layer's bias.
 
@@ -76,8 +71,8 @@ def round_weights(
         ranges: Of every activation.
         operators: Types of the nodes whose inputs will be integers.
         symmetric: Whether zero lies in the middle of the integers.
-        largest: Integers span -largest to largest; see `graph.packed.largest_integer`. Below 127 matrix products
-            are rounded likewise, and layers whose outputs are made of few numbers keep 127.
+        largest: Integers span -largest to largest, by weight, 127 where it is not said. Below that the weights of
+            matrix products are rounded as well.
 
     Examples:
         >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1,1,2,2] x) => (float[1,2,2,2] y)
@@ -99,8 +94,8 @@ def round_weights(
         given = None if layer is None else coarse.values.get(coarse.node.input[0])
         exact.run()
         if layer is not None and given is not None and layer.weight not in steps:
-            own = _LARGEST if layer.columns < _LEAST_COLUMNS or _is_depthwise(layer) else largest
-            if coarse.node.op_type == "Conv" or own < _LARGEST:
+            own = largest.get(layer.weight, LARGEST)
+            if coarse.node.op_type == "Conv" or own < LARGEST:
                 steps[layer.weight] = _round(mine, layer, given, exact.values[exact.node.output[0]], own, random)
         coarse.run()
         if layer is not None and layer.bias is not None:
@@ -119,43 +114,22 @@ def _with_weights(model: onnx.ModelProto, module: OnnxModule, weights: Set[str])
     return changed
 
 
-def _is_depthwise(layer: Layer) -> bool:
-    return layer.groups > 1 and layer.shape[1] == 1
-
-
 def _round(
     module: OnnxModule, layer: Layer, given: Tensor, made: Tensor, largest: int, random: torch.Generator
 ) -> np.ndarray:
     """Round one layer in place; returns the step of every output channel."""
     whole = layer.read(module)  # (G, outputs, columns + 1)
     weight, bias = whole[..., :-1].clone(), whole[..., -1:]
-    step = _steps(weight, largest)
+    step = weight_steps(weight, largest)
     columns = layer.columns
     if columns <= _MOST_COLUMNS:
         rows, _ = layer.rows(given, made, int(min(_ROWS, _NUMBERS / (layer.groups * columns))), random)
         inputs = rows[..., :-1]
         weight = _compensated(weight, step, (inputs.transpose(1, 2) @ inputs).double(), largest)
-    rounded = _on_grid(weight, step, largest)
+    rounded = on_grid(weight, step, largest)
     layer.write(module, torch.cat([rounded, bias], 2))
     found: np.ndarray = step.reshape(-1).numpy()
     return found
-
-
-def _on_grid(weight: Tensor, step: Tensor, largest: int) -> Tensor:
-    return (weight / step).round().clamp(-largest, largest) * step
-
-
-def _steps(weight: Tensor, largest: int) -> Tensor:
-    """What one integer stands for, (G, outputs, 1): of few integers none is spent on a channel's rare extremes."""
-    widest = (weight.abs().amax(2, keepdim=True).clamp_min(1e-12) / largest).numpy()
-    if largest == _LARGEST:
-        return torch.from_numpy(next_bfloat16(widest))  # half the bytes, and hardly coarser
-    best, least = torch.from_numpy(widest), torch.full(widest.shape, torch.inf)
-    for shrink in _SHRINKS:
-        step = torch.from_numpy(next_bfloat16(np.float32(shrink) * widest))
-        error = (_on_grid(weight, step, largest) - weight).abs().pow(_NORM).sum(2, keepdim=True)
-        best, least = torch.where(error < least, step, best), torch.minimum(error, least)
-    return best
 
 
 def _compensated(weight: Tensor, step: Tensor, gram: Tensor, largest: int) -> Tensor:
@@ -172,7 +146,7 @@ def _compensated(weight: Tensor, step: Tensor, gram: Tensor, largest: int) -> Te
     done = torch.empty_like(rest)
     for column in range(columns):
         now = rest[..., column : column + 1]
-        rounded = _on_grid(now, step, largest)
+        rounded = on_grid(now, step, largest)
         done[..., column : column + 1] = rounded
         error = (now - rounded) / inverse[:, column : column + 1, column : column + 1]
         rest[..., column + 1 :] -= error * inverse[:, column : column + 1, column + 1 :]

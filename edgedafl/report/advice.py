@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgedafl.runs import DistillResult, ProfileResult, QuantizeResult, RunRecord
+from edgedafl.units import format_bytes
 
 __all__ = ["advice_of"]
 
+_PACKING = "onnx"
+"""The exporter whose files hold weights of fewer bits than eight."""
+_SMALLER = 0.65
 _HARDLY = 0.1
 """Share of the arithmetic in integers below which a file should not be called int8."""
 
@@ -18,13 +22,14 @@ def advice_of(record: RunRecord) -> tuple[str, ...]:
     Examples:
         >>> from edgedafl.runs import RunDirectory
         >>> len(advice_of(RunDirectory("runs/teacher-rpi4").record()))
-        2
+        3
     """
     return (
         *_of_smaller_images(record),
         *(_of_training(record.distilled) if record.distilled else ()),
         *(_of_profile(record.profiled) if record.profiled else ()),
         *(_of_integers(record.quantized) if record.quantized else ()),
+        *_of_size(record),
     )
 
 
@@ -36,6 +41,14 @@ def _of_smaller_images(record: RunRecord) -> Iterator[str]:
             f"The artifact takes the middle {100 * record.middle:.1f} % of each side of what the teacher "
             f"takes, shrunk to {height}x{width}: cropping keeps things as large as the network knows them."
         )
+
+
+def _of_size(record: RunRecord) -> Iterator[str]:
+    """That a smaller file costs no time, where nobody has asked for one."""
+    packs = record.exported is not None and record.exported.exporter == _PACKING and record.shipped == "int8"
+    if packs and record.exported is not None and record.weight_bits == 8 and record.config.max_size is None:
+        size = format_bytes(int(_SMALLER * record.exported.sizes["int8"]))
+        yield f"At the same speed the file can be smaller: `--max-size {size}` stores weights in fewer bits than eight."
 
 
 def _of_training(found: DistillResult) -> Iterator[str]:

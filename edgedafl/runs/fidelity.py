@@ -59,7 +59,7 @@ class Candidate:
         untrained: Fidelity of the artifact before any training; None where it was not looked at.
         expected: The same after what training the time allows.
         memory: Bytes of working memory, estimated; None where it was not asked for.
-        weight_bits: Of a weight in the artifact's file; 8 unless size asks for fewer, see `graph.packed`.
+        weight_bits: Mean of a weight in the artifact's file; 8 unless size asks for fewer, see `graph.packed`.
     """
 
     name: str

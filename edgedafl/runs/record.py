@@ -161,7 +161,7 @@ class RunRecord:
         teacher: The teacher.
         student: The student that was taken.
         candidate: Its name while the run goes on.
-        weight_bits: Most bits of a weight in the file of an int8 artifact.
+        weight_bits: Mean bits of a weight in the file of an int8 artifact.
         versions: Of the packages that made it.
         machine: That made it.
         preflight: The teacher's first answers.

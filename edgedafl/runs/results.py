@@ -101,7 +101,7 @@ class QuantizeResult:
         float_layers: Names of layers that run in float.
         calibration: Digest of the calibration images.
         advice: What the user should know, in sentences.
-        weight_bits: Most bits of a weight in the artifact's file.
+        weight_bits: Mean bits of a weight in the artifact's file.
     """
 
     precision: str
@@ -123,7 +123,7 @@ class QuantizeResult:
     @property
     def in_bits(self) -> str:
         """What is said after `int8` where weights take fewer bits than eight."""
-        return "" if self.weight_bits == 8 else f" with weights of {self.weight_bits:.1f} bits"
+        return "" if self.weight_bits == 8 else f" with weights of {self.weight_bits:.1f} bits on average"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from edgedafl.config import CompressConfig
 from edgedafl.errors import UsageError
 from edgedafl.export import student_to_onnx
 from edgedafl.graph.edit import fix_batch, model_bytes
-from edgedafl.graph.packed import FEWEST_BITS, WEIGHT_BITS, packed
+from edgedafl.graph.packed import packed
 from edgedafl.graph.peak_memory import peak_memory
 from edgedafl.latency import estimate_latency
 from edgedafl.quantize import ROUNDING_IMAGES, integer_model, with_remainder
@@ -28,7 +28,11 @@ from edgedafl.units import format_bytes
 
 __all__ = ["Candidates", "possible_bits"]
 
-_ALL_BITS = WEIGHT_BITS[0]
+_ALL_BITS, _FEWEST_BITS = 8.0, 4.0
+_CUT_IN = (8.0, 6.0, 5.0, 4.5, 4.0)
+"""Mean bits in which cut students are looked at."""
+_SPARE = 0.002
+"""Of a limit on size: what estimates may be off by."""
 
 _SHARES = (0.25, 0.35, 0.45, 0.6, 0.75, 0.85, 0.95, 1.0)
 _SIDES = (0.86, 0.72, 0.58)  # 192, 160 and 128 of 224
@@ -50,7 +54,7 @@ class Candidates:
         config: Limits and time.
 
     Attributes:
-        bits: That a weight may take in the artifact's file, most first.
+        bits: That a weight may take on average in the artifact's file, most first.
         slowest: Seconds that the slowest one took to be judged.
     """
 
@@ -87,14 +91,21 @@ class Candidates:
         return self._target.scheme
 
     def _size_of_whole(self, bits: float) -> float:
-        """Bytes of the uncut teacher in the artifact's precision; between those that were made, in proportion."""
+        """Bytes of the uncut teacher in the artifact's precision; between eight bits and four in proportion."""
         if self._precision != "int8":
             model = student_to_onnx(self._whole.module, self._study.teacher.spec.input_shape)
             return len(model_bytes(model)) * BYTES_PER_WEIGHT[self._precision] / BYTES_PER_WEIGHT["fp32"]
-        if bits in (_ALL_BITS, FEWEST_BITS) or bits in self._integers:
+        if bits in (_ALL_BITS, _FEWEST_BITS):
             return len(model_bytes(packed(with_remainder(self._integer(bits), self._scheme))))
-        most, least = self._size_of_whole(_ALL_BITS), self._size_of_whole(FEWEST_BITS)
-        return least + (most - least) * (bits - FEWEST_BITS) / (_ALL_BITS - FEWEST_BITS)
+        return self._size_of_whole(_FEWEST_BITS) + (bits - _FEWEST_BITS) * self._pruner.path[0].parameters / 8
+
+    def _bits_within(self, size: int, candidate: Candidate) -> float:
+        """As many bits as a limit on size leaves a candidate that was outlined in eight; at least four."""
+        if candidate.size <= size:
+            return _ALL_BITS
+        whole = self._size_of_whole(_ALL_BITS) - (candidate.size - (1 - _SPARE) * size) / max(candidate.share, 1e-9)
+        each = (whole - self._size_of_whole(_FEWEST_BITS)) / self._pruner.path[0].parameters
+        return min(max(_FEWEST_BITS, _FEWEST_BITS + 8 * each), _ALL_BITS)
 
     def band_of_whole(self, bits: float) -> Band | None:
         """Fidelity of the uncut teacher; of fewer bits than eight after that of eight, by which it is told."""
@@ -109,12 +120,13 @@ class Candidates:
 
         Args:
             name: As `--student` takes it.
-            bits: Of a weight; None takes as many as a limit on size leaves, and else the most.
+            bits: Mean of a weight; None takes as many as a limit on size leaves, and else the most.
         """
         if bits is None:
-            each = [self.outline(name, bits) for bits in self.bits]
-            limit = self._config.max_size
-            return next((c for c in each if limit is None or c.size <= limit), each[-1])
+            most, limit = self.outline(name, self.bits[0]), self._config.max_size
+            if limit is None or len(self.bits) == 1:
+                return most
+            return self.outline(name, self._bits_within(limit, most))
         cut, _, side = name.partition("@")
         share = float(cut.partition(":")[2])
         place, whole = self._pruner.widths(share), self._pruner.path[0]
@@ -191,18 +203,21 @@ class Candidates:
         return _SHARES if self._pruner.cuts else (1.0,)
 
     def within_size(self, size: int) -> list[Candidate]:
-        """The widest below a size by the bits of a weight, most bits first: few that differ much.
-
-        Fewer bits pay as long as they leave more of the teacher: they cost it far less than cutting does.
+        """The whole teacher in as many bits as fit, and the widest in eight; else the widest in eight, few and four.
 
         Raises:
             UsageError: If none is so small.
         """
+        whole = self.outline(f"{KEPT}:1")
+        if whole.size <= size and whole.weight_bits == _ALL_BITS:
+            return [whole]
         found: list[Candidate] = []
         for bits in self.bits:
             widest = self._widest(size, bits)
-            if widest is not None and (not found or widest.share > found[-1].share):
+            if widest is not None and widest.share < 1 and (not found or widest.share > found[-1].share):
                 found.append(widest)
+        if whole.size <= size:
+            return [*found[:1], whole]
         if not found:
             share = self._pruner.path[-1].parameters / self._pruner.path[0].parameters
             smallest = self.outline(f"{KEPT}:{share:.6g}", self.bits[-1])
@@ -229,7 +244,7 @@ class Candidates:
 
 
 def possible_bits(config: CompressConfig, target: Target, precision: str) -> tuple[float, ...]:
-    """Bits that a weight may take in the artifact's file, most first.
+    """Bits that a weight may take on average in the artifact's file, most first.
 
     Eight, unless fewer were asked for, or a limit on size asks for them. Where working memory is limited it stays at
     eight: while a file is loaded, weights of fewer bits take some twenty bytes each.
@@ -244,10 +259,10 @@ def possible_bits(config: CompressConfig, target: Target, precision: str) -> tup
 
     Examples:
         >>> from edgedafl.targets import find_target
-        >>> [round(bits, 1) for bits in possible_bits(CompressConfig(weight_bits=5), find_target("rpi4"), "int8")]
-        [4.9]
-        >>> len(possible_bits(CompressConfig(max_size="1MB"), find_target("rpi4"), "int8"))
-        9
+        >>> possible_bits(CompressConfig(weight_bits=5), find_target("rpi4"), "int8")
+        (5.0,)
+        >>> possible_bits(CompressConfig(max_size="1MB"), find_target("rpi4"), "int8")
+        (8.0, 6.0, 5.0, 4.5, 4.0)
     """
     asked, least = config.weight_bits, target.scheme.least_weight_bits
     if asked is not None and asked < _ALL_BITS and (precision != "int8" or asked < least):
@@ -257,10 +272,10 @@ def possible_bits(config: CompressConfig, target: Target, precision: str) -> tup
             "Leave it out, or choose int8 for a target of ONNX Runtime: rpi5, android-arm64 or x86.",
         )
     if asked is not None:
-        return (next(bits for bits in WEIGHT_BITS if bits <= asked),)
+        return (asked,)
     if precision != "int8" or config.max_size is None or config.max_ram is not None:
         return (_ALL_BITS,)
-    return tuple(bits for bits in WEIGHT_BITS if bits >= least)
+    return tuple(bits for bits in _CUT_IN if bits >= least)
 
 
 def _less(band: Band | None, whole: Band | None) -> Band | None:

@@ -58,7 +58,7 @@ class Plan:
         preflight: What the teacher answers to procedural images.
         identity: Digest of everything the trained student depends on.
         classes: Names of the classes; none where the user gives none.
-        weight_bits: Most bits of a weight in an int8 artifact's file where there is no ladder, which knows its own.
+        weight_bits: Mean bits of a weight in an int8 artifact's file where there is no ladder, which knows its own.
     """
 
     source: str
@@ -79,7 +79,7 @@ class Plan:
 
     @property
     def artifact_bits(self) -> float:
-        """Most bits of a weight in the file of the student's artifact."""
+        """Mean bits of a weight in the file of the student's artifact."""
         return self.weight_bits if self.ladder is None else self.ladder.candidates[self.place].weight_bits
 
     @property

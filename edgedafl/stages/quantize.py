@@ -51,7 +51,7 @@ def quantize_stage(
         precision: The artifact's; fp32 and fp16 are always written beside it.
         max_drop: Agreement that int8 may lose against fp32; None takes the run's own.
         enough: Whether an int8 model is faithful enough though it loses more than that.
-        weight_bits: Most bits of a weight in an int8 file; None takes the run's own.
+        weight_bits: Mean bits of a weight in an int8 file; None takes the run's own.
 
     Examples:
         >>> from edgedafl.targets import find_target

@@ -23,8 +23,8 @@ class QuantizationScheme:
         outputs: Whether outputs of weighted layers are quantized too; TensorRT fuses better
             with quantized inputs only.
         remainder: Float type of what stays unquantized: `float32` or `float16`.
-        least_weight_bits: Fewest bits of a weight in the file, 4 to 8: below 8 its runtime takes weights apart when
-            it loads them (see `graph.packed`).
+        least_weight_bits: Fewest mean bits of a weight in the file, 4 to 8: below 8 its runtime takes weights apart
+            when it loads them (see `graph.packed`).
     """
 
     activations: Literal["uint8", "int8"]

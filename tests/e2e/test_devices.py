@@ -20,7 +20,7 @@ import pytest
 from edgedafl.devices import SshDevice, run_bundle
 from edgedafl.devices.ssh import CONFIG_VARIABLE
 from edgedafl.errors import MeasurementError
-from tests.conftest import assert_clean_failure, edgedafl, exported_run
+from tests.conftest import EXAMPLE, assert_clean_failure, edgedafl, exported_run
 from tests.rigs import devices as rig
 
 pytestmark = pytest.mark.slow
@@ -86,6 +86,21 @@ def test_a_bundle_runs_behind_ssh_and_leaves_nothing(ssh: rig.Ssh, run: Path) ->
     # An emulator's time is none that a limit can be held against.
     gate = edgedafl("gate", run, "--max-latency", "1h")
     assert gate.code != 0
+
+
+def test_weights_of_few_bits_run_in_integers_on_arm_and_answer_the_same(ssh: rig.Ssh, tmp_path: Path) -> None:
+    teacher, run = EXAMPLE / "teacher.onnx", tmp_path / "run"
+    pixels = ("--input-mean", "0.1307", "--input-std", "0.3081")
+    done = edgedafl("quantize", teacher, *pixels, "--target", "rpi5", "--weight-bits", "4.5", "-o", run)
+    assert done.code == 0, done.err
+    bundle = run / "bundles" / "rpi5"
+    assert (bundle / "model.int8.onnx").stat().st_size < 0.17 * teacher.stat().st_size
+    found = edgedafl("profile", bundle, "--device", ssh.address, "--quick", "--allow-contended", "--layers", "--json")
+    assert found.code == 0, found.err
+    measured = json.loads(found.out)["measured"]
+    assert all(check["passed"] and check["same_class"] == 1 for check in measured["checks"].values())
+    operators = {row["operator"] for row in measured["layers"]["int8"]}
+    assert "QLinearConv" in operators and not operators & {"Conv", "Div", "Mod", "Gather"}, "taken apart when loaded"
 
 
 def test_a_bundle_runs_through_adb_and_leaves_nothing(adb: str, run: Path) -> None:

@@ -71,11 +71,13 @@ def test_each_base_has_numbers_of_its_own() -> None:
 
 
 def test_bits_are_integers_of_odd_bases() -> None:
-    assert [largest_integer(bits) for bits in WEIGHT_BITS] == [127, 63, 38, 25, 18, 13, 10, 8, 7]
-    for digits, bits in enumerate(WEIGHT_BITS[1:], 9):
-        assert (2 * largest_integer(bits) + 1) ** digits <= 2**63 < (2 * largest_integer(bits) + 3) ** digits
-    for wrong in (3.9, 8.1, float("nan")):
-        with pytest.raises(ValueError, match="between 4 and 8"):
+    assert [largest_integer(bits) for bits in WEIGHT_BITS] == [127, 63, 38, 25, 18, 13, 10, 8, 7, 6, 5, 4, 3]
+    for bits in WEIGHT_BITS[1:]:
+        digits, largest = round(64 / bits), largest_integer(bits)
+        assert (2 * largest + 1) ** digits <= 2**63 < (2 * largest + 3) ** digits
+        assert (2 * largest + 1) ** (digits + 1) > 2**63, "no other number of digits holds as many"
+    for wrong in (2.8, 8.1, float("nan")):
+        with pytest.raises(ValueError, match=r"between 2\.9 and 8"):
             largest_integer(wrong)
 
 

@@ -14,9 +14,11 @@ from edgedafl.export import student_to_onnx
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.preprocess import Preprocess
 from edgedafl.quantize import METHODS, CalibrationSet, quantize_model
+from edgedafl.runs import RunDirectory
 from edgedafl.stages.graphs import for_target
 from edgedafl.students import build_student
 from edgedafl.targets import Target, find_target, list_targets
+from tests.conftest import edgedafl, exported_run
 
 SHAPE = (3, 32, 32)
 
@@ -112,3 +114,17 @@ def test_calibration_sets_survive_the_disk(calibration: CalibrationSet, tmp_path
     path.write_bytes(b"junk")
     with pytest.raises(UsageError, match="not a calibration set"):
         CalibrationSet.load(path)
+
+
+def test_an_export_takes_the_integers_that_are_there(tmp_path: Path, tiny_onnx: Path) -> None:
+    run = exported_run(tmp_path / "run", tiny_onnx, "rpi5")
+    asked = ("--max-drop", "3%", "--weight-bits", "5")
+    assert edgedafl("quantize", run, *asked).code == 0
+    model = (run / "models" / "rpi5" / "int8.onnx").read_bytes()
+    assert edgedafl("export", run).code == 0
+    record = RunDirectory(run).record()
+    assert record.quantized is not None
+    assert (record.quantized.max_drop, record.quantized.weight_bits) == (0.03, 5.0)
+    assert (run / "models" / "rpi5" / "int8.onnx").read_bytes() == model
+    card = (run / "bundles" / "rpi5" / "model-card.md").read_text()
+    assert "with weights of 5.0 bits on average" in card

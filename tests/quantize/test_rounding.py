@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 import pytest
@@ -40,8 +42,9 @@ def images(count: int, seed: int) -> np.ndarray:
     return smooth.numpy()
 
 
-def rounded_on(model: onnx.ModelProto, given: np.ndarray) -> Rounded:
-    return round_weights(model, given, ranges_of(observe_activations(model, given), "robust"), READERS)
+def rounded_on(model: onnx.ModelProto, given: np.ndarray, largest: Mapping[str, int] | None = None) -> Rounded:
+    ranges = ranges_of(observe_activations(model, given), "robust")
+    return round_weights(model, given, ranges, READERS, largest=largest or {})
 
 
 def error(candidate: onnx.ModelProto, model: onnx.ModelProto) -> float:
@@ -128,13 +131,11 @@ def test_biases_make_up_for_half_of_the_median_images_mean_error() -> None:
     np.testing.assert_allclose(biases({"MatMul"}), [0, 0], atol=0.07)
 
 
-def test_biases_bring_the_means_of_a_coarse_network_nearer(
-    model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_biases_bring_the_means_of_a_coarse_network_nearer(model: onnx.ModelProto) -> None:
     """Of four bits, so that rounding weighs more than chance."""
-    monkeypatch.setattr(rounding, "_LARGEST", 7)
     given, unseen = images(128, 1), images(64, 9)
-    coarse = rounded_on(model, given[:64]).model
+    seven = {tensor.name: 7 for tensor in model.graph.initializer if len(tensor.dims) == 4}
+    coarse = rounded_on(model, given[:64], seven).model
     old = {t.name: t for t in model.graph.initializer}
     without = onnx.ModelProto()
     without.CopyFrom(coarse)
@@ -150,31 +151,29 @@ def test_biases_bring_the_means_of_a_coarse_network_nearer(
 
 
 @pytest.mark.parametrize("largest", [7, 25])
-def test_fewer_integers_are_kept_to_by_layers_of_many_weights_alone(model: onnx.ModelProto, largest: int) -> None:
+def test_each_weight_keeps_to_its_own_integers(model: onnx.ModelProto, largest: int) -> None:
     given = images(64, 1)
     ranges = ranges_of(observe_activations(model, given), "robust")
-    found = round_weights(model, given, ranges, READERS, largest=largest)
+    names = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    coarse = {name: largest for name, shape in names.items() if shape in ((48, 32, 1, 1), (7, 24))}
+    found = round_weights(model, given, ranges, READERS, largest=coarse)
     stored = {t.name: onnx.numpy_helper.to_array(t) for t in found.model.graph.initializer}
-    integers = {}
+    assert len(coarse) == 2 and set(coarse) < set(found.steps)
     for name, steps in found.steps.items():
         whole = stored[name] / steps.reshape(-1, *[1] * (stored[name].ndim - 1))
         np.testing.assert_allclose(whole, whole.round(), atol=1e-3)
-        integers[stored[name].shape] = int(np.abs(whole).round().max())
-    thin, deep = integers.pop((32, 3, 3, 3)), integers.pop((32, 1, 3, 3))
-    assert thin == deep == 127, "27 and 9 numbers per output"
-    few = integers.pop((7, 24)) if (7, 24) in integers else 127
-    assert few == 127, "24 numbers per output"
-    assert set(integers.values()) == {largest}
+        assert int(np.abs(whole).round().max()) == coarse.get(name, 127), names[name]
 
 
 def test_fewer_integers_lose_less_where_errors_are_made_up_for(model: onnx.ModelProto) -> None:
     given = images(128, 1)
     seen = observe_activations(model, given)
     ranges, scheme = ranges_of(seen, "robust"), find_target("x86").scheme
-    found = round_weights(model, given, ranges, READERS, largest=7)
+    seven = {tensor.name: 7 for tensor in model.graph.initializer}
+    found = round_weights(model, given, ranges, READERS, largest=seven)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rounding, "_MOST_COLUMNS", 0)
-        nearest = round_weights(model, given, ranges, READERS, largest=7)
+        nearest = round_weights(model, given, ranges, READERS, largest=seven)
     mine, plain = (quantize_graph(r.model, scheme, seen, "robust", steps=r.steps) for r in (found, nearest))
     assert error(mine, model) < error(plain, model)
 
@@ -195,7 +194,7 @@ def test_matrix_products_keep_to_fewer_integers_on_either_side(transposed: bool)
     )
     given = random.normal(size=(256, 64)).astype(np.float32)
     seen = observe_activations(graph, given)
-    found = round_weights(graph, given, ranges_of(seen, "robust"), READERS, largest=7)
+    found = round_weights(graph, given, ranges_of(seen, "robust"), READERS, largest={"w": 7})
     integer = quantize_graph(found.model, find_target("x86").scheme, seen, "robust", steps=found.steps)
     whole = next(t for t in map(onnx.numpy_helper.to_array, integer.graph.initializer) if t.shape == stored.shape)
     assert whole.dtype == np.int8 and np.abs(whole).max() == 7

@@ -104,11 +104,11 @@ def test_a_limit_on_size_takes_bits_before_it_takes_weights() -> None:
     enough, less, least = ladder("70KB"), ladder("45KB"), ladder("20KB")
     assert [(c.name, c.weight_bits) for c in enough.candidates] == [("kept:1", 8.0)]
     chosen = less.candidates[less.chosen]
-    assert chosen.name == "kept:1" and 4 < chosen.weight_bits < 6 and chosen.size <= 45_000
-    assert {c.weight_bits for c in less.candidates} > {chosen.weight_bits, 8.0}, (
-        "a cut of eight bits is shown beside it"
-    )
+    assert chosen.name == "kept:1" and 5 < chosen.weight_bits < 6 and 44_000 < chosen.size <= 45_000
+    beside = next(c for c in less.candidates if c is not chosen)
+    assert beside.share < 1 and beside.weight_bits == 8, "a cut one of eight bits is shown"
     assert all(c.share < 1 and c.size <= 20_000 for c in least.candidates)
+    assert {c.weight_bits for c in least.candidates} == {8.0, 5.0, 4.0}
     held = ladder("45KB", max_ram="1MB")
     assert [c.weight_bits for c in held.candidates] == [8.0], "to load fewer bits takes memory"
 
