@@ -153,7 +153,15 @@ def _faithful_student(
         on_message("distill")
         distill_stage(current, run, world=world, resume=resume and first, on_progress=on_progress)
         on_message("quantize")
-        quantize_stage(run, target, precision, plan.config.max_drop, enough=enough, weight_bits=current.artifact_bits)
+        quantize_stage(
+            run,
+            target,
+            precision,
+            plan.config.max_drop,
+            enough=enough,
+            weight_bits=current.artifact_bits,
+            max_size=plan.config.max_size,
+        )
         if not rest or not floor or enough(load_models(run, target)[precision]):
             return
         left = None

@@ -62,11 +62,12 @@ def export(run: RunDirectory, *, target: Target, precision: str, exporter: str |
         'onnx'
     """
     with run.locked():
-        run.record()
+        record = run.record()
         # As it was quantized for this target last, if it was.
         last = run.result(run.stage_name("quantize", target.name), QuantizeResult) or QuantizeResult(precision)
         bits = last.weight_bits if last.method else None
-        quantize_stage(run, target, precision, last.max_drop, weight_bits=bits)
+        limit = record.config.max_size if target.name == record.target.name else None
+        quantize_stage(run, target, precision, last.max_drop, weight_bits=bits, max_size=limit)
         return export_stage(run, target, precision, exporter)
 
 

@@ -47,7 +47,7 @@ def _of_size(record: RunRecord) -> Iterator[str]:
     """That a smaller file costs no time, where nobody has asked for one."""
     packs = record.exported is not None and record.exported.exporter == _PACKING and record.shipped == "int8"
     if packs and record.exported is not None and record.weight_bits == 8 and record.config.max_size is None:
-        size = format_bytes(int(_SMALLER * record.exported.sizes["int8"]))
+        size = format_bytes(int(_SMALLER * record.exported.sizes["int8"])).replace(" ", "")
         yield f"At the same speed the file can be smaller: `--max-size {size}` stores weights in fewer bits than eight."
 
 

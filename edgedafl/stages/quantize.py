@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import onnx
 
@@ -13,16 +14,22 @@ from edgedafl.files import digest_of, write_atomic
 from edgedafl.graph.cost import layer_costs
 from edgedafl.graph.coverage import integer_coverage
 from edgedafl.graph.edit import fix_batch, model_bytes
+from edgedafl.graph.facts import facts_of
 from edgedafl.graph.half import to_half
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.layer_names import layer_names
 from edgedafl.graph.load import load_onnx, sha256_of
+from edgedafl.graph.packed import packed
 from edgedafl.quantize import CalibrationSet, ModelComparer, Quantized, quantize_model
 from edgedafl.runs import DistillResult, KeptFloat, QuantizeResult, RunDirectory
 from edgedafl.stages.graphs import for_target
 from edgedafl.targets import Target
 
 __all__ = ["allowed_drop", "load_models", "quantize_stage"]
+
+_ALL_BITS, _FEWEST_BITS = 8.0, 3.5
+_SPARE = 0.02  # bits
+_TRIALS = 3
 
 
 def allowed_drop(run: RunDirectory) -> float:
@@ -42,6 +49,7 @@ def quantize_stage(
     max_drop: float | None = None,
     enough: Callable[[onnx.ModelProto], bool] | None = None,
     weight_bits: float | None = None,
+    max_size: int | None = None,
 ) -> QuantizeResult:
     """Write `models/<target>/<precision>.onnx`.
 
@@ -52,6 +60,7 @@ def quantize_stage(
         max_drop: Agreement that int8 may lose against fp32; None takes the run's own.
         enough: Whether an int8 model is faithful enough though it loses more than that.
         weight_bits: Mean bits of a weight in an int8 file; None takes the run's own.
+        max_size: Bytes of an int8 file; what estimates were off by is taken from the bits, where the target has fewer.
 
     Examples:
         >>> from edgedafl.targets import find_target
@@ -65,7 +74,9 @@ def quantize_stage(
     allowed = allowed_drop(run) if max_drop is None else max_drop
     name = run.stage_name("quantize", target.name)
     bits = max(run.record().weight_bits if weight_bits is None else weight_bits, target.scheme.least_weight_bits)
-    inputs = digest_of([sha256_of(run.student), sha256_of(run.calibration), target.to_dict(), precision, allowed, bits])
+    inputs = digest_of(
+        [sha256_of(run.student), sha256_of(run.calibration), target.to_dict(), precision, allowed, bits, max_size]
+    )
     if known := run.current(name, inputs, QuantizeResult):
         return known
     release_memory()  # of the ladder and of training
@@ -75,7 +86,8 @@ def quantize_stage(
     judge = ModelComparer(models["fp32"], calibration)
     result = QuantizeResult(precision, agreements={"fp32": judge.reference, "fp16": judge.of(models["fp16"]).agreement})
     if precision == "int8":
-        found = quantize_model(
+        quantized = partial(
+            quantize_model,
             model,
             target.scheme,
             calibration,
@@ -83,8 +95,9 @@ def quantize_stage(
             enough=enough,
             trained=_was_trained(run),
             judge=judge,
-            weight_bits=bits,
         )
+        limit = None if target.scheme.least_weight_bits == _ALL_BITS else max_size
+        found, bits = _within(quantized, bits, limit)
         models["int8"] = found.model
         result = replace(_with_integers(result, found, target, models["fp32"], allowed), weight_bits=bits)
     files = []
@@ -94,6 +107,19 @@ def quantize_stage(
         files.append(path)
     run.finish(name, inputs, files, result)
     return result
+
+
+def _within(quantized: Callable[..., Quantized], bits: float, limit: int | None) -> tuple[Quantized, float]:
+    """An int8 model whose file keeps a limit, where a few bits less than were told do; and its bits."""
+    found = quantized(weight_bits=bits)
+    for _ in range(_TRIALS):
+        over = 0 if limit is None else len(model_bytes(packed(found.model))) - limit
+        if over <= 0:
+            break
+        weights = facts_of(found.model).parameters
+        bits = max(_FEWEST_BITS, bits - _SPARE - 8 * over / weights)
+        found = quantized(weight_bits=bits)
+    return found, bits
 
 
 def _was_trained(run: RunDirectory) -> bool:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import resources
 
 import numpy as np
 import pytest
 
+from edgedafl.export import student_to_onnx
 from edgedafl.fidelity import Comparison, Predictor, Signals, compare_answers, measured_band
 from edgedafl.fidelity.prediction import row_from_dict
+from edgedafl.graph.edit import fix_batch
+from edgedafl.graph.packed import has_few_integers
+from edgedafl.quantize import integer_model
+from edgedafl.runs import Band
+from edgedafl.stages import pruner_of, study_teacher
+from edgedafl.stages.graphs import for_target
+from edgedafl.targets import find_target
+from edgedafl.teachers import TeacherOptions, load_teacher
+from tests.conftest import EXAMPLE
 
 
 def test_answers_are_compared_by_class_margin_and_error() -> None:
@@ -78,3 +89,36 @@ def test_a_measured_share_has_the_band_of_its_count() -> None:
     assert few.low < 0.85 < 0.94 < many.low < 0.95 < many.high < 0.96
     assert measured_band(20, 20, "").high == 1.0 and measured_band(20, 20, "").low < 0.9
     assert many.images == 2000
+
+
+def test_fewer_bits_are_told_from_what_eight_do() -> None:
+    predictor = Predictor.shipped()
+
+    def band_of(error: float, eight_bits: float | None) -> Band:
+        whole = replace(signals(0.9, 0.97, error), whole=True, eight_bits=eight_bits)
+        found = predictor.predict(whole)
+        assert found is not None
+        return found
+
+    eight = band_of(0.01, None)
+    same, twice, much = (band_of(error, 0.01) for error in (0.01, 0.02, 0.2))
+    assert same.fidelity == pytest.approx(eight.fidelity)
+    assert same.fidelity > twice.fidelity > much.fidelity
+    assert band_of(0.005, 0.01).fidelity == same.fidelity, "no fewer bits are better than eight"
+    assert much.low < 0.9 < much.cautious + 0.08 and all(b.low <= b.cautious <= b.fidelity for b in (same, twice, much))
+    assert signals(0.9, 0.97, 0.02) == Signals.from_dict(signals(0.9, 0.97, 0.02).to_dict())
+
+
+def test_a_study_keeps_what_eight_bits_do_for_fewer() -> None:
+    teacher = load_teacher(str(EXAMPLE / "teacher.onnx"), TeacherOptions(mean=(0.1307,), std=(0.3081,)))
+    study = study_teacher(teacher)
+    target = find_target("rpi4")
+    student = pruner_of(teacher, study).student("kept:1")
+    model = fix_batch(for_target(student_to_onnx(student.module, teacher.spec.input_shape), target), 1)
+    images = study.ranging_images.numpy()
+    eight, four = (integer_model(model, target.scheme, images, images[:32], bits) for bits in (8.0, 4.0))
+    assert not has_few_integers(eight) and has_few_integers(four)
+    alone = study_teacher(teacher).band_of_graph(four, whole=True)
+    study.band_of_graph(eight, whole=True)
+    told = study.band_of_graph(four, whole=True)
+    assert told is not None and alone is not None and told.fidelity != alone.fidelity

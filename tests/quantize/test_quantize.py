@@ -11,14 +11,17 @@ import pytest
 
 from edgedafl.errors import UsageError
 from edgedafl.export import student_to_onnx
+from edgedafl.graph.edit import fix_batch, model_bytes
+from edgedafl.graph.packed import packed
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.preprocess import Preprocess
-from edgedafl.quantize import METHODS, CalibrationSet, quantize_model
+from edgedafl.quantize import METHODS, CalibrationSet, Fidelity, Quantized, integer_model, quantize_model
 from edgedafl.runs import RunDirectory
 from edgedafl.stages.graphs import for_target
+from edgedafl.stages.quantize import _within
 from edgedafl.students import build_student
 from edgedafl.targets import Target, find_target, list_targets
-from tests.conftest import edgedafl, exported_run
+from tests.conftest import EXAMPLE, edgedafl, exported_run
 
 SHAPE = (3, 32, 32)
 
@@ -128,3 +131,19 @@ def test_an_export_takes_the_integers_that_are_there(tmp_path: Path, tiny_onnx: 
     assert (run / "models" / "rpi5" / "int8.onnx").read_bytes() == model
     card = (run / "bundles" / "rpi5" / "model-card.md").read_text()
     assert "with weights of 5.0 bits on average" in card
+
+
+def test_what_an_estimate_was_off_by_is_taken_from_the_bits() -> None:
+    target = find_target("rpi4")
+    graph = fix_batch(for_target(onnx.load(EXAMPLE / "teacher.onnx"), target), 1)
+    images = np.random.default_rng(0).normal(size=(32, 1, 32, 32)).astype(np.float32)
+
+    def quantized(weight_bits: float) -> Quantized:
+        model = integer_model(graph, target.scheme, images, images, weight_bits)
+        return Quantized(model, "robust", Fidelity(1.0, 0.0), 1.0, {})
+
+    limit = 43_000  # 5.0 bits
+    found, bits = _within(quantized, 5.4, limit)
+    assert 4.5 < bits < 5.1
+    assert 0.97 * limit < len(model_bytes(packed(found.model))) <= limit
+    assert _within(quantized, 5.4, None)[1] == 5.4
