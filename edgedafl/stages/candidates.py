@@ -68,6 +68,7 @@ class Candidates:
         self._whole = build(f"{KEPT}:1")
         self._memory_share = BYTES_PER_WEIGHT[precision] / BYTES_PER_WEIGHT["fp32"]
         self._integers: dict[float, onnx.ModelProto] = {}
+        self._sizes: dict[float, float] = {}
         self.bits = possible_bits(config, target, precision)
         self.slowest = 0.0
         if precision == "int8" and config.max_ram is not None:  # kernels of integers need more than a quarter
@@ -92,11 +93,19 @@ class Candidates:
 
     def _size_of_whole(self, bits: float) -> float:
         """Bytes of the uncut teacher in the artifact's precision; between eight bits and four in proportion."""
-        if self._precision != "int8":
-            model = student_to_onnx(self._whole.module, self._study.teacher.spec.input_shape)
-            return len(model_bytes(model)) * BYTES_PER_WEIGHT[self._precision] / BYTES_PER_WEIGHT["fp32"]
-        if bits in (_ALL_BITS, _FEWEST_BITS):
+        if self._precision == "int8" and bits not in (_ALL_BITS, _FEWEST_BITS):
+            return self._size_in_proportion(bits)
+        if bits not in self._sizes:
+            self._sizes[bits] = self._measured_size(bits)
+        return self._sizes[bits]
+
+    def _measured_size(self, bits: float) -> float:
+        if self._precision == "int8":
             return len(model_bytes(packed(with_remainder(self._integer(bits), self._scheme))))
+        model = student_to_onnx(self._whole.module, self._study.teacher.spec.input_shape)
+        return len(model_bytes(model)) * BYTES_PER_WEIGHT[self._precision] / BYTES_PER_WEIGHT["fp32"]
+
+    def _size_in_proportion(self, bits: float) -> float:
         return self._size_of_whole(_FEWEST_BITS) + (bits - _FEWEST_BITS) * self._pruner.path[0].parameters / 8
 
     def _bits_within(self, size: int, candidate: Candidate) -> float:
