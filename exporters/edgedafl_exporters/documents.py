@@ -10,6 +10,7 @@ from typing import Any
 
 from edgedafl.export import Artifacts
 from edgedafl.targets import Target
+from edgedafl.units import format_bytes
 
 __all__ = ["bill_of_materials", "model_card", "readme"]
 
@@ -39,6 +40,7 @@ def readme(template: str, entries: dict[str, Any], target: Target) -> bytes:
         "scale": ", ".join(f"{v:.8g}" for v in preprocess["scale"]),
         "offset": ", ".join(f"{v:.8g}" for v in preprocess["offset"]),
         "middle": _middle(preprocess),
+        "loading": _loading(entries),
         "power_hint": target.power_hint,
         "notes": target.notes,
     }
@@ -51,6 +53,14 @@ def _middle(preprocess: dict[str, Any]) -> str:
         return ""
     share = f"{100 * preprocess['middle']:.1f} %"
     return f"\nOf a picture as the teacher takes it, the middle {share} of width and height are shrunk to this size."
+
+
+def _loading(entries: dict[str, Any]) -> str:
+    """What weights of few bits take while they are taken apart."""
+    if "loading_bytes" not in entries:
+        return ""
+    taken = format_bytes(entries["loading_bytes"])
+    return f"\nWeights take fewer than eight bits in the file. To load it takes {taken} of memory more for a moment.\n"
 
 
 def model_card(entries: dict[str, Any], artifacts: Artifacts, target: Target) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgedafl.export import Artifacts, Bundle
-from edgedafl.graph.packed import packed
+from edgedafl.graph.packed import LOADING_BYTES, count_packed, packed
 from edgedafl.targets import Target
 from edgedafl_exporters.contents import CpuExporter, answer_with_onnxruntime, compose, expected_outputs, model_files
 
@@ -29,17 +29,20 @@ class OnnxExporter(CpuExporter):
     def export(self, artifacts: Artifacts, target: Target, directory: Path) -> Bundle:
         """Write the bundle."""
         variants = {precision: f"model.{precision}.onnx" for precision in artifacts.models}
-        small = replace(artifacts, models={precision: packed(model) for precision, model in artifacts.models.items()})
+        models = (
+            artifacts.models if self.runtime != "onnxruntime" else {p: packed(m) for p, m in artifacts.models.items()}
+        )
+        loading = LOADING_BYTES * count_packed(models[artifacts.primary].graph)
         return compose(
             artifacts,
             target,
             directory,
             exporter=self.name,
             variants=variants,
-            files=model_files(small, variants),
+            files=model_files(replace(artifacts, models=models), variants),
             outputs=self.expected(artifacts),
             run=self.executables(),
-            changes={"runtime": self.runtime},
+            changes={"runtime": self.runtime, **({"loading_bytes": loading} if loading else {})},
         )
 
     def expected(self, artifacts: Artifacts) -> dict[str, np.ndarray]:

@@ -95,6 +95,8 @@ def test_weights_of_few_bits_run_in_integers_on_arm_and_answer_the_same(ssh: rig
     assert done.code == 0, done.err
     bundle = run / "bundles" / "rpi5"
     assert (bundle / "model.int8.onnx").stat().st_size < 0.17 * teacher.stat().st_size
+    manifest, readme = json.loads((bundle / "manifest.json").read_text()), (bundle / "README.md").read_text()
+    assert manifest["loading_bytes"] > 20 * 50_000 and "takes 1.3" in readme
     found = edgedafl("profile", bundle, "--device", ssh.address, "--quick", "--allow-contended", "--layers", "--json")
     assert found.code == 0, found.err
     measured = json.loads(found.out)["measured"]
