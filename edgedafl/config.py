@@ -61,8 +61,8 @@ class CompressConfig(_Strict):
         preset: Sets the time budget where none is given.
         time_budget: Seconds of distillation.
         steps: Generator steps, instead of or beside a time budget.
-        weight_bits: Mean bits of a weight in an int8 artifact's file, 4 to 8; None: eight, or as few as `max_size` asks
-            for.
+        weight_bits: Mean bits of a weight in an int8 artifact's file, 3.5 to 8; None: eight, or as few as `max_size`
+            asks for.
         max_size: Bytes of the artifact.
         max_latency: Seconds per image on the target.
         max_ram: Bytes of working memory while the artifact runs one image.
@@ -110,7 +110,7 @@ class CompressConfig(_Strict):
     preset: Literal["quick", "default", "extensive"] = "default"
     time_budget: Seconds | None = None
     steps: int | None = Field(default=None, ge=1)
-    weight_bits: float | None = Field(default=None, ge=4, le=8)
+    weight_bits: float | None = Field(default=None, ge=3.5, le=8)
     max_size: Bytes | None = None
     max_latency: Seconds | None = None
     max_ram: Bytes | None = None

@@ -111,7 +111,7 @@ _COMPRESSING = [
     _student("--max-ram", help="Most working memory of the artifact, e.g. 512KB."),
     _target("--target", help="Deployment target: a name of `edgedafl targets`, or a .toml file."),
     _target("--precision", help="auto, int8, fp16 or fp32."),
-    _target("--weight-bits", type=float, help="Mean bits of a weight in an int8 file, 4 to 8."),
+    _target("--weight-bits", type=float, help="Mean bits of a weight in an int8 file, 3.5 to 8."),
     _target("--max-drop", help="Agreement that int8 may lose against fp32, e.g. 0.5%."),
     _target("--device", help="Where to profile: local, none, a named device, ssh://user@host or adb:SERIAL."),
     _target("--quick", is_flag=True, default=None, help="Shorter latency measurement, marked so."),

@@ -34,7 +34,7 @@ def allocate_bits(model: onnx.ModelProto, images: np.ndarray, mean_bits: float) 
     Args:
         model: Float32 graph at batch 1.
         images: float32 (N,C,H,W) in model space; a few are looked at.
-        mean_bits: 4 to 8; at 8 all have eight.
+        mean_bits: 3.5 to 8; at 8 all have eight.
 
     Examples:
         >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1,2] x) => (float[1,2] y)

@@ -93,7 +93,7 @@ def quantize_model(
         trained: Whether the student was trained; otherwise quantization-aware training is used only where needed.
         seconds: For quantization-aware training.
         judge: Compares with the float student at batch 1, where that has answered already.
-        weight_bits: Mean bits of a weight in the file, 4 to 8 (see `allocation` and `graph.packed`).
+        weight_bits: Mean bits of a weight in the file, 3.5 to 8 (see `allocation` and `graph.packed`).
 
     Examples:
         >>> from edgedafl.export.student_onnx import student_to_onnx
@@ -178,7 +178,7 @@ def integer_model(
         scheme: The target's integer scheme.
         images: To take ranges from, float32 (N,C,H,W) in model space.
         rounding: To round weights by, likewise.
-        weight_bits: Mean bits of a weight in the file, 4 to 8.
+        weight_bits: Mean bits of a weight in the file, 3.5 to 8.
 
     Examples:
         >>> from edgedafl.targets import find_target

@@ -28,8 +28,8 @@ from edgedafl.units import format_bytes
 
 __all__ = ["Candidates", "possible_bits"]
 
-_ALL_BITS, _FEWEST_BITS = 8.0, 4.0
-_CUT_IN = (8.0, 6.0, 5.0, 4.5, 4.0)
+_ALL_BITS, _FEWEST_BITS = 8.0, 3.5
+_CUT_IN = (8.0, 6.0, 5.0, 4.0, 3.5)
 """Mean bits in which cut students are looked at."""
 _SPARE = 0.002
 """Of a limit on size: what estimates may be off by."""
@@ -92,7 +92,7 @@ class Candidates:
         return self._target.scheme
 
     def _size_of_whole(self, bits: float) -> float:
-        """Bytes of the uncut teacher in the artifact's precision; between eight bits and four in proportion."""
+        """Bytes of the uncut teacher in the artifact's precision; between eight bits and the fewest in proportion."""
         if self._precision == "int8" and bits not in (_ALL_BITS, _FEWEST_BITS):
             return self._size_in_proportion(bits)
         if bits not in self._sizes:
@@ -109,7 +109,7 @@ class Candidates:
         return self._size_of_whole(_FEWEST_BITS) + (bits - _FEWEST_BITS) * self._pruner.path[0].parameters / 8
 
     def _bits_within(self, size: int, candidate: Candidate) -> float:
-        """As many bits as a limit on size leaves a candidate that was outlined in eight; at least four."""
+        """As many bits as a limit on size leaves a candidate that was outlined in eight; at least the fewest."""
         if candidate.size <= size:
             return _ALL_BITS
         whole = self._size_of_whole(_ALL_BITS) - (candidate.size - (1 - _SPARE) * size) / max(candidate.share, 1e-9)
@@ -212,7 +212,7 @@ class Candidates:
         return _SHARES if self._pruner.cuts else (1.0,)
 
     def within_size(self, size: int) -> list[Candidate]:
-        """The whole teacher in as many bits as fit, and the widest in eight; else the widest in eight, few and four.
+        """The whole teacher in as many bits as fit, and the widest in eight; else the widest in eight, few and fewest.
 
         Raises:
             UsageError: If none is so small.
@@ -271,7 +271,7 @@ def possible_bits(config: CompressConfig, target: Target, precision: str) -> tup
         >>> possible_bits(CompressConfig(weight_bits=5), find_target("rpi4"), "int8")
         (5.0,)
         >>> possible_bits(CompressConfig(max_size="1MB"), find_target("rpi4"), "int8")
-        (8.0, 6.0, 5.0, 4.5, 4.0)
+        (8.0, 6.0, 5.0, 4.0, 3.5)
     """
     asked, least = config.weight_bits, target.scheme.least_weight_bits
     if asked is not None and asked < _ALL_BITS and (precision != "int8" or asked < least):

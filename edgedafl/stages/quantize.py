@@ -27,7 +27,7 @@ from edgedafl.targets import Target
 
 __all__ = ["allowed_drop", "load_models", "quantize_stage"]
 
-_ALL_BITS, _FEWEST_BITS = 8.0, 3.5
+_ALL_BITS, _FEWEST_BITS = 8.0, 3.2
 _SPARE = 0.02  # bits
 _TRIALS = 3
 

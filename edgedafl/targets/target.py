@@ -23,7 +23,7 @@ class QuantizationScheme:
         outputs: Whether outputs of weighted layers are quantized too; TensorRT fuses better
             with quantized inputs only.
         remainder: Float type of what stays unquantized: `float32` or `float16`.
-        least_weight_bits: Fewest mean bits of a weight in the file, 4 to 8: below 8 its runtime takes weights apart
+        least_weight_bits: Fewest mean bits of a weight in the file, 3.5 to 8: below 8 its runtime takes weights apart
             when it loads them (see `graph.packed`).
     """
 
@@ -34,7 +34,7 @@ class QuantizationScheme:
     quantize_bias: bool
     outputs: bool
     remainder: Literal["float32", "float16"]
-    least_weight_bits: Annotated[float, Field(ge=4, le=8)] = 8.0
+    least_weight_bits: Annotated[float, Field(ge=3.5, le=8)] = 8.0
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def test_near_names_are_offered() -> None:
         (["--student", "prund"], ["no student 'prund'", "Did you mean pruned"]),
         (["--max-size", "1KB"], ["No student fits", "smallest student"]),
         (["--max-size", "big"], ["'big'", "500KB"]),
-        (["--weight-bits", "3"], ["weight_bits = 3", "greater than or equal to 4"]),
+        (["--weight-bits", "3"], ["weight_bits = 3", "greater than or equal to 3.5"]),
         (["--weight-bits", "few"], ["'few'", "--weight-bits"]),
         (["--weight-bits", "5", "--target", "jetson"], ["jetson-orin-nano has weights of at least 8 bits"]),
         (["--weight-bits", "5", "--precision", "fp16"], ["weights of fp16"]),

@@ -108,7 +108,7 @@ def test_a_limit_on_size_takes_bits_before_it_takes_weights() -> None:
     beside = next(c for c in less.candidates if c is not chosen)
     assert beside.share < 1 and beside.weight_bits == 8, "a cut one of eight bits is shown"
     assert all(c.share < 1 and c.size <= 20_000 for c in least.candidates)
-    assert {c.weight_bits for c in least.candidates} == {8.0, 5.0, 4.0}
+    assert {c.weight_bits for c in least.candidates} == {8.0, 5.0, 3.5}
     held = ladder("45KB", max_ram="1MB")
     assert [c.weight_bits for c in held.candidates] == [8.0], "to load fewer bits takes memory"
 

@@ -56,7 +56,7 @@ def test_where_it_is_too_large_a_student_of_another_make_learns(save: Save, tmp_
     assert fewer.student.spec.name == "kept:1" and 6 < fewer.artifact_bits < 6.6, "in fewer bits it fits"
     named = prepare(path, config.model_copy(update={"max_size": 100_000, "student": "kept:1"}))
     assert named.artifact_bits == fewer.artifact_bits
-    with pytest.raises(UsageError, match=r"takes about 6\d(\.\d)? kB in weights of 4 bits; --max-size is 50 kB"):
+    with pytest.raises(UsageError, match=r"takes about 5\d(\.\d)? kB in weights of 3\.5 bits; --max-size is 50 kB"):
         prepare(path, config.model_copy(update={"student": "kept:1"}))
 
 
