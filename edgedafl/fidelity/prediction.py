@@ -13,13 +13,13 @@ import functools
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 import numpy as np
 
-from edgedafl.fidelity.signals import KINDS, Comparison, Signals
+from edgedafl.fidelity.signals import KINDS, Signals
 from edgedafl.runs import Band
 
 __all__ = ["Predictor", "Row", "measured_band", "row_from_dict"]
@@ -124,9 +124,9 @@ class _Fitted:
         x = np.clip(_features(signals), self._x.min(0), self._x.max(0))
         return _band(float(self._model(x[None])[0]), self._quantile)
 
-    def middle(self, signals: Signals) -> float:
+    def middle(self, features: Sequence[float]) -> float:
         """Log odds of a wrong answer."""
-        return float(self._model(np.array([_features(signals)]))[0])
+        return float(self._model(np.array([features]))[0])
 
     def _quantile(self, share: float) -> float:
         """Of the errors, in log odds of a wrong answer."""
@@ -176,8 +176,7 @@ class _FewerBits:
 
 def _from_eight_bits(eight: _Fitted, slope: float, signals: Signals) -> float:
     base = signals.eight_bits or signals.mean_error
-    known = replace(signals, comparisons={kind: Comparison(0.0, 0.0, base) for kind in KINDS}, eight_bits=None)
-    return eight.middle(known) + slope * max(0.0, math.log(signals.mean_error / base))
+    return eight.middle([math.log(base)]) + slope * max(0.0, math.log(signals.mean_error / base))
 
 
 def _slope(whole: Sequence[Row], few: Sequence[Row]) -> float:

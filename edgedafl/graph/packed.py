@@ -19,8 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedafl.graph.edit import copy_of, replace_all
 
-__all__ = ["LOADING_BYTES", "WEIGHT_BITS", "count_packed", "has_few_integers", "largest_integer", "packed"]
+__all__ = ["ALL_BITS", "LOADING_BYTES", "WEIGHT_BITS", "count_packed", "has_few_integers", "largest_integer", "packed"]
 
+ALL_BITS = 8.0
 LOADING_BYTES = 22
 """That a packed weight takes for a moment while ONNX Runtime loads it: 4.7 million took 101 MB."""
 _WORD, _ROOM = 64, 2**63
@@ -41,7 +42,7 @@ def _largest(digits: int) -> int:
 
 
 WEIGHT_BITS = (
-    8.0,
+    ALL_BITS,
     *(
         _WORD / digits
         for digits in range(_LEAST_DIGITS, _MOST_DIGITS + 1)
@@ -64,9 +65,9 @@ def largest_integer(bits: float) -> int:
         >>> [largest_integer(bits) for bits in (8, 7.2, 6, 5, 4)]
         [127, 63, 25, 13, 7]
     """
-    if not WEIGHT_BITS[-1] <= bits <= 8:
+    if not WEIGHT_BITS[-1] <= bits <= ALL_BITS:
         raise ValueError(f"{bits} bits are not between {WEIGHT_BITS[-1]:.1f} and 8")
-    return _LARGEST if bits == 8 else _largest(math.ceil(_WORD / bits - 1e-6))
+    return _LARGEST if bits == ALL_BITS else _largest(math.ceil(_WORD / bits - 1e-6))
 
 
 def packed(model: onnx.ModelProto) -> onnx.ModelProto:

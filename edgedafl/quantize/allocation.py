@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from edgedafl.graph.executor import OnnxModule
-from edgedafl.graph.packed import WEIGHT_BITS, largest_integer
+from edgedafl.graph.packed import ALL_BITS, WEIGHT_BITS, largest_integer
 from edgedafl.graph.pruning import layer_of
 from edgedafl.quantize.steps import on_grid, weight_steps
 
@@ -45,8 +45,8 @@ def allocate_bits(model: onnx.ModelProto, images: np.ndarray, mean_bits: float) 
     """
     noise = rounding_noise(model, images[:_IMAGES])
     counts = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer if tensor.name in noise}
-    if mean_bits >= WEIGHT_BITS[0]:
-        return dict.fromkeys(noise, WEIGHT_BITS[0])
+    if mean_bits >= ALL_BITS:
+        return dict.fromkeys(noise, ALL_BITS)
     total = sum(counts.values())
     # Between the prices at which every layer takes all bits and at which none does, halved on a logarithmic scale.
     low, high = -40.0, 10.0

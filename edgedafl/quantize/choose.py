@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from edgedafl.graph.edit import fix_batch
-from edgedafl.graph.packed import WEIGHT_BITS, largest_integer
+from edgedafl.graph.packed import ALL_BITS, largest_integer
 from edgedafl.graph.peak_memory import peak_memory
 from edgedafl.quantize.allocation import allocate_bits
 from edgedafl.quantize.calibration import CalibrationSet
@@ -23,7 +23,6 @@ from edgedafl.targets import QuantizationScheme
 
 __all__ = ["Quantized", "integer_model", "quantize_model"]
 
-_ALL_BITS = WEIGHT_BITS[0]
 _CAUTIOUS = METHODS[0]
 _CLEARLY = 0.01  # some two standard errors of the difference on two thousand probes
 # Quantization-aware training pays from this many steps on; slow networks do not get so far in its time.
@@ -75,7 +74,7 @@ def quantize_model(
     trained: bool = True,
     seconds: float = QAT_SECONDS,
     judge: ModelComparer | None = None,
-    weight_bits: float = _ALL_BITS,
+    weight_bits: float = ALL_BITS,
 ) -> Quantized:
     """Quantize by the cautious calibration method, or by another where that one loses too much and another does not.
 
@@ -137,7 +136,7 @@ def _chosen(
 
     if holds(best.fidelity):
         return best
-    if weight_bits < _ALL_BITS or (not patient and enough is not None and enough(best.model)):
+    if weight_bits < ALL_BITS or (not patient and enough is not None and enough(best.model)):
         return replace(best, holds=False)
     source, seen = fixed, activations
     rows_within_budget = seconds / max(judge.seconds_per_image * _PASSES_PER_STEP, 1e-9)
@@ -169,7 +168,7 @@ def integer_model(
     scheme: QuantizationScheme,
     images: np.ndarray,
     rounding: np.ndarray,
-    weight_bits: float = _ALL_BITS,
+    weight_bits: float = ALL_BITS,
 ) -> onnx.ModelProto:
     """A model in integers by the cautious method, without a look at what the others give.
 
@@ -199,13 +198,13 @@ def _rounded(
     scheme: QuantizationScheme,
     activations: Mapping[str, Activation],
     rounding: np.ndarray,
-    weight_bits: float = _ALL_BITS,
+    weight_bits: float = ALL_BITS,
 ) -> Rounded:
     """Weights on their grid, and biases that make up for it."""
     most = max(1, min(ROUNDING_IMAGES, _BYTES // (2 * peak_memory(model, fused=False).peak)))
     symmetric = scheme.symmetric_activations
     ranges = ranges_of(dict(activations), _CAUTIOUS, symmetric=symmetric)
-    bits = {} if weight_bits == _ALL_BITS else allocate_bits(model, rounding, weight_bits)
+    bits = {} if weight_bits == ALL_BITS else allocate_bits(model, rounding, weight_bits)
     largest = {name: largest_integer(own) for name, own in bits.items()}
     return round_weights(model, rounding[:most], ranges, integer_readers(scheme), symmetric=symmetric, largest=largest)
 

@@ -45,9 +45,11 @@ def _of_smaller_images(record: RunRecord) -> Iterator[str]:
 
 def _of_size(record: RunRecord) -> Iterator[str]:
     """That a smaller file costs no time, where nobody has asked for one."""
-    packs = record.exported is not None and record.exported.exporter == _PACKING and record.shipped == "int8"
-    if packs and record.exported is not None and record.weight_bits == 8 and record.config.max_size is None:
-        size = format_bytes(int(_SMALLER * record.exported.sizes["int8"])).replace(" ", "")
+    exported = record.exported
+    if exported is None or exported.exporter != _PACKING or record.shipped != "int8":
+        return
+    if record.weight_bits == 8 and record.config.max_size is None:
+        size = format_bytes(int(_SMALLER * exported.sizes["int8"])).replace(" ", "")
         yield f"At the same speed the file can be smaller: `--max-size {size}` stores weights in fewer bits than eight."
 
 

@@ -12,7 +12,7 @@ from edgedafl.config import CompressConfig
 from edgedafl.errors import UsageError
 from edgedafl.export import student_to_onnx
 from edgedafl.graph.edit import fix_batch, model_bytes
-from edgedafl.graph.packed import packed
+from edgedafl.graph.packed import ALL_BITS, packed
 from edgedafl.graph.peak_memory import peak_memory
 from edgedafl.latency import estimate_latency
 from edgedafl.quantize import ROUNDING_IMAGES, integer_model, with_remainder
@@ -23,13 +23,13 @@ from edgedafl.stages.students import BYTES_PER_WEIGHT, StudentBuilder
 from edgedafl.stages.study import Study, resized
 from edgedafl.stages.training_gain import after_training, student_steps
 from edgedafl.students import KEPT, modest_share, module_layers
-from edgedafl.targets import QuantizationScheme, Target
+from edgedafl.targets import Target
 from edgedafl.units import format_bytes
 
 __all__ = ["Candidates", "possible_bits"]
 
-_ALL_BITS, _FEWEST_BITS = 8.0, 3.5
-_CUT_IN = (8.0, 6.0, 5.0, 4.0, 3.5)
+_FEWEST_BITS = 3.5
+_CUT_IN = (ALL_BITS, 6.0, 5.0, 4.0, 3.5)
 """Mean bits in which cut students are looked at."""
 _SPARE = 0.002
 """Of a limit on size: what estimates may be off by."""
@@ -73,7 +73,7 @@ class Candidates:
         self.slowest = 0.0
         if precision == "int8" and config.max_ram is not None:  # kernels of integers need more than a quarter
             whole = fix_batch(student_to_onnx(self._whole.module, study.teacher.spec.input_shape), 1)
-            self._memory_share = self._memory_of(self._integer(_ALL_BITS)) / self._memory_of(whole)
+            self._memory_share = self._memory_of(self._integer(ALL_BITS)) / self._memory_of(whole)
 
     def _memory_of(self, graph: onnx.ModelProto) -> int:
         return peak_memory(graph, architecture=self._target.architecture, runtime=self._target.runtime).peak
@@ -82,44 +82,40 @@ class Candidates:
         """The uncut teacher in integers; float16 beside them is slow on CPUs, and counts for the size alone."""
         if bits not in self._integers:
             model = student_to_onnx(self._whole.module, self._study.teacher.spec.input_shape)
-            fixed, plain = fix_batch(for_target(model, self._target), 1), replace(self._scheme, remainder="float32")
+            fixed, plain = (
+                fix_batch(for_target(model, self._target), 1),
+                replace(self._target.scheme, remainder="float32"),
+            )
             ranging, rounding = self._study.ranging_images, self._pruner.images[:ROUNDING_IMAGES]
             self._integers[bits] = integer_model(fixed, plain, ranging.numpy(), rounding.numpy(), bits)
         return self._integers[bits]
 
-    @property
-    def _scheme(self) -> QuantizationScheme:
-        return self._target.scheme
-
     def _size_of_whole(self, bits: float) -> float:
         """Bytes of the uncut teacher in the artifact's precision; between eight bits and the fewest in proportion."""
-        if self._precision == "int8" and bits not in (_ALL_BITS, _FEWEST_BITS):
-            return self._size_in_proportion(bits)
+        if self._precision == "int8" and bits not in (ALL_BITS, _FEWEST_BITS):
+            return self._size_of_whole(_FEWEST_BITS) + (bits - _FEWEST_BITS) * self._pruner.path[0].parameters / 8
         if bits not in self._sizes:
             self._sizes[bits] = self._measured_size(bits)
         return self._sizes[bits]
 
     def _measured_size(self, bits: float) -> float:
         if self._precision == "int8":
-            return len(model_bytes(packed(with_remainder(self._integer(bits), self._scheme))))
+            return len(model_bytes(packed(with_remainder(self._integer(bits), self._target.scheme))))
         model = student_to_onnx(self._whole.module, self._study.teacher.spec.input_shape)
         return len(model_bytes(model)) * BYTES_PER_WEIGHT[self._precision] / BYTES_PER_WEIGHT["fp32"]
-
-    def _size_in_proportion(self, bits: float) -> float:
-        return self._size_of_whole(_FEWEST_BITS) + (bits - _FEWEST_BITS) * self._pruner.path[0].parameters / 8
 
     def _bits_within(self, size: int, candidate: Candidate) -> float:
         """As many bits as a limit on size leaves a candidate that was outlined in eight; at least the fewest."""
         if candidate.size <= size:
-            return _ALL_BITS
-        whole = self._size_of_whole(_ALL_BITS) - (candidate.size - (1 - _SPARE) * size) / max(candidate.share, 1e-9)
+            return ALL_BITS
+        whole = self._size_of_whole(ALL_BITS) - (candidate.size - (1 - _SPARE) * size) / max(candidate.share, 1e-9)
         each = (whole - self._size_of_whole(_FEWEST_BITS)) / self._pruner.path[0].parameters
-        return min(max(_FEWEST_BITS, _FEWEST_BITS + 8 * each), _ALL_BITS)
+        return min(max(_FEWEST_BITS, _FEWEST_BITS + 8 * each), ALL_BITS)
 
     def band_of_whole(self, bits: float) -> Band | None:
         """Fidelity of the uncut teacher; of fewer bits than eight after that of eight, by which it is told."""
-        if bits < _ALL_BITS:
-            self.band_of_whole(_ALL_BITS)
+        if bits < ALL_BITS:
+            self.band_of_whole(ALL_BITS)
         if self._precision != "int8":
             return self._study.band(self._study.teacher.scores, whole=True)
         return self._study.band_of_graph(self._integer(bits), whole=True)
@@ -143,9 +139,9 @@ class Candidates:
         spec = self._study.teacher.spec
         shape = spec.input_shape if not side else self._smaller(side)
         area = (shape[1] * shape[2]) / (spec.input_shape[1] * spec.input_shape[2])
-        bytes_each, plain = BYTES_PER_WEIGHT[self._precision], self._size_of_whole(_ALL_BITS)
+        bytes_each, plain = BYTES_PER_WEIGHT[self._precision], self._size_of_whole(ALL_BITS)
         overhead = max(0.0, plain - whole.parameters * bytes_each)
-        saved = 0.0 if bits == _ALL_BITS else (plain - self._size_of_whole(bits)) * kept
+        saved = 0.0 if bits == ALL_BITS else (plain - self._size_of_whole(bits)) * kept
         size = int(place.parameters * bytes_each + overhead * channels - saved)
         macs = int(self._whole.spec.macs * place.macs / max(whole.macs, 1) * area)
         return Candidate(name, kept, shape, int(place.parameters), macs, size, None, weight_bits=bits)
@@ -218,7 +214,7 @@ class Candidates:
             UsageError: If none is so small.
         """
         whole = self.outline(f"{KEPT}:1")
-        if whole.size <= size and whole.weight_bits == _ALL_BITS:
+        if whole.size <= size and whole.weight_bits == ALL_BITS:
             return [whole]
         found: list[Candidate] = []
         for bits in self.bits:
@@ -274,7 +270,7 @@ def possible_bits(config: CompressConfig, target: Target, precision: str) -> tup
         (8.0, 6.0, 5.0, 4.0, 3.5)
     """
     asked, least = config.weight_bits, target.scheme.least_weight_bits
-    if asked is not None and asked < _ALL_BITS and (precision != "int8" or asked < least):
+    if asked is not None and asked < ALL_BITS and (precision != "int8" or asked < least):
         found = f"weights of {precision}" if precision != "int8" else f"weights of at least {least:g} bits"
         raise UsageError(
             f"--weight-bits {asked:g}: an artifact for {target.name} has {found}.",
@@ -283,7 +279,7 @@ def possible_bits(config: CompressConfig, target: Target, precision: str) -> tup
     if asked is not None:
         return (asked,)
     if precision != "int8" or config.max_size is None or config.max_ram is not None:
-        return (_ALL_BITS,)
+        return (ALL_BITS,)
     return tuple(bits for bits in _CUT_IN if bits >= least)
 
 

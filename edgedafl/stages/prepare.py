@@ -18,6 +18,7 @@ from edgedafl.files import digest_of
 from edgedafl.files.class_names import read_class_names
 from edgedafl.files.labelled import LabelledSource
 from edgedafl.files.pictures import read_pictures
+from edgedafl.graph.packed import ALL_BITS
 from edgedafl.runs import Preflight, RunDirectory
 from edgedafl.stages.candidates import Candidates, possible_bits
 from edgedafl.stages.check_input import check_input, look_at_pictures
@@ -58,7 +59,8 @@ class Plan:
         preflight: What the teacher answers to procedural images.
         identity: Digest of everything the trained student depends on.
         classes: Names of the classes; none where the user gives none.
-        weight_bits: Mean bits of a weight in an int8 artifact's file where there is no ladder, which knows its own.
+        weight_bits: Mean bits of a weight in an int8 artifact's file where there is no ladder; the candidates
+            of a ladder have their own.
     """
 
     source: str
@@ -75,7 +77,7 @@ class Plan:
     preflight: Preflight
     identity: str
     classes: tuple[str, ...] = ()
-    weight_bits: float = 8.0
+    weight_bits: float = ALL_BITS
 
     @property
     def artifact_bits(self) -> float:
@@ -226,7 +228,7 @@ def _bits_of_named(
         UsageError: If the fewest are too many.
     """
     bits = possible_bits(config, target, precision)
-    if bits == (8.0,) or build.pruner is None or not config.student.startswith(f"{KEPT}:"):
+    if bits == (ALL_BITS,) or build.pruner is None or not config.student.startswith(f"{KEPT}:"):
         return bits[0]
     candidates = Candidates(build, study, target, precision, config)
     found = candidates.outline(config.student)

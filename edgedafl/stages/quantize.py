@@ -19,7 +19,7 @@ from edgedafl.graph.half import to_half
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.layer_names import layer_names
 from edgedafl.graph.load import load_onnx, sha256_of
-from edgedafl.graph.packed import packed
+from edgedafl.graph.packed import ALL_BITS, packed
 from edgedafl.quantize import CalibrationSet, ModelComparer, Quantized, quantize_model
 from edgedafl.runs import DistillResult, KeptFloat, QuantizeResult, RunDirectory
 from edgedafl.stages.graphs import for_target
@@ -27,7 +27,7 @@ from edgedafl.targets import Target
 
 __all__ = ["allowed_drop", "load_models", "quantize_stage"]
 
-_ALL_BITS, _FEWEST_BITS = 8.0, 3.2
+_FEWEST_BITS = 3.2
 _SPARE = 0.02  # bits
 _TRIALS = 3
 
@@ -96,7 +96,7 @@ def quantize_stage(
             trained=_was_trained(run),
             judge=judge,
         )
-        limit = None if target.scheme.least_weight_bits == _ALL_BITS else max_size
+        limit = None if target.scheme.least_weight_bits == ALL_BITS else max_size
         found, bits = _within(quantized, bits, limit)
         models["int8"] = found.model
         result = replace(_with_integers(result, found, target, models["fp32"], allowed), weight_bits=bits)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from edgedafl.export import Artifacts, Bundle
 from edgedafl.graph.packed import LOADING_BYTES, count_packed, packed
@@ -29,9 +30,7 @@ class OnnxExporter(CpuExporter):
     def export(self, artifacts: Artifacts, target: Target, directory: Path) -> Bundle:
         """Write the bundle."""
         variants = {precision: f"model.{precision}.onnx" for precision in artifacts.models}
-        models = (
-            artifacts.models if self.runtime != "onnxruntime" else {p: packed(m) for p, m in artifacts.models.items()}
-        )
+        models = self.stored(artifacts)
         loading = LOADING_BYTES * count_packed(models[artifacts.primary].graph)
         return compose(
             artifacts,
@@ -44,6 +43,10 @@ class OnnxExporter(CpuExporter):
             run=self.executables(),
             changes={"runtime": self.runtime, **({"loading_bytes": loading} if loading else {})},
         )
+
+    def stored(self, artifacts: Artifacts) -> dict[str, onnx.ModelProto]:
+        """The graphs as they lie in files, by precision: ONNX Runtime takes packed weights apart when it loads them."""
+        return {precision: packed(model) for precision, model in artifacts.models.items()}
 
     def expected(self, artifacts: Artifacts) -> dict[str, np.ndarray]:
         """Scores of the example images by precision, which `bench` and `verify` compare with."""
