@@ -14,6 +14,7 @@ from edgedafl.graph.peak_memory import peak_memory
 from edgedafl.quantize.allocation import allocate_bits
 from edgedafl.quantize.calibration import CalibrationSet
 from edgedafl.quantize.control import KeptLayer, keep_worst_layers
+from edgedafl.quantize.equalization import FEWEST_BITS, equalized
 from edgedafl.quantize.fidelity import Fidelity, ModelComparer
 from edgedafl.quantize.ptq import METHODS, integer_readers, quantize_graph, with_remainder
 from edgedafl.quantize.qat import QAT_SECONDS, train_quantized
@@ -126,6 +127,7 @@ def _chosen(
     patient: bool,
 ) -> Quantized:
     images, rounding = calibration.images(), calibration.rounding_images(ROUNDING_IMAGES)
+    fixed = _evened(fixed, images, weight_bits)
     activations = observe_activations(fixed, images)
     rounded = _rounded(fixed, scheme, activations, rounding, weight_bits)
 
@@ -188,9 +190,15 @@ def integer_model(
         >>> sum(node.op_type == "QuantizeLinear" for node in found.graph.node) > 0
         True
     """
+    model = _evened(model, images, weight_bits)
     activations = observe_activations(model, images)
     rounded = _rounded(model, scheme, activations, rounding, weight_bits)
     return quantize_graph(rounded.model, scheme, activations, _CAUTIOUS, steps=rounded.steps)
+
+
+def _evened(model: onnx.ModelProto, images: np.ndarray, weight_bits: float) -> onnx.ModelProto:
+    """The model with channels of like size, where its weights have the bits to spare for it."""
+    return equalized(model, images) if weight_bits >= FEWEST_BITS else model
 
 
 def _rounded(
