@@ -52,7 +52,10 @@ def _middle(preprocess: dict[str, Any]) -> str:
     if "middle" not in preprocess:
         return ""
     share = f"{100 * preprocess['middle']:.1f} %"
-    return f"\nOf a picture as the teacher takes it, the middle {share} of width and height are shrunk to this size."
+    return (
+        f"\nOf a picture as the teacher takes it, the middle {share} of width and height are shrunk to this size, "
+        "by cubic interpolation."
+    )
 
 
 def _loading(entries: dict[str, Any]) -> str:
