@@ -119,6 +119,7 @@ def compress(
             options=BenchOptions(quick=plan.config.quick),
             max_drop=plan.config.max_drop,
         )
+        limits = _with_missed_size(limits, plan, run)
         gate = None if limits is None else gate_run(run, limits, limits_file)
         run.update(gate=None if gate is None else gate.to_dict())
         on_message("report")
@@ -171,6 +172,14 @@ def _faithful_student(
                 rest = [c for c in rest[:-1] if c.untrained and c.untrained.cautious >= floor] + rest[-1:]
         run.remove_checkpoint()
         current, first = plan.at(rest.pop(0).name, left), False
+
+
+def _with_missed_size(limits: GateConfig | None, plan: Plan, run: RunDirectory) -> GateConfig | None:
+    """The limits, and the size that was asked for where the file that was made is larger: a run does not hide that."""
+    asked, exported = plan.config.max_size, run.record().exported
+    if asked is None or exported is None or exported.sizes[exported.precision] <= asked:
+        return limits
+    return (limits or GateConfig()).model_copy(update={"max_size": asked})
 
 
 def _taken(plan: Plan) -> dict[str, Any]:

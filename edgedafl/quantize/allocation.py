@@ -7,19 +7,23 @@ the Hessian). Rounding noise falls with the square of the number of integers, so
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
 import torch
 from torch import Tensor
 
+from edgedafl.graph.edit import attribute
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.graph.packed import ALL_BITS, WEIGHT_BITS, largest_integer
 from edgedafl.graph.pruning import layer_of
 from edgedafl.quantize.steps import on_grid, weight_steps
 
-__all__ = ["allocate_bits", "rounding_noise"]
+__all__ = ["NIBBLE", "allocate_bits", "rounding_noise"]
+
+NIBBLE = 4.0
+"""Bits of a weight of which two lie in a byte."""
 
 _IMAGES, _DIRECTIONS = 16, 2
 _COARSE = 4.0
@@ -28,13 +32,16 @@ _HALVINGS = 60
 _LEAST_NOISE = 1e-12
 
 
-def allocate_bits(model: onnx.ModelProto, images: np.ndarray, mean_bits: float) -> dict[str, float]:
+def allocate_bits(
+    model: onnx.ModelProto, images: np.ndarray, mean_bits: float, *, nibbles: bool = False
+) -> dict[str, float]:
     """Bits by weight, so that the mean over all weights is at most `mean_bits` and the scores move least.
 
     Args:
         model: Float32 graph at batch 1.
         images: float32 (N,C,H,W) in model space; a few are looked at.
-        mean_bits: 3.5 to 8; at 8 all have eight.
+        mean_bits: 3.5 to 8; at 8 all have eight. Where that cannot be had, as few as can.
+        nibbles: Whether a weight has eight bits or four, and one of a depthwise layer eight.
 
     Examples:
         >>> text = '''<ir_version: 8, opset_import: ["": 18]> g (float[1,2] x) => (float[1,2] y)
@@ -47,27 +54,38 @@ def allocate_bits(model: onnx.ModelProto, images: np.ndarray, mean_bits: float) 
     counts = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer if tensor.name in noise}
     if mean_bits >= ALL_BITS:
         return dict.fromkeys(noise, ALL_BITS)
+    whole = _depthwise(model) if nibbles else set()
+    choices = {
+        name: WEIGHT_BITS if not nibbles else (ALL_BITS,) if name in whole else (ALL_BITS, NIBBLE) for name in noise
+    }
     total = sum(counts.values())
     # Between the prices at which every layer takes all bits and at which none does, halved on a logarithmic scale.
     low, high = -40.0, 10.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        bits = _at_price(noise, counts, float(np.exp(middle)))
+        bits = _at_price(noise, counts, float(np.exp(middle)), choices)
         if sum(bits[name] * counts[name] for name in bits) > mean_bits * total:
             low = middle
         else:
             high = middle
-    return _at_price(noise, counts, float(np.exp(high)))
+    return _at_price(noise, counts, float(np.exp(high)), choices)
 
 
-def _at_price(noise: Mapping[str, float], counts: Mapping[str, int], price: float) -> dict[str, float]:
+def _depthwise(model: onnx.ModelProto) -> set[str]:
+    """Weights of convolutions whose channels each have a kernel of their own."""
+    return {node.input[1] for node in model.graph.node if node.op_type == "Conv" and attribute(node, "group", 1) > 1}
+
+
+def _at_price(
+    noise: Mapping[str, float], counts: Mapping[str, int], price: float, choices: Mapping[str, Sequence[float]]
+) -> dict[str, float]:
     """Bits at which noise and what the bits cost are least together, layer by layer."""
     coarse = largest_integer(_COARSE)
 
     def cost(name: str, bits: float) -> float:
         return noise[name] * (coarse / largest_integer(bits)) ** 2 + price * counts[name] * bits
 
-    return {name: min(WEIGHT_BITS, key=lambda bits: cost(name, bits)) for name in noise}
+    return {name: min(choices[name], key=lambda bits: cost(name, bits)) for name in noise}
 
 
 def rounding_noise(model: onnx.ModelProto, images: np.ndarray) -> dict[str, float]:

@@ -212,7 +212,7 @@ def _rounded(
     most = max(1, min(ROUNDING_IMAGES, _BYTES // (2 * peak_memory(model, fused=False).peak)))
     symmetric = scheme.symmetric_activations
     ranges = ranges_of(dict(activations), _CAUTIOUS, symmetric=symmetric)
-    bits = {} if weight_bits == ALL_BITS else allocate_bits(model, rounding, weight_bits)
+    bits = {} if weight_bits == ALL_BITS else allocate_bits(model, rounding, weight_bits, nibbles=scheme.nibbles)
     largest = {name: largest_integer(own) for name, own in bits.items()}
     return round_weights(model, rounding[:most], ranges, integer_readers(scheme), symmetric=symmetric, largest=largest)
 

@@ -39,7 +39,8 @@ def _of_smaller_images(record: RunRecord) -> Iterator[str]:
     if record.middle < 1:
         yield (
             f"The artifact takes the middle {100 * record.middle:.1f} % of each side of what the teacher "
-            f"takes, shrunk to {height}x{width} by cubic interpolation: cropping keeps things as large as the network knows them."
+            f"takes, shrunk to {height}x{width} by cubic interpolation: cropping keeps things as large as the network "
+            "knows them."
         )
 
 

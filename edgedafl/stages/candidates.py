@@ -12,13 +12,13 @@ from edgedafl.config import CompressConfig
 from edgedafl.errors import UsageError
 from edgedafl.export import student_to_onnx
 from edgedafl.graph.edit import fix_batch, model_bytes
-from edgedafl.graph.packed import ALL_BITS, packed
+from edgedafl.graph.packed import ALL_BITS
 from edgedafl.graph.peak_memory import peak_memory
 from edgedafl.latency import estimate_latency
 from edgedafl.quantize import ROUNDING_IMAGES, integer_model, with_remainder
 from edgedafl.runs import Band, Candidate
 from edgedafl.stages.calibrations import calibration_of
-from edgedafl.stages.graphs import for_target
+from edgedafl.stages.graphs import file_size, for_target
 from edgedafl.stages.students import BYTES_PER_WEIGHT, StudentBuilder
 from edgedafl.stages.study import Study, resized
 from edgedafl.stages.training_gain import after_training, student_steps
@@ -69,6 +69,7 @@ class Candidates:
         self._memory_share = BYTES_PER_WEIGHT[precision] / BYTES_PER_WEIGHT["fp32"]
         self._integers: dict[float, onnx.ModelProto] = {}
         self._sizes: dict[float, float] = {}
+        self._fewest = max(_FEWEST_BITS, target.scheme.least_weight_bits)
         self.bits = possible_bits(config, target, precision)
         self.slowest = 0.0
         if precision == "int8" and config.max_ram is not None:  # kernels of integers need more than a quarter
@@ -92,15 +93,17 @@ class Candidates:
 
     def _size_of_whole(self, bits: float) -> float:
         """Bytes of the uncut teacher in the artifact's precision; between eight bits and the fewest in proportion."""
-        if self._precision == "int8" and bits not in (ALL_BITS, _FEWEST_BITS):
-            return self._size_of_whole(_FEWEST_BITS) + (bits - _FEWEST_BITS) * self._pruner.path[0].parameters / 8
+        if self._precision == "int8" and bits not in (ALL_BITS, self._fewest):
+            share = (bits - self._fewest) / (ALL_BITS - self._fewest)
+            least = self._size_of_whole(self._fewest)
+            return least + share * (self._size_of_whole(ALL_BITS) - least)
         if bits not in self._sizes:
             self._sizes[bits] = self._measured_size(bits)
         return self._sizes[bits]
 
     def _measured_size(self, bits: float) -> float:
         if self._precision == "int8":
-            return len(model_bytes(packed(with_remainder(self._integer(bits), self._target.scheme))))
+            return file_size(with_remainder(self._integer(bits), self._target.scheme), self._target)
         model = student_to_onnx(self._whole.module, self._study.teacher.spec.input_shape)
         return len(model_bytes(model)) * BYTES_PER_WEIGHT[self._precision] / BYTES_PER_WEIGHT["fp32"]
 
@@ -109,8 +112,9 @@ class Candidates:
         if candidate.size <= size:
             return ALL_BITS
         whole = self._size_of_whole(ALL_BITS) - (candidate.size - (1 - _SPARE) * size) / max(candidate.share, 1e-9)
-        each = (whole - self._size_of_whole(_FEWEST_BITS)) / self._pruner.path[0].parameters
-        return min(max(_FEWEST_BITS, _FEWEST_BITS + 8 * each), ALL_BITS)
+        least = self._size_of_whole(self._fewest)
+        share = (whole - least) / (self._size_of_whole(ALL_BITS) - least)
+        return self._fewest + min(max(0.0, share), 1.0) * (ALL_BITS - self._fewest)
 
     def band_of_whole(self, bits: float) -> Band | None:
         """Fidelity of the uncut teacher; of fewer bits than eight after that of eight, by which it is told."""
@@ -274,7 +278,7 @@ def possible_bits(config: CompressConfig, target: Target, precision: str) -> tup
         found = f"weights of {precision}" if precision != "int8" else f"weights of at least {least:g} bits"
         raise UsageError(
             f"--weight-bits {asked:g}: an artifact for {target.name} has {found}.",
-            "Leave it out, or choose int8 for a target of ONNX Runtime: rpi5, android-arm64 or x86.",
+            "Leave it out, or choose int8 for a target that has fewer: rpi5, android-arm64, android-litert or x86.",
         )
     if asked is not None:
         return (asked,)

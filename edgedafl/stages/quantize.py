@@ -19,10 +19,10 @@ from edgedafl.graph.half import to_half
 from edgedafl.graph.image_input import find_image_input
 from edgedafl.graph.layer_names import layer_names
 from edgedafl.graph.load import load_onnx, sha256_of
-from edgedafl.graph.packed import ALL_BITS, packed
+from edgedafl.graph.packed import ALL_BITS
 from edgedafl.quantize import CalibrationSet, ModelComparer, Quantized, quantize_model
 from edgedafl.runs import DistillResult, KeptFloat, QuantizeResult, RunDirectory
-from edgedafl.stages.graphs import for_target
+from edgedafl.stages.graphs import file_size, for_target
 from edgedafl.targets import Target
 
 __all__ = ["allowed_drop", "load_models", "quantize_stage"]
@@ -97,7 +97,7 @@ def quantize_stage(
             judge=judge,
         )
         limit = None if target.scheme.least_weight_bits == ALL_BITS else max_size
-        found, bits = _within(quantized, bits, limit)
+        found, bits = _within(quantized, bits, limit, target)
         models["int8"] = found.model
         result = replace(_with_integers(result, found, target, models["fp32"], allowed), weight_bits=bits)
     files = []
@@ -109,11 +109,13 @@ def quantize_stage(
     return result
 
 
-def _within(quantized: Callable[..., Quantized], bits: float, limit: int | None) -> tuple[Quantized, float]:
+def _within(
+    quantized: Callable[..., Quantized], bits: float, limit: int | None, target: Target
+) -> tuple[Quantized, float]:
     """An int8 model whose file keeps a limit, where a few bits less than were told do; and its bits."""
     found = quantized(weight_bits=bits)
     for _ in range(_TRIALS):
-        over = 0 if limit is None else len(model_bytes(packed(found.model))) - limit
+        over = 0 if limit is None else file_size(found.model, target) - limit
         if over <= 0:
             break
         weights = facts_of(found.model).parameters

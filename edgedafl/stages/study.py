@@ -117,17 +117,16 @@ class Study:
     def _natural(self, count: int, seed: torch.Generator) -> Tensor:
         return self.teacher.spec.preprocess.to_model(natural_images(count, self.teacher.spec.input_shape, seed))
 
-    def band(self, scores_of: Callable[[Tensor], Tensor], *, whole: bool = False) -> Band | None:
+    def band(
+        self, scores_of: Callable[[Tensor], Tensor], *, whole: bool = False, few: bool | None = None
+    ) -> Band | None:
         """Fidelity of a model: measured on held-back pictures where there are any, else predicted.
 
         Args:
             scores_of: Images (N,C,H,W) in model space, at the teacher's size, to logits (N, K).
             whole: Whether it is the teacher itself in other numbers.
+            few: Whether weights take fewer bits than eight; None where they are not integers.
         """
-        return self._judge(scores_of, whole=whole, few=None)
-
-    def _judge(self, scores_of: Callable[[Tensor], Tensor], *, whole: bool, few: bool | None) -> Band | None:
-        """Few: whether weights take fewer bits than eight; None where they are not integers."""
         if _PICTURES in self.judged:
             mine = self.judged[_PICTURES]
             found = answers_to(scores_of, mine.images)
@@ -161,7 +160,7 @@ class Study:
             return torch.from_numpy(run_batched(session, resized(images, (height, width)).numpy(), batch=1))
 
         integers = any(node.op_type == "DequantizeLinear" for node in model.graph.node)
-        return self._judge(scores_of, whole=whole, few=has_few_integers(model) if integers else None)
+        return self.band(scores_of, whole=whole, few=has_few_integers(model) if integers else None)
 
     def signals(self, scores_of: Callable[[Tensor], Tensor], *, whole: bool = False) -> Signals:
         """What is seen of a model on the synthetic images."""

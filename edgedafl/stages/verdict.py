@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import torch
 
+from edgedafl.graph.packed import ALL_BITS
 from edgedafl.runs import Band, Candidate, FidelityVerdict, RunDirectory
 from edgedafl.stages.study import Study, resized
 from edgedafl.students import StudentSpec
@@ -33,10 +34,14 @@ def band_of(model: onnx.ModelProto, study: Study, spec: StudentSpec) -> Band | N
     return study.band_of_graph(model, whole=is_whole(spec, study))
 
 
-def _band_of_scores(scores_of: Callable[[np.ndarray], np.ndarray], study: Study, spec: StudentSpec) -> Band | None:
+def _band_of_scores(
+    scores_of: Callable[[np.ndarray], np.ndarray], study: Study, spec: StudentSpec, few: bool | None
+) -> Band | None:
     sides = (spec.input_shape[1], spec.input_shape[2])
     return study.band(
-        lambda images: torch.from_numpy(scores_of(resized(images, sides).numpy())), whole=is_whole(spec, study)
+        lambda images: torch.from_numpy(scores_of(resized(images, sides).numpy())),
+        whole=is_whole(spec, study),
+        few=few,
     )
 
 
@@ -87,8 +92,9 @@ def verdict_stage(
         >>> found.floor, found.band.kind
         (0.95, 'predicted')
     """
-    artifact = answers_of()
-    predicted = _band_of_scores(artifact, study, spec) if callable(artifact) else band_of(artifact, study, spec)
+    artifact, record = answers_of(), run.record()
+    few = record.weight_bits < ALL_BITS if record.shipped == "int8" else None
+    predicted = _band_of_scores(artifact, study, spec, few) if callable(artifact) else band_of(artifact, study, spec)
     band = labelled or predicted
     verdict = FidelityVerdict(band, floor, *_judged(band, floor, ladder), predicted)
     run.update(verdict=asdict(verdict))

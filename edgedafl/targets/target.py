@@ -24,7 +24,9 @@ class QuantizationScheme:
             with quantized inputs only.
         remainder: Float type of what stays unquantized: `float32` or `float16`.
         least_weight_bits: Fewest mean bits of a weight in the file, 3.5 to 8: below 8 its runtime takes weights apart
-            when it loads them (see `graph.packed`).
+            when it loads them (see `graph.packed`), or computes with them as they are.
+        nibbles: Whether weights of fewer bits have four, two in a byte, and nothing between four and eight; depthwise
+            layers keep eight (LiteRT).
     """
 
     activations: Literal["uint8", "int8"]
@@ -35,6 +37,7 @@ class QuantizationScheme:
     outputs: bool
     remainder: Literal["float32", "float16"]
     least_weight_bits: Annotated[float, Field(ge=3.5, le=8)] = 8.0
+    nibbles: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from edgedafl.graph.dequantize import without_integers
 from edgedafl.graph.executor import OnnxModule
 from edgedafl.quantize.ranges import Activation, ranges_of
 from edgedafl_exporters.litert_metadata import ClassifierMetadata, with_files
+from edgedafl_exporters.litert_nibbles import has_nibbles, to_nibbles
 from edgedafl_exporters.litert_pixels import PIXEL_MAP, PixelMap, add_unsigned_ends, pixel_map_of, to_pixels
 
 __all__ = ["answer", "build", "operators"]
@@ -39,7 +40,7 @@ def build(folder: Path, precisions: list[str]) -> None:
     `metadata.json` says what goes into the files for Android's tools, where it is there.
 
     The integer file has the weights that rounding left in `int8.onnx`: on the same grid LiteRT's quantizer finds
-    the same integers.
+    the same integers, or multiples of those of four bits.
     """
     for precision in precisions:
         graph = onnx.load(folder / f"{precision}.onnx")
@@ -48,7 +49,8 @@ def build(folder: Path, precisions: list[str]) -> None:
         _convert(without_integers(graph) if precision == "int8" else graph, file, about)
         if precision == "int8":
             _quantize(file, np.load(folder / "calibration.npy"), about)
-        file.write_bytes(_compact(file.read_bytes(), about))
+        few = precision == "int8" and has_nibbles(graph)
+        file.write_bytes(_compact(file.read_bytes(), about, nibbles=few))
 
 
 def _convert(graph: onnx.ModelProto, file: Path, about: ClassifierMetadata | None) -> None:
@@ -118,10 +120,10 @@ def _symmetric(scores: Activation) -> tuple[float, float]:
     return -most, most
 
 
-def _compact(model: bytes, about: ClassifierMetadata | None) -> bytes:
+def _compact(model: bytes, about: ClassifierMetadata | None, *, nibbles: bool) -> bytes:
     """Short names, and equal vectors once: the converter names tensors by where they came from.
 
-    What is known of the classifier goes in as well.
+    What is known of the classifier goes in as well, and weights of four bits as such.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -135,6 +137,8 @@ def _compact(model: bytes, about: ClassifierMetadata | None) -> bytes:
         if buffer.offset > 1:  # weights that lie behind the tree: their places move
             buffer.data = np.frombuffer(model, np.uint8, buffer.size, buffer.offset)
             buffer.offset = buffer.size = 0
+    if nibbles:
+        to_nibbles(tree, schema)
     if about is not None:
         _inform(tree, schema, b"TFLITE_METADATA", about.to_bytes())
     if about is not None and about.pixels:

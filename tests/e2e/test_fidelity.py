@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from edgedafl.config import GateConfig
 from edgedafl.errors import UsageError
 from edgedafl.files.labelled import LabelledSource
+from edgedafl.pipeline.compress import _with_missed_size
 from edgedafl.runs import RunDirectory
 from edgedafl.stages.check_input import check_input
 from edgedafl.stages.profile import _found_faithful
@@ -36,6 +39,18 @@ def test_a_student_that_cannot_be_faithful_ends_with_one_and_the_sentence(tmp_pa
         assert (run / file).is_file()
     assert edgedafl("gate", run, "--min-fidelity", "99%").code == 1
     assert edgedafl("gate", run, "--min-fidelity", "10%").code == 0
+
+
+@pytest.mark.parametrize(("size", "allowed"), [(521_000, 450_000), (449_000, None)])
+def test_a_file_larger_than_was_asked_for_is_a_limit_that_fails(size: int, allowed: int | None) -> None:
+    """An exporter's file may be larger than what was estimated of it."""
+    plan = SimpleNamespace(config=SimpleNamespace(max_size=450_000))
+    exported = SimpleNamespace(precision="int8", sizes={"int8": size, "fp32": 2_000_000})
+    run = SimpleNamespace(record=lambda: SimpleNamespace(exported=exported))
+    found = _with_missed_size(GateConfig(min_fidelity="90%"), plan, run)
+    assert found is not None and (found.min_fidelity, found.max_size) == (0.9, allowed)
+    missed = _with_missed_size(None, plan, run)
+    assert (missed and missed.max_size) == allowed
 
 
 @pytest.mark.slow

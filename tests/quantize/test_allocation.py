@@ -80,3 +80,18 @@ def test_noise_to_first_order_is_what_rounding_one_layer_does(model: onnx.ModelP
 
 def test_eight_bits_are_eight_everywhere(model: onnx.ModelProto) -> None:
     assert set(allocate_bits(model, images(4, 0), 8.0).values()) == {8.0}
+
+
+def test_nibbles_are_four_bits_or_eight_and_depthwise_layers_keep_eight() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 3, 1, 1, groups=32), nn.ReLU(), nn.Conv2d(32, 64, 1),
+        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 5),
+    )  # fmt: skip
+    graph = fix_batch(for_target(student_to_onnx(net, SHAPE), find_target("x86")), 1)
+    deep = next(n.input[1] for n in graph.graph.node if any(a.name == "group" and a.i > 1 for a in n.attribute))
+    bits = allocate_bits(graph, images(8, 0), 5.0, nibbles=True)
+    assert set(bits.values()) == {8.0, 4.0} and bits[deep] == 8.0
+    assert mean_of(bits, graph) <= 5.0
+    least = allocate_bits(graph, images(8, 0), 4.0, nibbles=True)
+    assert {name for name, own in least.items() if own == 8.0} == {deep}, "as few as can be had"

@@ -143,7 +143,7 @@ def test_what_an_estimate_was_off_by_is_taken_from_the_bits() -> None:
         return Quantized(model, "robust", Fidelity(1.0, 0.0), 1.0, {})
 
     limit = 43_000  # 5.0 bits
-    found, bits = _within(quantized, 5.4, limit)
+    found, bits = _within(quantized, 5.4, limit, target)
     assert 4.5 < bits < 5.1
     assert 0.97 * limit < len(model_bytes(packed(found.model))) <= limit
-    assert _within(quantized, 5.4, None)[1] == 5.4
+    assert _within(quantized, 5.4, None, target)[1] == 5.4

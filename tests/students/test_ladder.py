@@ -119,3 +119,4 @@ def test_bits_that_a_target_does_not_have_are_refused_in_one_sentence() -> None:
             possible_bits(CompressConfig(weight_bits=5), find_target(target), precision)
     assert possible_bits(CompressConfig(weight_bits=8), find_target("jetson"), "int8") == (8.0,)
     assert possible_bits(CompressConfig(max_size="1KB"), find_target("jetson"), "int8") == (8.0,)
+    assert possible_bits(CompressConfig(max_size="1KB"), find_target("android-litert"), "int8") == (8.0, 6.0, 5.0, 4.0)
