@@ -20,7 +20,7 @@ from edgedafl.graph.scaling import find_scaling, rescaled
 
 __all__ = ["FEWEST_BITS", "equalized"]
 
-FEWEST_BITS = 6.0
+FEWEST_BITS = 7.0
 """Of a weight on average: with fewer, what evens out activations costs more in weights (docs/experiments.md)."""
 _IMAGES = 48
 _SHARE = 0.5

@@ -72,7 +72,7 @@ def test_few_bits_leave_channels_as_they_are(uneven: onnx.ModelProto, monkeypatc
         return model
 
     monkeypatch.setattr("edgedafl.quantize.choose.equalized", noting)
-    for bits, count in ((5.0, 0), (6.0, 1), (8.0, 2)):
+    for bits, count in ((6.0, 0), (7.0, 1), (8.0, 2)):
         integer_model(uneven, find_target("x86").scheme, images(16, 0), images(8, 0), bits)
         assert len(asked) == count
 
