@@ -201,6 +201,8 @@ def _product(f: _Follower, node: onnx.NodeProto) -> bool:
     """A matrix product of vectors, one per image."""
     weight, bias = node.input[1], node.input[2] if len(node.input) > 2 else ""
     given = f.units(node.input[0])
+    if len(f.shapes.get(node.input[0], ())) != 2:  # of more axes, as in transformers, the last one is multiplied
+        return False
     if not f.owns(weight) or len(f.stored[weight]) != 2 or attribute(node, "transA", 0):
         return False
     across = int(attribute(node, "transB", 0))

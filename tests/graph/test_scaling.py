@@ -82,6 +82,15 @@ def test_answers_do_not_depend_on_factors(module: type[nn.Module], free: int) ->
     assert (len(moved) > 0) == (free > 0)
 
 
+def test_tokens_are_not_channels() -> None:
+    """As many tokens as numbers in each: a matrix product reads the numbers."""
+    text = """<ir_version: 8, opset_import: ["": 18]> g (float[1,2,2] x) => (float[1,2,2] y)
+        <float[2,2] w = {1, 2, 3, 4}, float[2,2] v = {1, 2, 3, 4}> { a = MatMul(x, w)  b = Relu(a)  y = MatMul(b, v) }"""
+    shape = (1, 2, 2)
+    scaling = find_scaling(onnx.parser.parse_model(text), {"x": shape, "a": shape, "b": shape, "y": shape})
+    assert not scaling.axes and not scaling.free.any()
+
+
 def test_a_weight_that_two_layers_share_is_left_alone() -> None:
     text = """<ir_version: 8, opset_import: ["": 18]> g (float[1,2,4,4] x) => (float[1,2,4,4] y)
         <float[2,2,1,1] w = {1, 2, 3, 4}> { a = Conv(x, w)  b = Relu(a)  y = Conv(b, w) }"""
