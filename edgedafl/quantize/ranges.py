@@ -1,8 +1,8 @@
 """What an activation's integers span: ranges that hold on images nobody has seen.
 
 Calibration images are synthetic. Some of them excite a layer many times more than any real image does,
-and a range that covers them leaves few integers for real ones. So a range ends at twice what the median
-image reaches, unless no image goes so far.
+and a range that covers them leaves few integers for real ones. So a range ends at two and a half times what
+the median image reaches, unless no image goes so far.
 """
 
 from __future__ import annotations
