@@ -113,7 +113,7 @@ class Candidates:
             return ALL_BITS
         whole = self._size_of_whole(ALL_BITS) - (candidate.size - (1 - _SPARE) * size) / max(candidate.share, 1e-9)
         least = self._size_of_whole(self._fewest)
-        share = (whole - least) / (self._size_of_whole(ALL_BITS) - least)
+        share = (whole - least) / max(self._size_of_whole(ALL_BITS) - least, 1.0)  # the smallest files gain nothing
         return self._fewest + min(max(0.0, share), 1.0) * (ALL_BITS - self._fewest)
 
     def band_of_whole(self, bits: float) -> Band | None:

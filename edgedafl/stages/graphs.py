@@ -52,7 +52,7 @@ def file_size(model: onnx.ModelProto, target: Target) -> int:
     made = {name: node for node in model.graph.node for name in node.output}
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     weights = [made.get(node.input[1]) for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
-    pairs = [node for node in weights if node is not None and node.input[0] in stored]
+    pairs = [n for n in weights if n is not None and n.input[0] in stored and len(stored[n.input[0]].dims) > 1]
     channels = sum(int(stored[node.input[0]].dims[attribute(node, "axis", 1)]) for node in pairs)
     per_channel, per_layer = _LITERT
     return size + per_channel * channels + per_layer * len(pairs)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import onnx
 import pytest
+from torch import nn
 
 from edgedafl.config import CompressConfig
 from edgedafl.errors import UsageError
@@ -16,8 +18,8 @@ from edgedafl.stages.candidates import Candidates
 from edgedafl.stages.ladder import _promise, _smallest_that_holds
 from edgedafl.stages.prepare import _trains
 from edgedafl.targets import find_target
-from edgedafl.teachers import Teacher, TeacherOptions, load_teacher
-from tests.conftest import EXAMPLE
+from edgedafl.teachers import Teacher, TeacherOptions, load_onnx_teacher, load_teacher
+from tests.conftest import EXAMPLE, export
 
 SHARES = (0.25, 0.35, 0.45, 0.6, 0.75, 0.85, 0.95, 1.0)
 
@@ -111,6 +113,24 @@ def test_a_limit_on_size_takes_bits_before_it_takes_weights() -> None:
     assert {c.weight_bits for c in least.candidates} == {8.0, 5.0, 3.5}
     held = ladder("45KB", max_ram="1MB")
     assert [c.weight_bits for c in held.candidates] == [8.0], "to load fewer bits takes memory"
+
+
+def test_a_file_that_fewer_bits_do_not_make_smaller_is_cut(tmp_path: Path) -> None:
+    """What takes weights apart takes more bytes than a few hundred weights save."""
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, 5),
+    )  # fmt: skip
+    teacher = load_onnx_teacher(export(net, tmp_path / "net.onnx", (1, 16, 16)), TeacherOptions(input_range=(0.0, 1.0)))
+    study, target = study_teacher(teacher), find_target("rpi4")
+
+    def candidates(size: str | None) -> tuple[Candidate, ...]:
+        config = CompressConfig(max_size=size)
+        return build_ladder(builder(config, teacher, study, target), study, target, "int8", config).candidates
+
+    whole = max(candidates(None), key=lambda c: c.share)
+    found = candidates(f"{whole.size - 200}B")
+    assert found and all(c.share < 1 and c.size <= whole.size - 200 for c in found)
 
 
 def test_bits_that_a_target_does_not_have_are_refused_in_one_sentence() -> None:
