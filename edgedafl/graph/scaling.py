@@ -261,10 +261,12 @@ def _gate(f: _Follower, node: onnx.NodeProto) -> bool:
     if any(name in f.stored for name in node.input) or planes[0] == planes[1]:
         return False
     value, gate = node.input if planes[0] > planes[1] else reversed(node.input)
+    if f.channels(value) != f.channels(gate):
+        return False
     f.fix(gate)
     f.reads(value)
     f.reads(node.output[0])
-    return len(f.units(value)) == len(f.units(gate)) and f.put(node.output[0], f.units(value))
+    return f.put(node.output[0], f.units(value))
 
 
 def _concatenation(f: _Follower, node: onnx.NodeProto) -> bool:

@@ -54,10 +54,9 @@ def allocate_bits(
     counts = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer if tensor.name in noise}
     if mean_bits >= ALL_BITS:
         return dict.fromkeys(noise, ALL_BITS)
-    whole = _depthwise(model) if nibbles else set()
-    choices = {
-        name: WEIGHT_BITS if not nibbles else (ALL_BITS,) if name in whole else (ALL_BITS, NIBBLE) for name in noise
-    }
+    choices: dict[str, Sequence[float]] = dict.fromkeys(noise, (ALL_BITS, NIBBLE) if nibbles else WEIGHT_BITS)
+    if nibbles:
+        choices |= dict.fromkeys(_depthwise(model) & noise.keys(), (ALL_BITS,))
     total = sum(counts.values())
     # Between the prices at which every layer takes all bits and at which none does, halved on a logarithmic scale.
     low, high = -40.0, 10.0

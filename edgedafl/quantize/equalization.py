@@ -14,9 +14,8 @@ import math
 import numpy as np
 import onnx
 
-from edgedafl.graph.edit import with_all_outputs
-from edgedafl.graph.runtime import open_session
 from edgedafl.graph.scaling import find_scaling, rescaled
+from edgedafl.quantize.ranges import every_value
 
 __all__ = ["FEWEST_BITS", "equalized"]
 
@@ -44,7 +43,7 @@ def equalized(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
         >>> [numpy_helper.to_array(tensor).ravel().round(3) for tensor in even.graph.initializer]
         [array([ 10., 100.], dtype=float32), array([0.1, 1. ], dtype=float32)]
     """
-    reach, shapes = _reach(model, images[:: max(1, -(-len(images) // _IMAGES))])
+    reach, shapes = _reach(model, images)
     scaling = find_scaling(model, shapes)
     largest, whole = np.zeros(len(scaling.free)), np.zeros(len(scaling.free))
     for name, units in scaling.values.items():
@@ -59,16 +58,12 @@ def equalized(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
 
 def _reach(model: onnx.ModelProto, images: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, tuple[int, ...]]]:
     """The largest magnitude of every channel of every float value, and the values' shapes."""
-    session = open_session(with_all_outputs(model), threads=0, optimize=False)
-    feed = session.get_inputs()[0].name
-    names = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
     reach: dict[str, np.ndarray] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    for image in images:
-        for name, value in zip([feed, *names], [image[None], *session.run(names, {feed: image[None]})], strict=True):
-            array = np.asarray(value)
-            shapes[name] = array.shape
-            if array.ndim > 1:
-                own = np.abs(array).reshape(*array.shape[:2], -1).max((0, 2), initial=0.0)
+    for values in every_value(model, images, _IMAGES):
+        for name, value in values.items():
+            shapes[name] = value.shape
+            if value.ndim > 1:
+                own = np.abs(value).reshape(*value.shape[:2], -1).max((0, 2), initial=0.0)
                 reach[name] = np.maximum(reach.get(name, 0.0), own)
     return reach, shapes

@@ -7,7 +7,7 @@ the median image reaches, unless no image goes so far.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ import onnx
 from edgedafl.graph.edit import with_all_outputs
 from edgedafl.graph.runtime import open_session
 
-__all__ = ["Activation", "Range", "least_error_range", "observe_activations", "ranges_of"]
+__all__ = ["Activation", "Range", "every_value", "least_error_range", "observe_activations", "ranges_of"]
 
 _IMAGES = 128
 _VALUES_PER_IMAGE = 2048
@@ -50,6 +50,27 @@ class Activation:
     sample: np.ndarray
 
 
+def every_value(model: onnx.ModelProto, images: np.ndarray, most: int) -> Iterator[dict[str, np.ndarray]]:
+    """The image and what every node makes of it in floats, by name, image by image.
+
+    Args:
+        model: Float graph at batch 1.
+        images: float32 (N,C,H,W) in model space.
+        most: How many of them are run, evenly spread.
+
+    Examples:
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1,2] x) => (float[1,2] y) { y = Relu(x) }'
+        >>> [sorted(values) for values in every_value(onnx.parser.parse_model(text), np.ones((3, 2), np.float32), 2)]
+        [['x', 'y'], ['x', 'y']]
+    """
+    session = open_session(with_all_outputs(model), threads=0, optimize=False)
+    feed = session.get_inputs()[0].name
+    names = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
+    for image in images[:: max(1, -(-len(images) // most))]:
+        made = session.run(names, {feed: image[None]})
+        yield {feed: image[None]} | {name: np.asarray(value) for name, value in zip(names, made, strict=True)}
+
+
 def observe_activations(model: onnx.ModelProto, images: np.ndarray) -> dict[str, Activation]:
     """Every float activation of a graph with batch 1, in one pass.
 
@@ -63,21 +84,16 @@ def observe_activations(model: onnx.ModelProto, images: np.ndarray) -> dict[str,
         >>> sorted(seen)
         ['x', 'y']
     """
-    images = images[:: max(1, -(-len(images) // _IMAGES))]
-    session = open_session(with_all_outputs(model), threads=0, optimize=False)
-    feed = session.get_inputs()[0].name
-    names = [output.name for output in session.get_outputs() if output.type == "tensor(float)"]
     random = np.random.default_rng(0)
-    seen: dict[str, list[np.ndarray]] = {name: [] for name in [feed, *names]}
-    extremes: dict[str, list[tuple[float, float]]] = {name: [] for name in seen}
-    for image in images:
-        values = [image, *session.run(names, {feed: image[None]})]
-        for name, value in zip(seen, values, strict=True):
-            flat = np.asarray(value).reshape(-1)
-            extremes[name].append((float(flat.min(initial=0.0)), float(flat.max(initial=0.0))))
+    seen: dict[str, list[np.ndarray]] = {}
+    extremes: dict[str, list[tuple[float, float]]] = {}
+    for values in every_value(model, images, _IMAGES):
+        for name, value in values.items():
+            flat = value.reshape(-1)
+            extremes.setdefault(name, []).append((float(flat.min(initial=0.0)), float(flat.max(initial=0.0))))
             if flat.size > _VALUES_PER_IMAGE:
                 flat = flat[random.integers(0, flat.size, _VALUES_PER_IMAGE)]
-            seen[name].append(flat)
+            seen.setdefault(name, []).append(flat)
     found = {}
     for name, parts in seen.items():
         lows, highs = np.array(extremes[name]).T

@@ -83,10 +83,8 @@ class Candidates:
         """The uncut teacher in integers; float16 beside them is slow on CPUs, and counts for the size alone."""
         if bits not in self._integers:
             model = student_to_onnx(self._whole.module, self._study.teacher.spec.input_shape)
-            fixed, plain = (
-                fix_batch(for_target(model, self._target), 1),
-                replace(self._target.scheme, remainder="float32"),
-            )
+            fixed = fix_batch(for_target(model, self._target), 1)
+            plain = replace(self._target.scheme, remainder="float32")
             ranging, rounding = self._study.ranging_images, self._pruner.images[:ROUNDING_IMAGES]
             self._integers[bits] = integer_model(fixed, plain, ranging.numpy(), rounding.numpy(), bits)
         return self._integers[bits]
