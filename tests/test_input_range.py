@@ -12,12 +12,14 @@ import torch
 from onnx import numpy_helper
 
 from edgedafl.distill.monitoring.preflight import check_teacher
+from edgedafl.distill.synthesizers.priors import dead_leaves
 from edgedafl.errors import UsageError
 from edgedafl.files.labelled import LabelledSource
 from edgedafl.files.pictures import Pictures
 from edgedafl.preprocess import CONVENTIONS, Preprocess
 from edgedafl.stages.check_input import check_input, look_at_pictures
 from edgedafl.teachers import TeacherOptions, load_onnx_teacher
+from edgedafl.teachers.input_range import _fitting
 from tests.conftest import tiny_text
 
 Save = Callable[..., Path]
@@ -171,3 +173,51 @@ def test_conventions_are_what_frameworks_do(name: str) -> None:
 def test_nonsense_is_refused(options: dict[str, object], words: str, save: Save) -> None:
     with pytest.raises(UsageError, match=words):
         load_onnx_teacher(save(brightness()), TeacherOptions(**options))
+
+
+def normalized(convention: str, channels: int) -> onnx.ModelProto:
+    """A convolution and the BatchNorm behind it, whose statistics are those of drawn pictures."""
+    random = np.random.default_rng(3)
+    pictures = Preprocess.named(convention, channels).to_model(dead_leaves(64, (channels, 32, 32), seeded()))
+    kernels = random.normal(size=(8, channels, 3, 3)).astype(np.float32)
+    made = torch.nn.functional.conv2d(pictures, torch.from_numpy(kernels))
+    text = "c = Conv(image, k) n = BatchNormalization(c, s, z, m, v) r = Relu(n) g = GlobalAveragePool(r) "
+    model = tiny_text(text + "f = Flatten(g) scores = MatMul(f, head)", f"float[N,{channels},32,32] image")
+    statistics = {"s": np.ones(8), "z": np.zeros(8), "m": made.mean((0, 2, 3)), "v": made.var((0, 2, 3))}
+    for name, value in {"k": kernels, "head": random.normal(size=(8, 3)), **statistics}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+    return model
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(1)
+
+
+@pytest.mark.parametrize(("convention", "channels"), [("unit", 1), ("tf", 1), ("raw", 1), ("tf", 3), ("imagenet", 3)])
+def test_statistics_of_the_first_batch_norm_tell_the_range(save: Save, convention: str, channels: int) -> None:
+    teacher = load_onnx_teacher(save(normalized(convention, channels)))
+    assert teacher.spec.preprocess.low == pytest.approx(Preprocess.named(convention, channels).low)
+    assert "BatchNorm's statistics fit" in teacher.spec.preprocess.origin
+
+
+def test_two_ranges_that_fit_alike_are_a_guess() -> None:
+    candidates = [Preprocess.named(name, 1, CONVENTIONS[name]) for name in ("unit", "tf", "raw")]
+    decided = _fitting(candidates, [3.0, 1.0, 90.0])
+    assert decided.low == (-1.0,) and not decided.is_guess
+    undecided = _fitting(candidates, [1.0, 1.1, 90.0])
+    assert undecided.low == (0.0,) and undecided.is_guess and "-1 to 1" in undecided.origin
+
+
+def test_weights_written_as_nodes_are_weights(save: Save) -> None:
+    """As PaddlePaddle writes them: they are counted, and their statistics found."""
+    stored = normalized("tf", 3)
+    model = onnx.ModelProto.FromString(stored.SerializeToString())
+    nodes = [onnx.helper.make_node("Constant", [], [t.name], value=t) for t in stored.graph.initializer]
+    del model.graph.initializer[:]
+    for place, node in enumerate(nodes):
+        model.graph.node.insert(place, node)
+    first, second = load_onnx_teacher(save(stored, "a.onnx")), load_onnx_teacher(save(model, "b.onnx"))
+    assert second.spec.batch_norms == 1 and second.spec.parameters == first.spec.parameters > 200
+    assert second.spec.preprocess == first.spec.preprocess
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(second.scores(images), first.scores(images))

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgedafl.errors import UnsupportedModelError, reason_of
 from edgedafl.graph.batch import free_batch, value_shapes
 from edgedafl.graph.channel_order import fold_channel_order, turn_channels
+from edgedafl.graph.constants import with_constants_stored
 from edgedafl.graph.edit import attribute, copy_of
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.needed import drop_unneeded, read_by
@@ -74,6 +75,7 @@ def canonicalize(model: onnx.ModelProto, image: ImageInput, logits: str) -> onnx
     graph = spell_out(folded, functools.cache(lambda: value_shapes(folded, image.image_shape)))
     spelled = graph
     graph = _converted(spelled, functools.cache(lambda: value_shapes(spelled, image.image_shape)))
+    graph = with_constants_stored(graph)
     _unshare(graph)
     shapes = value_shapes(graph, image.image_shape)
     graph = free_batch(graph, shapes)
@@ -214,15 +216,8 @@ def _answer_logits(model: onnx.ModelProto, logits: str) -> None:
 
 
 def _unshare(model: onnx.ModelProto) -> None:
-    """Constants become initializers, one per use: each is cut with its own layer."""
+    """One initializer per use: each is cut with its own layer."""
     graph = model.graph
-    for node in list(graph.node):
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            tensor = onnx.TensorProto()
-            tensor.CopyFrom(node.attribute[0].t)
-            tensor.name = node.output[0]
-            graph.initializer.append(tensor)
-            graph.node.remove(node)
     stored, taken = {t.name: t for t in graph.initializer}, _names(graph)
     seen: set[str] = set()
     for node in graph.node:

@@ -31,6 +31,7 @@ from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.preprocess import middle_share
 from edgedafl.quantize import CalibrationSet
 from edgedafl.runs import Band
+from edgedafl.stages.confident import confident_images
 from edgedafl.tasks import predictions
 from edgedafl.teachers import Teacher
 from edgedafl.teachers.base import ELEMENTS_AT_ONCE
@@ -112,7 +113,7 @@ class Study:
     @cached_property
     def ranging_images(self) -> Tensor:
         """Images in model space to take integer ranges from: mixing moves extremes, so none are mixed."""
-        return self.fitting_images(_RANGED, mixes=False)
+        return confident_images(self.teacher, self.fitting_images(_RANGED, mixes=False))
 
     def _natural(self, count: int, seed: torch.Generator) -> Tensor:
         return self.teacher.spec.preprocess.to_model(natural_images(count, self.teacher.spec.input_shape, seed))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from edgedafl.errors import UnsupportedModelError, UsageError
+from edgedafl.graph.constants import with_constants_stored
 from edgedafl.graph.cost import count_macs
 from edgedafl.graph.executor import OnnxModule, unsupported_nodes
 from edgedafl.graph.facts import ImageInput, facts_of, float_outputs
@@ -181,7 +182,8 @@ def load_onnx_teacher(path: str | Path, options: TeacherOptions | None = None) -
     """
     options = options or TeacherOptions()
     file = load_onnx(path)
-    model, output = needed_part(tamed(_inlined(file.model)), output=options.output_name, image=options.input_name)
+    written = tamed(with_constants_stored(_inlined(file.model)))
+    model, output = needed_part(written, output=options.output_name, image=options.input_name)
     facts = facts_of(model)
     if facts.training:
         raise UnsupportedModelError(
@@ -288,6 +290,8 @@ def _accept(teacher: OnnxTeacher, file: OnnxFile, model: onnx.ModelProto, wiring
     values = teacher._run(images)
     check_gradient(file.path.name, images, values[wiring.head.logits])
     values = {name: value.detach() for name, value in values.items()}
+    logits = values[wiring.head.logits]
+    check_classifier(file.path.name, logits)
     images = images.detach()
     scores = values[wiring.head.output].reshape(_PARITY_ROWS, -1).numpy()
     kind = {"UINT8": np.uint8, "FLOAT16": np.float16, "DOUBLE": np.float64}.get(image.dtype, np.float32)
@@ -304,13 +308,11 @@ def _accept(teacher: OnnxTeacher, file: OnnxFile, model: onnx.ModelProto, wiring
     parity = compare(reference, scores, least=_LEAST_SHARE if shares else _TINY)
     if wiring.head.kind == "labels":
         # Labels have no scale: the arg-max of the logits must be what ONNX Runtime answers.
-        found = values[wiring.head.logits].flatten(1).argmax(1).numpy()
+        found = logits.flatten(1).argmax(1).numpy()
         parity = Parity(float((reference[:, 0] != found).any()), float((reference[:, 0] == found).mean()), len(found))
         require_parity(parity, 0.0, f"Importing {file.path.name}, labels")
     else:
         require_parity(parity, tolerance, f"Importing {file.path.name}")
-    logits = values[wiring.head.logits]
-    check_classifier(file.path.name, logits)
     if image.batched and image.batch is None:
         check_rows_alone(file.path.name, logits, teacher._run(images[:1])[wiring.head.logits])
     output = spec.output
