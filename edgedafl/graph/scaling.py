@@ -15,6 +15,7 @@ import onnx
 from onnx import numpy_helper
 
 from edgedafl.graph.edit import attribute, copy_of
+from edgedafl.graph.ties import Ties
 
 __all__ = ["ChannelScaling", "ScaledAxis", "find_scaling", "rescaled"]
 
@@ -123,7 +124,7 @@ class _Follower:
         self._values: dict[str, np.ndarray] = {}
         self._read: list[str] = []
         self._axes: list[ScaledAxis] = []
-        self._parents: list[int] = []
+        self._ties = Ties()
         self._fixed: list[np.ndarray] = []
 
     def channels(self, name: str) -> int:
@@ -143,9 +144,7 @@ class _Follower:
         return self._values[name]
 
     def fresh(self, count: int) -> np.ndarray:
-        start = len(self._parents)
-        self._parents += range(start, start + count)
-        return np.arange(start, start + count)
+        return self._ties.fresh(count)
 
     def put(self, name: str, units: np.ndarray) -> bool:
         self._values[name] = units
@@ -156,8 +155,7 @@ class _Follower:
         self._fixed += [self.units(name) for name in names if name and name not in self.stored]
 
     def merge(self, one: np.ndarray, other: np.ndarray) -> None:
-        for a, b in zip(one.tolist(), other.tolist(), strict=True):
-            self._parents[self._root(a)] = self._root(b)
+        self._ties.merge(one, other)
 
     def reads(self, name: str) -> None:
         """Integers will be made of this value."""
@@ -167,18 +165,12 @@ class _Follower:
         self._axes.append(ScaledAxis(initializer, axis, units, reads))
 
     def result(self) -> ChannelScaling:
-        roots = np.array([self._root(unit) for unit in range(len(self._parents))], int)
+        roots = self._ties.roots(np.arange(len(self._ties)))
         free = np.ones(len(roots), bool)
         for units in self._fixed:
             free[roots[units]] = False
         axes = tuple(ScaledAxis(a.initializer, a.axis, roots[a.units], a.reads) for a in self._axes)
         return ChannelScaling({name: roots[self._values[name]] for name in self._read}, axes, free)
-
-    def _root(self, unit: int) -> int:
-        while self._parents[unit] != unit:
-            self._parents[unit] = self._parents[self._parents[unit]]
-            unit = self._parents[unit]
-        return unit
 
 
 def _convolution(f: _Follower, node: onnx.NodeProto) -> bool:

@@ -96,12 +96,16 @@ def verdict_stage(
     few = record.weight_bits < ALL_BITS if record.shipped == "int8" else None
     predicted = _band_of_scores(artifact, study, spec, few) if callable(artifact) else band_of(artifact, study, spec)
     band = labelled or predicted
-    verdict = FidelityVerdict(band, floor, *_judged(band, floor, ladder), predicted)
+    holds, sentence = _judged(band, floor)
+    if not holds:
+        in_floats = is_whole(spec, study) and record.shipped == "int8"
+        sentence += " " + _remedy(floor, ladder, (spec.name, record.weight_bits), in_floats=in_floats)
+    verdict = FidelityVerdict(band, floor, holds, sentence, predicted)
     run.update(verdict=asdict(verdict))
     return verdict
 
 
-def _judged(band: Band | None, floor: float, ladder: tuple[Candidate, ...]) -> tuple[bool, str]:
+def _judged(band: Band | None, floor: float) -> tuple[bool, str]:
     if band is None:
         return True, (
             "Fidelity unknown: this teacher's answers do not show enough. "
@@ -112,17 +116,22 @@ def _judged(band: Band | None, floor: float, ladder: tuple[Candidate, ...]) -> t
         return True, f"Fidelity {figure}; no floor was asked for (--min-fidelity 0)."
     if band.fidelity >= floor:
         return True, f"Faithful: {figure}, at least {100 * floor:.4g} % asked for."
-    return False, f"Not faithful: {figure}, {100 * floor:.4g} % asked for. {_remedy(floor, ladder)}"
+    return False, f"Not faithful: {figure}, {100 * floor:.4g} % asked for."
 
 
 def _kind(band: Band) -> str:
     return band.kind if not band.images else f"{band.kind}, {band.images} answers"
 
 
-def _remedy(floor: float, ladder: tuple[Candidate, ...]) -> str:
+def _remedy(floor: float, ladder: tuple[Candidate, ...], judged: tuple[str, float], *, in_floats: bool) -> str:
+    """What to do; a candidate that is not larger than the one that failed is not advised, whatever was predicted."""
+    size = next((c.size for c in ladder if (c.name, c.weight_bits) == judged), 0)
     enough = [c for c in ladder if c.expected is not None and c.expected.cautious >= floor]
-    if not enough:
-        return "No candidate is predicted to hold: give pictures with --images, more time, or lower --min-fidelity."
-    least = min(enough, key=lambda c: c.size)
-    time = "" if least.latency is None else f", {format_duration(least.latency)} on the target"
-    return f"The smallest predicted to hold is {least.title}: {format_bytes(least.size)}{time}."
+    larger = [c for c in enough if c.size > size]
+    if larger:
+        least = min(larger, key=lambda c: c.size)
+        time = "" if least.latency is None else f", {format_duration(least.latency)} on the target"
+        return f"The smallest predicted to hold is {least.title}: {format_bytes(least.size)}{time}."
+    if in_floats:
+        return "The teacher itself loses this much in integers: take --precision fp16, or give pictures with --images."
+    return "No candidate is predicted to hold: give pictures with --images, more time, or lower --min-fidelity."

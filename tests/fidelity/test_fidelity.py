@@ -15,9 +15,10 @@ from edgedafl.fidelity.prediction import row_from_dict
 from edgedafl.graph.edit import fix_batch
 from edgedafl.graph.packed import has_few_integers
 from edgedafl.quantize import integer_model
-from edgedafl.runs import Band
+from edgedafl.runs import Band, Candidate
 from edgedafl.stages import pruner_of, study_teacher
 from edgedafl.stages.graphs import for_target
+from edgedafl.stages.verdict import _remedy
 from edgedafl.targets import find_target
 from edgedafl.teachers import TeacherOptions, load_teacher
 from tests.conftest import EXAMPLE
@@ -122,3 +123,13 @@ def test_a_study_keeps_what_eight_bits_do_for_fewer() -> None:
     study.band_of_graph(eight, whole=True)
     told = study.band_of_graph(four, whole=True)
     assert told is not None and alone is not None and told.fidelity != alone.fidelity
+
+
+def test_advice_names_nothing_that_is_smaller_than_what_failed() -> None:
+    """Measured below the floor, the teacher in eight bits is not advised because more was predicted of it."""
+    held = Band(0.97, 0.93, 1.0, 0.96, "predicted")
+    sizes = {"kept:0.8": 130_000, "kept:1": 168_000}
+    ladder = tuple(Candidate(name, 1.0, (3, 48, 192), 1, 1, size, None, expected=held) for name, size in sizes.items())
+    assert "kept:1: 168 kB" in _remedy(0.95, ladder, ("kept:0.8", 8.0), in_floats=False)
+    assert "--precision fp16" in _remedy(0.95, ladder, ("kept:1", 8.0), in_floats=True)
+    assert "No candidate" in _remedy(0.98, ladder, ("kept:0.8", 8.0), in_floats=False)

@@ -11,6 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from edgedafl.graph.pruning.channels import ChannelMap, Padding, Reader, WeightAxis
+from edgedafl.graph.ties import Ties
 
 __all__ = ["Axis", "Tracer"]
 
@@ -54,7 +55,7 @@ class Tracer:
         self._stored = {t.name: t for t in model.graph.initializer}
         self.producers = {name: node for node in model.graph.node for name in node.output}
         self.uses = Counter(name for node in model.graph.node for name in node.input)
-        self._parents: list[int] = []
+        self._ties = Ties()
         self._writers: list[set[int]] = []
         self._fixed: set[int] = set()
         self._slots: list[WeightAxis] = []
@@ -79,15 +80,12 @@ class Tracer:
 
     def fresh(self, count: int, writer: int | None = None) -> np.ndarray:
         """New units, written by a node; those that no layer writes are never cut on their own."""
-        start = len(self._parents)
-        self._parents += range(start, start + count)
         self._writers += [set() if writer is None else {writer} for _ in range(count)]
-        return np.arange(start, start + count)
+        return self._ties.fresh(count)
 
     def merge(self, a: np.ndarray, b: np.ndarray) -> None:
         """Make units one, place by place."""
-        for one, other in zip(a.tolist(), b.tolist(), strict=True):
-            self._parents[self._root(one)] = self._root(other)
+        self._ties.merge(a, b)
 
     def fix(self, names: Iterable[str]) -> None:
         """Keep all units of these values."""
@@ -153,8 +151,10 @@ class Tracer:
 
     def stuck(self) -> frozenset[str]:
         """Values made of a last axis that is taken apart, where the part that was followed cannot be cut."""
-        stay = {self._root(unit) for unit in self._fixed}
-        return frozenset(name for name, units in self._apart.items() if stay.issuperset(self._roots(units).tolist()))
+        stay = {self._ties.root(unit) for unit in self._fixed}
+        return frozenset(
+            name for name, units in self._apart.items() if stay.issuperset(self._ties.roots(units).tolist())
+        )
 
     # The result.
 
@@ -163,29 +163,22 @@ class Tracer:
         return ChannelMap(
             tuple(self._settled(slot) for slot in self._slots),
             tuple(self._settled(size) for size in self._sizes),
-            tuple(replace(p, before=self._roots(p.before), behind=self._roots(p.behind)) for p in self._paddings),
-            tuple((index, self._roots(units)) for index, units in self._depthwise),
+            tuple(
+                replace(p, before=self._ties.roots(p.before), behind=self._ties.roots(p.behind)) for p in self._paddings
+            ),
+            tuple((index, self._ties.roots(units)) for index, units in self._depthwise),
             tuple(replace(reader, weight=self._settled(reader.weight)) for reader in self._readers),
             self._groups(),
         )
 
     def _settled(self, slot: WeightAxis) -> WeightAxis:
-        return replace(slot, units=self._roots(slot.units))
-
-    def _root(self, unit: int) -> int:
-        while self._parents[unit] != unit:
-            self._parents[unit] = self._parents[self._parents[unit]]
-            unit = self._parents[unit]
-        return unit
-
-    def _roots(self, units: np.ndarray) -> np.ndarray:
-        return np.array([self._root(int(unit)) for unit in units], int)
+        return replace(slot, units=self._ties.roots(slot.units))
 
     def _groups(self) -> tuple[np.ndarray, ...]:
-        stay = {self._root(unit) for unit in self._fixed}
+        stay = {self._ties.root(unit) for unit in self._fixed}
         writers: dict[int, set[int]] = {}
         for unit, nodes in enumerate(self._writers):
-            writers.setdefault(self._root(unit), set()).update(nodes)
+            writers.setdefault(self._ties.root(unit), set()).update(nodes)
         groups: dict[tuple[int, ...], list[int]] = {}
         for unit, nodes in writers.items():
             if unit not in stay and nodes:
