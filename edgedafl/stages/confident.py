@@ -35,7 +35,8 @@ def confident_images(teacher: Teacher, images: Tensor) -> Tensor:
     """Images moved until the teacher gives its class a probability of 0.99, at most eight steps each.
 
     Args:
-        teacher: Asked for gradients; of one that gives none, or counts queries, the images come back as they are.
+        teacher: Asked for gradients; of one that gives none, counts queries, or takes an unknown number of
+            multiply-accumulates, the images come back as they are.
         images: (N,C,H,W) in model space, in the order of their use.
 
     Returns:
@@ -51,7 +52,7 @@ def confident_images(teacher: Teacher, images: Tensor) -> Tensor:
         True
     """
     spec = teacher.spec
-    if spec.access != "gradient" or teacher.remaining is not None:
+    if spec.access != "gradient" or teacher.remaining is not None or not spec.macs:
         return images
     count = rows_within_budget(
         spec.macs, effort=_EFFORT / (_PASSES * _STEPS), fewest=0, most=len(images), device=teacher.device
@@ -77,7 +78,7 @@ def _moved(teacher: Teacher, images: Tensor) -> Tensor:
         if not doubtful.any():
             break
         (gradient,) = torch.autograd.grad(losses.sum(), asked)
-        gradient = gradient.cpu() * (high - low)  # of pixels
+        gradient = gradient.cpu().nan_to_num() * (high - low)  # of pixels
         norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-12).reshape(-1, 1, 1, 1)
         speed = _MOMENTUM * speed + gradient / norm
         moved[doubtful] = (moved - length * speed).clamp(low, high)[doubtful]
