@@ -15,6 +15,8 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
+from edgedafl.graph.constants import with_constants_stored
+
 __all__ = ["Movement", "PromisedMoments", "batch_norm_moments"]
 
 _STRETCH = (0.25, 4.0)
@@ -54,12 +56,7 @@ def batch_norm_moments(model: onnx.ModelProto, network: onnx.ModelProto) -> dict
         PromisedMoments(mean=array([0., 5.]), deviation=array([1., 2.]))
     """
     names = _names_after_folding(model, network)
-    stored = {t.name: t for t in model.graph.initializer}
-    stored |= {
-        node.output[0]: node.attribute[0].t
-        for node in model.graph.node
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value"
-    }
+    stored = {t.name: t for t in with_constants_stored(model).graph.initializer}
     found = {}
     for node in model.graph.node:
         known = node.op_type == "BatchNormalization" and node.input[1] in stored and node.input[2] in stored

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from edgedafl.distill.training.budget import rows_within_budget
 from edgedafl.tasks import states
 from edgedafl.teachers import Teacher
-from edgedafl.teachers.base import ELEMENTS_AT_ONCE
+from edgedafl.teachers.base import images_at_once
 
 __all__ = ["confident_images"]
 
@@ -59,8 +59,7 @@ def confident_images(teacher: Teacher, images: Tensor) -> Tensor:
     )
     if count < min(_FEWEST, len(images)):
         return images
-    at_once = max(1, ELEMENTS_AT_ONCE // math.prod(spec.input_shape))
-    return torch.cat([_moved(teacher, part) for part in images[:count].split(at_once)])
+    return torch.cat([_moved(teacher, part) for part in images[:count].split(images_at_once(spec.input_shape))])
 
 
 def _moved(teacher: Teacher, images: Tensor) -> Tensor:

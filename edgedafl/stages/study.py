@@ -7,7 +7,6 @@ the int8 ranges come from them as well.
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -34,7 +33,7 @@ from edgedafl.runs import Band
 from edgedafl.stages.confident import confident_images
 from edgedafl.tasks import predictions
 from edgedafl.teachers import Teacher
-from edgedafl.teachers.base import ELEMENTS_AT_ONCE
+from edgedafl.teachers.base import images_at_once
 
 __all__ = ["Judged", "Study", "answers_to", "natural_images", "resized", "study_teacher"]
 
@@ -304,7 +303,7 @@ def answers_to(scores_of: Callable[[Tensor], Tensor], images: Tensor) -> np.ndar
         >>> answers_to(lambda images: images.mean((2, 3)), torch.ones(5, 3, 8, 8)).shape
         (5, 3)
     """
-    at_once = max(1, min(_CHUNK, ELEMENTS_AT_ONCE // math.prod(images.shape[1:])))
+    at_once = min(_CHUNK, images_at_once(images.shape[1:]))
     with torch.no_grad():
         parts = [scores_of(part).detach().cpu().float().numpy() for part in images.split(at_once)]
     return np.concatenate([part.reshape(len(part), -1) for part in parts])

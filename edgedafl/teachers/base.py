@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = [
-    "ELEMENTS_AT_ONCE",
     "BatchNormStatistics",
     "QueryBudgetError",
     "Teacher",
@@ -27,10 +26,20 @@ __all__ = [
     "TeacherSpec",
     "channels_last",
     "device_of",
+    "images_at_once",
 ]
 
-ELEMENTS_AT_ONCE = 128 * 3 * 64 * 64
-"""Elements of the images that a network is asked about in one pass on a CPU: what its layers make is in memory."""
+_ELEMENTS_AT_ONCE = 128 * 3 * 64 * 64  # elements of the images; what a network's layers make of them is in memory
+
+
+def images_at_once(shape: Sequence[int]) -> int:
+    """How many images (C,H,W) of that shape a network is asked about in one pass on a CPU.
+
+    Examples:
+        >>> images_at_once((3, 64, 64)), images_at_once((3, 2048, 2048))
+        (128, 1)
+    """
+    return max(1, _ELEMENTS_AT_ONCE // math.prod(shape))
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,7 @@ class Teacher(abc.ABC):
         if images.is_cuda:
             return (images,)
         block = self.spec.batch or 1
-        rows = max(1, ELEMENTS_AT_ONCE // math.prod(images.shape[1:]))
+        rows = images_at_once(images.shape[1:])
         pieces: Sequence[Tensor] = images.split(-(-rows // block) * block)
         return pieces
 

@@ -182,8 +182,10 @@ def load_onnx_teacher(path: str | Path, options: TeacherOptions | None = None) -
     """
     options = options or TeacherOptions()
     file = load_onnx(path)
-    written = tamed(with_constants_stored(_inlined(file.model)))
-    model, output = needed_part(written, output=options.output_name, image=options.input_name)
+    inlined = _inlined(file.model)
+    stored = with_constants_stored(inlined)
+    model, output = needed_part(tamed(stored), output=options.output_name, image=options.input_name)
+    reference = file.path if inlined is file.model and model is stored else model
     facts = facts_of(model)
     if facts.training:
         raise UnsupportedModelError(
@@ -215,7 +217,7 @@ def load_onnx_teacher(path: str | Path, options: TeacherOptions | None = None) -
     )
     teacher = OnnxTeacher(spec, model, wiring, quantized=facts.quantized)
     teacher.max_queries = options.max_queries
-    _accept(teacher, file, model, wiring, quantized=facts.quantized)
+    _accept(teacher, file, reference, model, wiring, quantized=facts.quantized)
     if options.task is None:
         classes = teacher.spec.num_classes
         teacher.spec = replace(teacher.spec, task=guess_task(teacher.spec.output, classes))
@@ -279,10 +281,18 @@ def _choose_head(model: onnx.ModelProto, name: str | None) -> Head:
     return choice[0]
 
 
-def _accept(teacher: OnnxTeacher, file: OnnxFile, model: onnx.ModelProto, wiring: _Wiring, *, quantized: bool) -> None:
+def _accept(
+    teacher: OnnxTeacher,
+    file: OnnxFile,
+    reference_model: onnx.ModelProto | Path,
+    model: onnx.ModelProto,
+    wiring: _Wiring,
+    *,
+    quantized: bool,
+) -> None:
     """Compare with ONNX Runtime on random pixels, and learn what only running can tell."""
     image, spec = wiring.image, teacher.spec
-    session = open_session(model if model is not file.model else file.path)
+    session = open_session(reference_model)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (_PARITY_ROWS, *spec.input_shape), generator=generator)
     images = spec.preprocess.from_pixels(pixels.to(torch.uint8))

@@ -14,6 +14,7 @@ import onnx
 import torch
 from torch import Tensor
 
+from edgedafl.graph.constants import with_constants_stored
 from edgedafl.preprocess import CONVENTIONS, Preprocess
 from edgedafl.teachers.base import Teacher
 
@@ -40,10 +41,8 @@ def baked_scale(model: onnx.ModelProto, image: str) -> bool:
         >>> baked_scale(onnx.parser.parse_model(text), "x")
         True
     """
-    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer if np.prod(t.dims) <= 4}
-    for node in model.graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+    stored = with_constants_stored(model).graph.initializer
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in stored if np.prod(t.dims) <= 4}
     names = {image}
     for node in model.graph.node:
         if not names & set(node.input):

@@ -19,7 +19,7 @@ from edgedafl.distill.training.budget import rows_within_budget
 from edgedafl.preprocess import Preprocess
 from edgedafl.runs import AgreementReport
 from edgedafl.tasks import SINGLE_LABEL, Task, states
-from edgedafl.teachers.base import ELEMENTS_AT_ONCE, Teacher
+from edgedafl.teachers.base import Teacher, images_at_once
 
 __all__ = ["ProbePlan", "ProbeSets"]
 
@@ -92,7 +92,7 @@ class ProbeSets:
         return AgreementReport(shares, sum(values) / len(values), min(shares.values(), default=0.0))
 
     def _decided(self, images: Tensor, scores_of: Callable[[Tensor], Tensor]) -> Tensor:
-        fitting = max(1, min(_CHUNK, ELEMENTS_AT_ONCE // math.prod(images.shape[1:])))
+        fitting = min(_CHUNK, images_at_once(images.shape[1:]))
         parts = torch.split(images, _CHUNK_GPU if images.is_cuda else fitting)
         return torch.cat([states(scores_of(part), self._task).argmax(-1) for part in parts])
 
