@@ -27,13 +27,22 @@ from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.preprocess import Preprocess
 from edgedafl.quantize import ROUNDING_IMAGES, integer_model
 from edgedafl.stages import pruner_of, study_teacher
+from edgedafl.stages.confident import confident_images
 from edgedafl.stages.graphs import for_target
 from edgedafl.students.registry import ARCHITECTURES, build_student
 from edgedafl.targets import find_target
 from edgedafl.tasks import agreement, predictions
 
 _TARGET = "android-litert"
-_COLUMNS = ["network", "float error", "same class, generated, %", "onnx int8, %", "litert int8, %", "accuracy, %"]
+_COLUMNS = [
+    "network",
+    "float error",
+    "same class, generated, %",
+    "same class, sure, %",
+    "onnx int8, %",
+    "litert int8, %",
+    "accuracy, %",
+]
 _COLUMNS += ["integer layers", "int8 / onnx int8", "live kB", "seconds"]
 
 
@@ -66,6 +75,8 @@ def classifier(name: str, args: argparse.Namespace) -> dict[str, Any]:
         exporter, generated = find_exporter("litert"), study.fitting_images(args.generated).numpy()
         files = {v["precision"]: bundle.directory / v["file"] for v in bundle.manifest["variants"]}
         floats = run_batched(open_session(fixed, threads=0), generated, batch=1)
+        sure = confident_images(teacher, torch.from_numpy(generated)).numpy()
+        on_sure = run_batched(open_session(fixed, threads=0), sure, batch=1)
         mine = predictions(exporter.predict(files["int8"], images.numpy()), teacher.spec.task)
         ours = predictions(run_batched(open_session(integer, threads=0), images.numpy(), batch=1), teacher.spec.task)
         facts = bundle.manifest["litert"]["int8"]
@@ -73,6 +84,8 @@ def classifier(name: str, args: argparse.Namespace) -> dict[str, Any]:
             "network": name,
             "float_error": compare(floats[:64], exporter.predict(files["fp32"], generated[:64])).relative_error,
             "generated": compare(floats, exporter.predict(files["int8"], generated)).same_class,
+            "sure": compare(on_sure, exporter.predict(files["int8"], sure)).same_class,
+            "sure_images": len(sure),
             "onnx": agreement(ours, wanted),
             "fidelity": agreement(mine, wanted),
             "accuracy": agreement(mine, data.labels.reshape(wanted.shape)),
@@ -120,6 +133,7 @@ def show(rows: list[dict[str, Any]]) -> None:
                 row["network"],
                 f"{row['float_error']:.1e}",
                 percent(row, "generated"),
+                percent(row, "sure"),
                 percent(row, "onnx"),
                 percent(row, "fidelity"),
                 percent(row, "accuracy"),

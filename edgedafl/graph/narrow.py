@@ -3,8 +3,8 @@
 Beside the integers of a narrow network lie four numbers per channel: scale and zero point of the weights,
 bias and its scale. In a MobileNet they are a fifth of the file. Here the scales of all layers are one vector
 of bfloat16, their biases one of float16, and a bias's scale is the product that it is by definition. All of
-it is constant: ONNX Runtime computes it once, before it looks for integer layers. Zero points of weights
-stay: it rewrites them in place, and fails where they were computed.
+it is constant: ONNX Runtime computes it once, before it looks for integer layers. Zero points of a convolution's
+weights go, since they are 0; those of matrix products stay, which ONNX Runtime would else leave in floats.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class _Narrowing:
             if bias is not None:  # of int32 the zero point is 0
                 scale = self._product(given.input[1], weight.input[1])
                 bias.input[:] = [renamed.get(bias.input[0], bias.input[0]), scale]
+        self._drop_zero_points()
         self._finish()
 
     def _layers(self) -> list[tuple[onnx.NodeProto, onnx.NodeProto, onnx.NodeProto | None]]:
@@ -102,6 +103,16 @@ class _Narrowing:
             whole = stored is not None and stored.data_type == TensorProto.INT32
             found.append((given, weight, bias if whole else None))
         return found
+
+    def _drop_zero_points(self) -> None:
+        written = {name: node for node in self._graph.node for name in node.output}
+        for node in self._graph.node:
+            weight = written.get(node.input[1]) if node.op_type == "Conv" else None
+            if weight is None or not _dequantizes(weight) or len(weight.input) < 3:
+                continue
+            zeros = self._stored.get(weight.input[2])
+            if zeros is not None and zeros.data_type == TensorProto.INT8 and not self._numbers(zeros.name).any():
+                del weight.input[2:]
 
     def _numbers(self, name: str) -> np.ndarray:
         return numpy_helper.to_array(self._stored[name])

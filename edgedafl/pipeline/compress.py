@@ -23,7 +23,7 @@ from edgedafl.fidelity import measured_band
 from edgedafl.gate import gate_run
 from edgedafl.latency import BenchOptions
 from edgedafl.report import RunSummary, summarize_run, write_report
-from edgedafl.runs import DistillResult, FidelityVerdict, GateReport, RunDirectory, VerifyResult
+from edgedafl.runs import Candidate, DistillResult, FidelityVerdict, GateReport, RunDirectory, VerifyResult
 from edgedafl.stages import (
     Plan,
     assist,
@@ -140,8 +140,7 @@ def _faithful_student(
     floor, target, precision, study = plan.config.min_fidelity, plan.target, plan.precision, plan.study
     current = plan.begun(run)
     looked = () if plan.ladder is None else plan.ladder.candidates
-    at = next((place for place, c in enumerate(looked) if c.name == current.student.spec.name), 0)
-    rest = [c for c in looked[at + 1 :] if c.untrained is not None]
+    rest = [place for place in range(current.place + 1, len(looked)) if looked[place].untrained is not None]
     started = time.monotonic()
     first = True
 
@@ -169,9 +168,13 @@ def _faithful_student(
         if plan.config.seconds is not None:
             left = max(0.0, plan.config.seconds - (time.monotonic() - started))
             if left < _LITTLE_TIME:  # what is not faithful untrained will not become so
-                rest = [c for c in rest[:-1] if c.untrained and c.untrained.cautious >= floor] + rest[-1:]
+                rest = [place for place in rest[:-1] if _cautious(looked[place]) >= floor] + rest[-1:]
         run.remove_checkpoint()
-        current, first = plan.at(rest.pop(0).name, left), False
+        current, first = plan.at(rest.pop(0), left), False
+
+
+def _cautious(candidate: Candidate) -> float:
+    return candidate.untrained.cautious if candidate.untrained else 0.0
 
 
 def _with_missed_size(limits: GateConfig | None, plan: Plan, run: RunDirectory) -> GateConfig | None:

@@ -95,7 +95,7 @@ def layer_sensitivities(
             span = ranges.get(walk.node.input[0])
             rounded = given if span is None else _rounded(given, span)
             most = int(min(_ROWS, _NUMBERS / (layer.groups * layer.columns)))
-            rows, outputs = layer.rows(rounded, wanted, most, torch.Generator().manual_seed(0))
+            rows, [outputs] = layer.rows(rounded, [wanted], most, torch.Generator().manual_seed(0))
             weight = layer.read(plain)
             step = weight[..., :-1].abs().amax(2, keepdim=True).clamp_min(1e-12) / _WEIGHT_LEVELS
             integer = torch.cat([(weight[..., :-1] / step).round() * step, weight[..., -1:]], 2)

@@ -123,7 +123,7 @@ def _round(
     step = weight_steps(weight, largest)
     columns = layer.columns
     if columns <= _MOST_COLUMNS:
-        rows, _ = layer.rows(given, made, int(min(_ROWS, _NUMBERS / (layer.groups * columns))), random)
+        rows, _ = layer.rows(given, [made], int(min(_ROWS, _NUMBERS / (layer.groups * columns))), random)
         inputs = rows[..., :-1]
         weight = _compensated(weight, step, (inputs.transpose(1, 2) @ inputs).double(), largest)
     rounded = on_grid(weight, step, largest)

@@ -73,7 +73,7 @@ def agreement_plot(metrics: Sequence[Progress], *, over_queries: bool = False) -
     return _svg(figure)
 
 
-def ladder_plot(ladder: Sequence[Candidate], taken: str) -> str:
+def ladder_plot(ladder: Sequence[Candidate], taken: str, weight_bits: float = 8.0) -> str:
     """Predicted fidelity over size of all candidates that were looked at; empty where there were fewer than two.
 
     Examples:
@@ -81,7 +81,7 @@ def ladder_plot(ladder: Sequence[Candidate], taken: str) -> str:
         >>> ladder_plot([whole], "kept:1")  # one candidate is not a ladder
         ''
     """
-    known = [(c.name, c.size / 1e3, c.expected) for c in ladder if c.expected is not None]
+    known = [(c.is_of(taken, weight_bits), c.size / 1e3, c.expected) for c in ladder if c.expected is not None]
     if len(known) < 2:
         return ""
     figure, axes = _figure(5.2, 2.6)
@@ -90,8 +90,8 @@ def ladder_plot(ladder: Sequence[Candidate], taken: str) -> str:
     below = [100 * (band.fidelity - band.low) for _, _, band in known]
     above = [100 * (band.high - band.fidelity) for _, _, band in known]
     axes.errorbar(sizes, middle, yerr=[below, above], color=_SOFT, fmt="o", ms=4, capsize=2, lw=1)
-    for name, size, band in known:
-        if name == taken:
+    for is_taken, size, band in known:
+        if is_taken:
             axes.plot([size], [100 * band.fidelity], "o", color=_ACCENT, ms=6)
     axes.set_xlabel("size of the artifact, kB")
     axes.set_ylabel("fidelity, predicted, %")

@@ -172,7 +172,7 @@ def summarize_record(record: RunRecord, run: RunDirectory) -> RunSummary:
         advice=advice_of(record),
         checks=tuple(_checks(record.verified)),
         verdict="" if verdict is None else verdict.sentence,
-        ladder=tuple(_rung(c, record.student.name) for c in record.ladder or ()),
+        ladder=tuple(_rung(c, taken=c.is_of(record.student.name, record.weight_bits)) for c in record.ladder or ()),
         holds=verdict is None or verdict.holds,
         headline=headline(record),
         student=_student(record),
@@ -184,7 +184,7 @@ def summarize_record(record: RunRecord, run: RunDirectory) -> RunSummary:
     )
 
 
-def _rung(candidate: Candidate, taken: str) -> Rung:
+def _rung(candidate: Candidate, *, taken: bool) -> Rung:
     return Rung(
         name=candidate.title,
         size=format_bytes(candidate.size),
@@ -192,7 +192,7 @@ def _rung(candidate: Candidate, taken: str) -> Rung:
         latency="" if candidate.latency is None else format_duration(candidate.latency),
         untrained=_band(candidate.untrained),
         expected=_band(candidate.expected),
-        taken=candidate.name == taken,
+        taken=taken,
     )
 
 

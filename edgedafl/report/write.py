@@ -116,8 +116,9 @@ def _plots(run: RunDirectory, record: RunRecord) -> list[Plot]:
     sizes = {"teacher": whole / 1e3} if whole else {}
     if record.exported:
         sizes |= {title_of(precision): size / 1e3 for precision, size in record.exported.sizes.items()}
+    ladder = ladder_plot(record.ladder or (), record.student.name, record.weight_bits)
     plots = [
-        Plot("Predicted fidelity of the candidates by size", ladder_plot(record.ladder or (), record.student.name)),
+        Plot("Predicted fidelity of the candidates by size", ladder),
         Plot("File sizes", bar_plot("file size", "kB", sizes, lambda value: format_bytes(value * 1e3))),
         Plot("Synthetic agreement while training", agreement_plot(metrics)),
     ]

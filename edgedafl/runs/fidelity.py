@@ -79,6 +79,10 @@ class Candidate:
         """Its name, with the bits of its weights where they are fewer than eight."""
         return self.name if self.weight_bits == 8 else f"{self.name}, {self.weight_bits:.1f} bits"
 
+    def is_of(self, student: str, weight_bits: float) -> bool:
+        """Whether it is the candidate of this student, in weights of so many bits."""
+        return self.name == student and self.weight_bits == weight_bits
+
 
 @dataclass(frozen=True)
 class FidelityVerdict:

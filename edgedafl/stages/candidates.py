@@ -33,6 +33,10 @@ _CUT_IN = (ALL_BITS, 6.0, 5.0, 4.0, 3.5)
 """Mean bits in which cut students are looked at."""
 _SPARE = 0.002
 """Of a limit on size: what estimates may be off by."""
+_USUAL_SHARE = 0.27
+"""Of its file in float32 a network in eight bits takes this much at most, unless scales and nodes outweigh weights."""
+_GENTLE_BITS = 6.0
+_TRIALS = 4
 
 _SHARES = (0.25, 0.35, 0.45, 0.6, 0.75, 0.85, 0.95, 1.0)
 _SIDES = (0.86, 0.72, 0.58)  # 192, 160 and 128 of 224
@@ -100,6 +104,7 @@ class Candidates:
         return self._sizes[bits]
 
     def _measured_size(self, bits: float) -> float:
+        """Bytes of the uncut teacher's file."""
         if self._precision == "int8":
             return file_size(with_remainder(self._integer(bits), self._target.scheme), self._target)
         model = student_to_onnx(self._whole.module, self._study.teacher.spec.input_shape)
@@ -113,6 +118,30 @@ class Candidates:
         least = self._size_of_whole(self._fewest)
         share = (whole - least) / max(self._size_of_whole(ALL_BITS) - least, 1.0)  # the smallest files gain nothing
         return self._fewest + min(max(0.0, share), 1.0) * (ALL_BITS - self._fewest)
+
+    def whole_at_usual_share(self) -> Candidate | None:
+        """The whole teacher in so few bits that its file is as small as integers promise, where eight do not do.
+
+        None where eight bits do, where six do not either, and where fewer than eight cost the device time.
+        """
+        scheme, spec = self._target.scheme, self._study.teacher.spec
+        if self._precision != "int8" or self._config.weight_bits or self._config.max_ram is not None:
+            return None
+        if scheme.nibbles or scheme.least_weight_bits > _GENTLE_BITS:
+            return None
+        whole, given = self.outline(f"{KEPT}:1", ALL_BITS), spec.size
+        if given < whole.parameters * BYTES_PER_WEIGHT["fp32"]:  # not a file, or one of half precision
+            given = len(model_bytes(student_to_onnx(self._whole.module, spec.input_shape)))
+        limit = int(_USUAL_SHARE * given)
+        size, bits = whole.size, ALL_BITS
+        for _ in range(_TRIALS):
+            if size <= limit:
+                break
+            bits -= 8 * (size - limit) / whole.parameters + _SPARE
+            if bits < _GENTLE_BITS:
+                return None
+            size = int(self._measured_size(bits))
+        return replace(whole, size=size, weight_bits=bits) if size <= limit and bits < ALL_BITS else None
 
     def band_of_whole(self, bits: float) -> Band | None:
         """Fidelity of the uncut teacher; of fewer bits than eight after that of eight, by which it is told."""

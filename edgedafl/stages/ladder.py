@@ -77,7 +77,20 @@ def build_ladder(
     if config.max_size is not None:
         return _within_size(candidates, config.max_size, config.min_fidelity)
     outlines = [candidates.outline(f"{KEPT}:{share:g}") for share in candidates.shares_from_least()]
-    return _smallest_that_holds(candidates, outlines, config.min_fidelity)
+    return _with_usual_share(_smallest_that_holds(candidates, outlines, config.min_fidelity), candidates, config)
+
+
+def _with_usual_share(ladder: Ladder, candidates: Candidates, config: CompressConfig) -> Ladder:
+    """Where the whole teacher is chosen and its scales and nodes make a large file, its weights in fewer bits."""
+    if ladder.candidates[ladder.chosen].share < 1:
+        return ladder
+    outline = candidates.whole_at_usual_share()
+    if outline is None:
+        return ladder
+    found = candidates.judged(outline)
+    holds = found.expected is not None and found.expected.cautious >= config.min_fidelity
+    smaller, larger = ladder.candidates[: ladder.chosen], ladder.candidates[ladder.chosen :]
+    return Ladder((*smaller, found, *larger), len(smaller) + (0 if holds else 1))
 
 
 def _smallest_that_holds(candidates: Candidates, outlines: list[Candidate], floor: float) -> Ladder:

@@ -61,6 +61,7 @@ class Plan:
         classes: Names of the classes; none where the user gives none.
         weight_bits: Mean bits of a weight in an int8 artifact's file where there is no ladder; the candidates
             of a ladder have their own.
+        place: Of the student on the ladder; 0 where there is none.
     """
 
     source: str
@@ -78,6 +79,7 @@ class Plan:
     identity: str
     classes: tuple[str, ...] = ()
     weight_bits: float = ALL_BITS
+    place: int = 0
 
     @property
     def artifact_bits(self) -> float:
@@ -91,31 +93,28 @@ class Plan:
         pruner = self.build.pruner
         return self.study.fitting_images(_IMAGES) if pruner is None else pruner.images
 
-    def at(self, name: str, seconds: float | None) -> Plan:
-        """The same plan for a candidate of its ladder, with what time is left."""
+    def at(self, place: int, seconds: float | None) -> Plan:
+        """The same plan for the candidate at a place of its ladder, with what time is left."""
+        assert self.ladder is not None
+        name = self.ladder.candidates[place].name
         known = self.student if name == self.student.spec.name else None
         student = known or hinted(self.build(name), self.config, self.teacher)
         trains = _trains(student, self.study, seconds, self.config, self.teacher)
         identity = digest_of([self.identity, name])
-        return replace(self, student=student, seconds=seconds, trains=trains, identity=identity)
-
-    @property
-    def place(self) -> int:
-        """Place of the student on the ladder; 0 where there is none."""
-        names = [] if self.ladder is None else [candidate.name for candidate in self.ladder.candidates]
-        return names.index(self.student.spec.name) if self.student.spec.name in names else 0
+        return replace(self, student=student, place=place, seconds=seconds, trains=trains, identity=identity)
 
     def at_place(self, place: int) -> Plan:
         """The plan for the candidate at a place of the ladder."""
-        return self if self.ladder is None else self.at(self.ladder.candidates[place].name, self.config.seconds)
+        return self if self.ladder is None else self.at(place, self.config.seconds)
 
     def begun(self, run: RunDirectory) -> Plan:
         """The plan for the candidate that an earlier start of this run came to, or for the chosen one."""
         if self.ladder is None:
             return self
-        name = run.record().candidate
-        names = [candidate.name for candidate in self.ladder.candidates]
-        return self.at(name if name in names else names[self.ladder.chosen], self.config.seconds)
+        record, candidates = run.record(), self.ladder.candidates
+        same = [place for place, c in enumerate(candidates) if c.name == record.candidate]
+        nearest = min(same, key=lambda place: abs(candidates[place].weight_bits - record.weight_bits), default=None)
+        return self.at(self.place if nearest is None else nearest, self.config.seconds)
 
 
 def options_of(config: CompressConfig) -> TeacherOptions:
@@ -215,7 +214,7 @@ def prepare(source: str, config: CompressConfig, on_message: OnMessage = silent)
     trains = _trains(student, study, seconds, config, teacher)
     return Plan(
         source, config, target, precision, teacher, student, trains, seconds, study, ladder, build, preflight, identity,
-        classes, bits,
+        classes, bits, 0 if ladder is None else ladder.chosen,
     )  # fmt: skip
 
 

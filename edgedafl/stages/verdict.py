@@ -125,7 +125,7 @@ def _kind(band: Band) -> str:
 
 def _remedy(floor: float, ladder: tuple[Candidate, ...], judged: tuple[str, float], *, in_floats: bool) -> str:
     """What to do; a candidate that is not larger than the one that failed is not advised, whatever was predicted."""
-    size = next((c.size for c in ladder if (c.name, c.weight_bits) == judged), 0)
+    size = next((c.size for c in ladder if c.is_of(*judged)), 0)
     enough = [c for c in ladder if c.expected is not None and c.expected.cautious >= floor]
     larger = [c for c in enough if c.size > size]
     if larger:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,7 @@ from edgedafl.graph.pruning import (
     trace_channels,
     width_path,
 )
+from edgedafl.graph.pruning.saturation import Bounds, activation_bounds
 from edgedafl.graph.runtime import open_session, run_batched
 from edgedafl.teachers import TeacherOptions, load_teacher
 from tests.conftest import export
@@ -98,6 +101,60 @@ def test_layers_that_are_fitted_in_turn_answer_as_the_whole_network(teacher) -> 
     assert error(student, whole, unseen) < 0.75 * before
 
 
+class Block(nn.Module):
+    """Two pointwise layers, a branch beside them or not, and an activation behind the sum."""
+
+    def __init__(self, activation: nn.Module, shift: float, *, residual: bool) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 12, 1), nn.Conv2d(12, 6, 1)
+        self.two.bias.data += shift  # type: ignore[union-attr]
+        self.aside = nn.Conv2d(3, 6, 1) if residual else None
+        self.activation = activation
+        for layer in (self.two, self.aside) if residual else (self.two,):
+            layer.weight.data *= 8  # type: ignore[union-attr]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.two(torch.relu(self.one(x)))
+        y = y if self.aside is None else y + self.aside(x)
+        return self.activation(y).mean((2, 3))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(
+    ("activation", "shift"), [(nn.ReLU(), -5.0), (nn.ReLU6(), -4.0), (nn.Hardswish(), -6.0), (nn.Hardsigmoid(), -4.0)]
+)
+def test_errors_beyond_the_bounds_of_an_activation_hardly_count(
+    activation: nn.Module, shift: float, residual: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    images, unseen = torch.randn(256, *SHAPE), torch.randn(64, *SHAPE)
+    graph = _portable(Block(activation, shift, residual=residual).eval())
+    channels, removed, smaller = cut_to(graph, 0.4, images)
+    behind = [n.output[0] for n in graph.graph.node if n.op_type in ("Relu", "Clip", "HardSwish", "HardSigmoid")][-1]
+    whole = OnnxModule(graph, keep=[behind])
+
+    def missed() -> float:
+        """Error of what the activation makes, as a share of its variance."""
+        student = OnnxModule(smaller, keep=[behind])
+        refit(whole, student, smaller, channels, removed, images)
+        with torch.no_grad():
+            wanted, found = whole.run({IMAGE: unseen})[behind], student.run({IMAGE: unseen})[behind]
+        return float((found - wanted).square().mean() / wanted.var())
+
+    with_bounds = missed()
+    monkeypatch.setattr(sys.modules[refit.__module__], "activation_bounds", lambda graph: {})
+    assert with_bounds < 0.95 * missed()
+
+
+def test_bounds_are_those_of_activations_that_alone_read_a_value() -> None:
+    text = """<ir_version: 8, opset_import: ["": 18]> g (float[1,2] x, float limit) => (float[1,2] y, float[1,2] e)
+        <float[2,2] w = {1, 2, 3, 4}, float low = {-1}, float high = {6}> {
+        a = MatMul(x, w)  b = Clip(a, low, high)  c = MatMul(b, w)  d = Relu(c)  e = MatMul(d, w)  f = HardSigmoid(e)
+        g = MatMul(f, w)  h = Relu(g)  i = Tanh(g)  j = Add(h, i)  k = MatMul(j, w)  y = Clip(k, low, limit) }"""
+    found = activation_bounds(onnx.parser.parse_model(text))
+    assert found == {"a": Bounds(-1.0, 6.0), "c": Bounds(0.0, math.inf)}
+
+
 def test_nothing_cut_is_nothing_changed(teacher) -> None:
     graph = teacher.network()
     channels = trace_channels(graph, value_shapes(graph, SHAPE))
@@ -155,7 +212,7 @@ def test_a_layer_reads_and_writes_its_rows(teacher) -> None:
             if layer is None or given is None:
                 continue
             made = walk.values[walk.node.output[0]]
-            rows, outputs = layer.rows(given, made, 500, torch.Generator().manual_seed(0))
+            rows, [outputs] = layer.rows(given, [made], 500, torch.Generator().manual_seed(0))
             weight = layer.read(module)
             torch.testing.assert_close(rows @ weight.transpose(1, 2), outputs, rtol=1e-3, atol=1e-3)
             layer.write(module, weight)

@@ -8,10 +8,14 @@ from types import SimpleNamespace
 
 import onnx
 import pytest
+import torch
 from torch import nn
 
 from edgedafl.config import CompressConfig
 from edgedafl.errors import UsageError
+from edgedafl.graph.compact import compact
+from edgedafl.graph.edit import strip_metadata
+from edgedafl.graph.from_module import module_to_onnx
 from edgedafl.runs import Band, Candidate
 from edgedafl.stages import Ladder, build_ladder, builder, possible_bits, pruner_of, study_teacher
 from edgedafl.stages.candidates import Candidates
@@ -113,6 +117,31 @@ def test_a_limit_on_size_takes_bits_before_it_takes_weights() -> None:
     assert {c.weight_bits for c in least.candidates} == {8.0, 5.0, 3.5}
     held = ladder("45KB", max_ram="1MB")
     assert [c.weight_bits for c in held.candidates] == [8.0], "to load fewer bits takes memory"
+
+
+def test_where_scales_and_nodes_make_a_large_file_the_whole_teacher_takes_fewer_bits(tmp_path: Path) -> None:
+    """Depthwise layers have a scale and a bias for nine weights: eight bits leave 31 % of the file."""
+    layers: list[nn.Module] = [nn.Conv2d(1, 64, 3, 2, 1), nn.ReLU()]
+    for _ in range(6):
+        layers += [nn.Conv2d(64, 64, 3, 1, 1, groups=64), nn.ReLU(), nn.Conv2d(64, 64, 1), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 4))
+    path = tmp_path / "net.onnx"
+    model = module_to_onnx(net.eval(), torch.zeros(2, 1, 16, 16), input_name="image", output_name="scores")
+    onnx.save(compact(strip_metadata(model)), path)
+    teacher = load_onnx_teacher(path, TeacherOptions(input_range=(0.0, 1.0)))
+    study = study_teacher(teacher)
+
+    def ladder(target: str, **settings: object) -> Ladder:
+        config, found = CompressConfig(**settings), find_target(target)
+        return build_ladder(builder(config, teacher, study, found), study, found, "int8", config)
+
+    nothing_asked = ladder("rpi4", min_fidelity=0.999)
+    fewer, eight = nothing_asked.candidates[-2:]
+    assert (fewer.name, eight.name, eight.weight_bits) == ("kept:1", "kept:1", 8.0)
+    assert 6 <= fewer.weight_bits < 8
+    assert fewer.size <= 0.27 * path.stat().st_size < eight.size
+    for others in (ladder("jetson"), ladder("android-litert"), ladder("rpi4", max_ram="10MB")):
+        assert {c.weight_bits for c in others.candidates} == {8.0}
 
 
 def test_a_file_that_fewer_bits_do_not_make_smaller_is_cut(tmp_path: Path) -> None:

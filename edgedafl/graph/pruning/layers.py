@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -66,35 +67,39 @@ class Layer:
             bias = module.initializer(self.bias)
             bias.data.copy_(flat[:, -1].reshape(bias.shape))
 
-    def rows(self, given: Tensor, made: Tensor, most: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What the layer reads and what is made of it at some positions of every image.
+    def rows(
+        self, given: Tensor, made: Sequence[Tensor], most: int, random: torch.Generator
+    ) -> tuple[Tensor, list[Tensor]]:
+        """What the layer reads and what is made of it at some positions of every image, images in their order.
 
         Args:
             given: The layer's input.
-            made: Its output, or another value of that shape.
+            made: Its output, or other values of that shape; at least one.
             most: Rows wanted; at least one per image.
             random: Chooses the positions.
 
         Returns:
-            (groups, rows, columns + 1), the last of them 1, and (groups, rows, outputs per group).
+            (groups, rows, columns + 1), the last of them 1, and (groups, rows, outputs per group) of each.
         """
         if self.node.op_type == "Conv":
             inputs, outputs = self._patches(given, made, max(1, most // len(given)), random)
         else:
-            inputs, outputs = given.reshape(-1, given.shape[-1]), made.reshape(-1, made.shape[-1])
-            if len(inputs) > most:
-                chosen = torch.randperm(len(inputs), generator=random)[:most].to(given.device)
-                inputs, outputs = inputs[chosen], outputs[chosen]
-            inputs, outputs = inputs.unsqueeze(0), outputs.unsqueeze(0)
+            flat = [value.reshape(1, -1, value.shape[-1]) for value in (given, *made)]
+            if flat[0].shape[1] > most:
+                chosen = torch.randperm(flat[0].shape[1], generator=random)[:most].sort().values.to(given.device)
+                flat = [value[:, chosen] for value in flat]
+            inputs, *outputs = flat
         return torch.cat([inputs, inputs.new_ones(*inputs.shape[:2], 1)], 2), outputs
 
-    def _patches(self, given: Tensor, made: Tensor, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        height, width = made.shape[2:]
+    def _patches(
+        self, given: Tensor, made: Sequence[Tensor], count: int, random: torch.Generator
+    ) -> tuple[Tensor, list[Tensor]]:
+        height, width = made[0].shape[2:]
         chosen = torch.randperm(height * width, generator=random)[:count].to(given.device)
-        outputs = self._at(made, chosen).reshape(self.groups, -1, made.shape[1] // self.groups)
+        outputs = [self._at(value, chosen).flatten(1, 2) for value in made]
         if self.shape[2:] == (1, 1) and set(attribute(self.node, "pads", [0])) == {0}:
             across, down = self._sides("strides")
-            return self._at(given[:, :, ::across, ::down], chosen).reshape(self.groups, len(outputs[0]), -1), outputs
+            return self._at(given[:, :, ::across, ::down], chosen).flatten(1, 2), outputs
         kernel, strides, spread = self.shape[2:], self._sides("strides"), self._sides("dilations")
         top, left, bottom, right = self._pads(given, kernel, strides, spread)
         padded = F.pad(given, (left, right, top, bottom))

@@ -15,6 +15,7 @@ unmoved network.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import onnx
@@ -27,6 +28,7 @@ from edgedafl.graph.moments import Movement
 from edgedafl.graph.pruning.channels import ChannelMap
 from edgedafl.graph.pruning.layers import Layer, layer_of
 from edgedafl.graph.pruning.movements import channels_left, written_axis
+from edgedafl.graph.pruning.saturation import Bounds, activation_bounds
 
 __all__ = ["refit"]
 
@@ -39,7 +41,9 @@ _PRODUCTS = 2e11
 _MOST_COLUMNS = 5_000
 """Layers that read more keep their weights: solving alone would take minutes."""
 _RIDGE = 1e-2
-_HELD_BACK = 5  # every fifth row judges
+_HELD_BACK = 5  # every fifth image judges
+_TURNS = 4
+"""Solutions of a layer before a ReLU or a Clip: each begins with what the last one makes beyond its bounds."""
 _NOTHING: Mapping[str, Movement] = MappingProxyType({})
 
 
@@ -58,7 +62,8 @@ def refit(
     """Fit every convolution and matrix product of a cut network, in place.
 
     A layer keeps its weights where the new ones are not nearer on rows held back. Layers are fitted to what the
-    whole network makes *before* the activation; one that ends a residual branch also makes up for the other branch.
+    whole network makes *before* the activation, but behind a ReLU or a Clip errors hardly count where both networks
+    are beyond its bounds; one that ends a residual branch also makes up for the other branch.
 
     Args:
         teacher: The whole network.
@@ -84,8 +89,7 @@ def refit(
         1
     """
     kept = channels_left(channels, removed)
-    stored = {t.name for t in graph.graph.initializer}
-    partners = _partners(graph, stored)
+    sums, bounds = _sums(graph), activation_bounds(graph)
     random = torch.Generator().manual_seed(0)
     changed = 0
     walks = zip(graph.graph.node, teacher.walk({IMAGE: images}), student.walk({IMAGE: images}), strict=True)
@@ -94,25 +98,72 @@ def refit(
         written, layer = node.output[0], layer_of(node, student)
         moved, axis = movements.get(written), written_axis(node, student)
         left = None if axis is None else kept.get(axis)
+        own = None if moved is None else moved.of(left)
         if layer is not None:
-            owed = _owed(whole, cut, partners.get(written), left, layer.axis)
-            scale = 1.0 if moved is None else moved.of(left).scale
-            wanted = _left(whole.values[written], left, layer.axis) + owed / scale
-            changed += _fit(student, layer, cut.values[node.input[0]], wanted, ridge, random)
+            goal = _goal_of(whole, cut, sums.get(written), bounds, own, left, layer.axis)
+            changed += _fit(student, layer, cut.values[node.input[0]], goal, ridge, random)
         cut.run()
-        if moved is not None:
+        if moved is not None and own is not None:
             whole.values[written] = moved(whole.values[written])
-            cut.values[written] = moved.of(left)(cut.values[written])
+            cut.values[written] = own(cut.values[written])
     return changed
 
 
-def _owed(whole: Walk, cut: Walk, other: str | None, left: Tensor | None, axis: int) -> Tensor | float:
-    """What the branch that ends in another value has lost, where the next layer's output is added to that value."""
+@dataclass(frozen=True)
+class _Goal:
+    """What a layer is fitted to.
+
+    Attributes:
+        wanted: For the layer to make, of the shape that it writes.
+        added: What the next layer's output is added to before the activation; None where nothing is.
+        bounds: Of that activation, for the layer's output and what is added; None where errors count alike.
+    """
+
+    wanted: Tensor
+    added: Tensor | None
+    bounds: Bounds | None
+
+    def rows(
+        self, layer: Layer, given: Tensor, most: int, random: torch.Generator
+    ) -> tuple[Tensor, Tensor, Bounds | None]:
+        """What the layer reads, what is wanted of it, and its bounds, at some positions; see `Layer.rows`."""
+        made = [self.wanted] if self.added is None else [self.wanted, self.added]
+        inputs, [wanted, *added] = layer.rows(given, made, most, random)
+        if self.bounds is None:
+            return inputs, wanted, None
+        low, high = (
+            bound.reshape(layer.groups, 1, -1) if isinstance(bound, Tensor) else bound
+            for bound in (self.bounds.low, self.bounds.high)
+        )
+        return inputs, wanted, Bounds(low - sum(added), high - sum(added))
+
+
+def _goal_of(
+    whole: Walk,
+    cut: Walk,
+    summed: tuple[str, str] | None,
+    bounds: Mapping[str, Bounds],
+    movement: Movement | None,
+    left: Tensor | None,
+    axis: int,
+) -> _Goal:
+    """A layer that ends a residual branch also makes up for what the other branch has lost."""
     written = whole.node.output[0]
-    if other is None or _shape(whole, other) != whole.values[written].shape or other not in cut.values:
-        return 0.0
-    owed: Tensor = _left(whole.values[other], left, axis) - cut.values[other]
-    return owed
+    wanted = _left(whole.values[written], left, axis)
+    scale, shift = (1.0, 0.0) if movement is None else (movement.scale, movement.shift)
+    added = None
+    if summed is None:
+        active = bounds.get(written)
+    else:
+        other, total = summed
+        if _shape(whole, other) != whole.values[written].shape or other not in cut.values:
+            return _Goal(wanted, None, None)
+        added = cut.values[other] / scale
+        wanted = wanted + _left(whole.values[other], left, axis) / scale - added
+        active = bounds.get(total)
+    if active is None:
+        return _Goal(wanted, None, None)
+    return _Goal(wanted, added, Bounds((active.low - shift) / scale, (active.high - shift) / scale))
 
 
 def _shape(walk: Walk, name: str) -> tuple[int, ...] | None:
@@ -124,8 +175,9 @@ def _left(value: Tensor, places: Tensor | None, axis: int) -> Tensor:
     return value if places is None else value.index_select(axis, places.to(value.device))
 
 
-def _partners(graph: onnx.ModelProto, stored: Set[str]) -> dict[str, str]:
-    """What is added to a value that goes nowhere else, by the value."""
+def _sums(graph: onnx.ModelProto) -> dict[str, tuple[str, str]]:
+    """What is added to a value that goes nowhere else, and the sum, by the value."""
+    stored = {tensor.name for tensor in graph.graph.initializer}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.graph.node:
         for name in node.input:
@@ -135,33 +187,40 @@ def _partners(graph: onnx.ModelProto, stored: Set[str]) -> dict[str, str]:
         if len(behind) == 1 and behind[0].op_type == "Add":
             others = [n for n in behind[0].input if n != name and n not in stored]
             if len(others) == 1:
-                found[name] = others[0]
+                found[name] = others[0], behind[0].output[0]
     return found
 
 
-def _fit(
-    student: OnnxModule, layer: Layer, given: Tensor, wanted: Tensor, ridge: float, random: torch.Generator
-) -> int:
+def _fit(student: OnnxModule, layer: Layer, given: Tensor, goal: _Goal, ridge: float, random: torch.Generator) -> int:
     """Fit one layer; returns whether its weights changed."""
     groups, columns = layer.groups, layer.columns + 1
     if columns > _MOST_COLUMNS or not len(given):
         return 0
-    rows = int(min(_ROWS, _NUMBERS / (groups * columns), _PRODUCTS / (groups * columns**2)))
-    inputs, outputs = layer.rows(given, wanted, rows, random)  # (G, R, columns), (G, R, outputs)
-    weight = layer.read(student)  # (G, outputs, columns)
-    rest = outputs - inputs @ weight.transpose(1, 2)
-    judges = torch.arange(inputs.shape[1]) % _HELD_BACK == 0
-    learned, left = inputs[:, ~judges], rest[:, ~judges]
+    most = int(min(_ROWS, _NUMBERS / (groups * columns), _PRODUCTS / (groups * columns**2)))
+    inputs, wanted, bounds = goal.rows(layer, given, most, random)  # (G, R, columns), (G, R, outputs)
+    count = inputs.shape[1]
+    judges = torch.arange(count) * len(given) // count % _HELD_BACK == 0
+    learned = inputs[:, ~judges]
     gram = (learned.transpose(1, 2) @ learned).double()
-    right = (learned.transpose(1, 2) @ left).double()
     pull = ridge * gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)
     gram += pull.reshape(-1, 1, 1) * torch.eye(columns, dtype=gram.dtype, device=gram.device)
-    step = torch.linalg.solve(gram, right).float()
-    if not layer.has_bias:
-        step[:, -1] = 0
-    before = rest[:, judges].square().sum()
-    after = (rest[:, judges] - inputs[:, judges] @ step).square().sum()
-    if not bool(after < before):
+    factors = torch.linalg.lu_factor(gram)
+    weight = layer.read(student)  # (G, outputs, columns)
+    before = inputs @ weight.transpose(1, 2)
+    step, made, aim = torch.zeros_like(weight.transpose(1, 2)), before, wanted
+    for _ in range(1 if bounds is None else _TURNS):
+        rest = (aim - before)[:, ~judges]
+        step = torch.linalg.lu_solve(*factors, (learned.transpose(1, 2) @ rest).double()).float()
+        if not layer.has_bias:
+            step[:, -1] = 0
+        made = before + inputs @ step
+        aim = _aim(wanted, made, bounds)
+    errors = [(_aim(wanted, found, bounds) - found)[:, judges].square().sum() for found in (before, made)]
+    if not bool(errors[1] < errors[0]):
         return 0
     layer.write(student, weight + step.transpose(1, 2))
     return 1
+
+
+def _aim(wanted: Tensor, made: Tensor, bounds: Bounds | None) -> Tensor:
+    return wanted if bounds is None else bounds.goal(wanted, made)
