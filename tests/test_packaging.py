@@ -71,15 +71,15 @@ def test_the_wheel_works_from_another_folder_and_writes_nothing_where_it_lies(bu
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     python = environment / "bin" / "python"
     (wheel,) = built.glob("*.whl")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", str(wheel)], check=True
-    )
+    # With the source tree in PYTHONPATH pip would take the package for installed.
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    variables |= {"PYTHONDONTWRITEBYTECODE": "1", "HOME": str(away)}
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", str(wheel)]
+    subprocess.run(install, check=True, env=variables)
     (packages,) = environment.glob("lib/python*/site-packages")
     # Paths of a .pth file are searched, but what lies there is not run: no editable install comes with them.
     (packages / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     before = {path: path.stat().st_mtime_ns for path in packages.rglob("*")}
-    variables = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(away)}
-    variables.pop("PYTHONPATH", None)
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -36,6 +36,7 @@ _SPARE = 0.002
 _USUAL_SHARE = 0.27
 """Of its file in float32 a network in eight bits takes this much at most, unless scales and nodes outweigh weights."""
 _GENTLE_BITS = 6.0
+"""Mean bits that cost a whole teacher little."""
 _TRIALS = 4
 
 _SHARES = (0.25, 0.35, 0.45, 0.6, 0.75, 0.85, 0.95, 1.0)
@@ -137,7 +138,7 @@ class Candidates:
         for _ in range(_TRIALS):
             if size <= limit:
                 break
-            bits -= 8 * (size - limit) / whole.parameters + _SPARE
+            bits -= 8 * (size - (1 - _SPARE) * limit) / whole.parameters
             if bits < _GENTLE_BITS:
                 return None
             size = int(self._measured_size(bits))

@@ -150,7 +150,8 @@ def test_bounds_are_those_of_activations_that_alone_read_a_value() -> None:
     text = """<ir_version: 8, opset_import: ["": 18]> g (float[1,2] x, float limit) => (float[1,2] y, float[1,2] e)
         <float[2,2] w = {1, 2, 3, 4}, float low = {-1}, float high = {6}> {
         a = MatMul(x, w)  b = Clip(a, low, high)  c = MatMul(b, w)  d = Relu(c)  e = MatMul(d, w)  f = HardSigmoid(e)
-        g = MatMul(f, w)  h = Relu(g)  i = Tanh(g)  j = Add(h, i)  k = MatMul(j, w)  y = Clip(k, low, limit) }"""
+        g = MatMul(f, w)  h = Relu(g)  i = HardSigmoid<alpha = 0.0>(h)  j = Add(g, i)  k = MatMul(j, w)
+        y = Clip(k, low, limit) }"""
     found = activation_bounds(onnx.parser.parse_model(text))
     assert found == {"a": Bounds(-1.0, 6.0), "c": Bounds(0.0, math.inf)}
 

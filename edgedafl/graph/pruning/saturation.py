@@ -79,12 +79,12 @@ def activation_bounds(graph: onnx.ModelProto) -> Mapping[str, Bounds]:
 
 
 def _bounds_of(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> Bounds | None:
-    """None of another node, and of a Clip whose bounds are computed."""
+    """None of another node, of a Clip whose bounds are computed, and of a HardSigmoid that does not rise."""
     if node.op_type in _ONE_SIDED:
         return Bounds(_ONE_SIDED[node.op_type], math.inf)
     if node.op_type == "HardSigmoid":
         slope, middle = attribute(node, "alpha", 0.2), attribute(node, "beta", 0.5)
-        return Bounds(-middle / slope, (1 - middle) / slope)
+        return Bounds(-middle / slope, (1 - middle) / slope) if slope > 0 else None
     if node.op_type != "Clip":
         return None
     bounds = [attribute(node, "min", -math.inf), attribute(node, "max", math.inf)]  # before opset 11
