@@ -14,7 +14,7 @@ from edgedafl.errors import UnsupportedModelError, reason_of
 from edgedafl.graph.batch import free_batch, value_shapes
 from edgedafl.graph.channel_order import fold_channel_order, turn_channels
 from edgedafl.graph.constants import with_constants_stored
-from edgedafl.graph.edit import attribute, copy_of
+from edgedafl.graph.edit import attribute, copy_of, readers_of
 from edgedafl.graph.facts import ImageInput
 from edgedafl.graph.needed import drop_unneeded, read_by
 from edgedafl.graph.simplify import simplify
@@ -250,10 +250,7 @@ def _as_gemm(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> None
     """A product of rows with a matrix, and the vector added behind it, become one Gemm."""
     graph = model.graph
     stored = {t.name: t for t in graph.initializer}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = readers_of(model)
     for node in list(graph.node):
         behind = readers.get(node.output[0], [])
         if node.op_type != "MatMul" or node.input[1] not in stored or len(shapes[node.input[0]]) != 2:

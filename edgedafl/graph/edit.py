@@ -19,6 +19,7 @@ __all__ = [
     "drop_unused",
     "fix_batch",
     "model_bytes",
+    "readers_of",
     "replace_all",
     "strip_metadata",
     "with_all_outputs",
@@ -199,6 +200,21 @@ def replace_all(held: Any, messages: Iterable[Any]) -> None:
     kept = [type(message).FromString(message.SerializeToString()) for message in messages]
     del held[:]
     held.extend(kept)
+
+
+def readers_of(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
+    """Nodes that read a value, in their order, by its name; twice where one reads it twice.
+
+    Examples:
+        >>> text = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { a = Neg(x) y = Add(a, x) }'
+        >>> [node.op_type for node in readers_of(onnx.parser.parse_model(text))["x"]]
+        ['Neg', 'Add']
+    """
+    found: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            found.setdefault(name, []).append(node)
+    return found
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:

@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from edgedafl.graph.constants import with_constants_stored
+from edgedafl.graph.edit import readers_of
 
 __all__ = ["Movement", "PromisedMoments", "batch_norm_moments"]
 
@@ -69,7 +70,7 @@ def batch_norm_moments(model: onnx.ModelProto, network: onnx.ModelProto) -> dict
 def _names_after_folding(model: onnx.ModelProto, network: onnx.ModelProto) -> dict[str, str]:
     """Values of the network by the BatchNorm's output that they are."""
     made = {name for node in network.graph.node for name in node.output}
-    before, after = _readers(model), _readers(network)
+    before, after = _operators_behind(model), _operators_behind(network)
     found = {}
     for node in model.graph.node:
         if node.op_type != "BatchNormalization":
@@ -82,13 +83,9 @@ def _names_after_folding(model: onnx.ModelProto, network: onnx.ModelProto) -> di
     return found
 
 
-def _readers(model: onnx.ModelProto) -> dict[str, list[str]]:
+def _operators_behind(model: onnx.ModelProto) -> dict[str, list[str]]:
     """Operators that read a value, by its name."""
-    found: dict[str, list[str]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            found.setdefault(name, []).append(node.op_type)
-    return {name: sorted(kinds) for name, kinds in found.items()}
+    return {name: sorted(node.op_type for node in nodes) for name, nodes in readers_of(model).items()}
 
 
 @dataclass(frozen=True)

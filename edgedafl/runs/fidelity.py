@@ -83,6 +83,10 @@ class Candidate:
         """Whether it is the candidate of this student, in weights of so many bits."""
         return self.name == student and self.weight_bits == weight_bits
 
+    def should_hold(self, floor: float) -> bool:
+        """Whether its fidelity is expected to reach a floor."""
+        return self.expected is not None and self.expected.cautious >= floor
+
 
 @dataclass(frozen=True)
 class FidelityVerdict:

@@ -88,7 +88,7 @@ def _with_usual_share(ladder: Ladder, candidates: Candidates, config: CompressCo
     if outline is None:
         return ladder
     found = candidates.judged(outline)
-    holds = found.expected is not None and found.expected.cautious >= config.min_fidelity
+    holds = found.should_hold(config.min_fidelity)
     smaller, larger = ladder.candidates[: ladder.chosen], ladder.candidates[ladder.chosen :]
     return Ladder((*smaller, found, *larger), len(smaller) + (0 if holds else 1))
 
@@ -102,8 +102,7 @@ def _smallest_that_holds(candidates: Candidates, outlines: list[Candidate], floo
     def holds(place: int) -> bool:
         if found[place].untrained is None:
             found[place] = candidates.judged(found[place])
-        expected = found[place].expected
-        return expected is not None and expected.cautious >= floor
+        return found[place].should_hold(floor)
 
     low, high, step = -1, last, 1  # what is too small, and what holds or is the last resort
     while high > 0 and holds(max(0, high - step)):
@@ -139,7 +138,7 @@ def _within_size(candidates: Candidates, size: int, floor: float) -> Ladder:
     """The whole teacher in fewer bits where that holds, for which nothing is trained; else the most promising."""
     ladder = _most_promising(candidates, candidates.within_size(size))
     for place, found in enumerate(ladder.candidates):
-        if found.share >= 1 and found.expected is not None and found.expected.cautious >= floor:
+        if found.share >= 1 and found.should_hold(floor):
             return Ladder(ladder.candidates, place)
     return ladder
 

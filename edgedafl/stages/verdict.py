@@ -126,7 +126,7 @@ def _kind(band: Band) -> str:
 def _remedy(floor: float, ladder: tuple[Candidate, ...], judged: tuple[str, float], *, in_floats: bool) -> str:
     """What to do; a candidate that is not larger than the one that failed is not advised, whatever was predicted."""
     size = next((c.size for c in ladder if c.is_of(*judged)), 0)
-    enough = [c for c in ladder if c.expected is not None and c.expected.cautious >= floor]
+    enough = [c for c in ladder if c.should_hold(floor)]
     larger = [c for c in enough if c.size > size]
     if larger:
         least = min(larger, key=lambda c: c.size)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from edgedafl.graph.canonicalize import IMAGE
+from edgedafl.graph.edit import readers_of
 from edgedafl.graph.executor import OnnxModule, Walk
 from edgedafl.graph.moments import Movement
 from edgedafl.graph.pruning.channels import ChannelMap
@@ -61,7 +62,7 @@ def refit(
 ) -> int:
     """Fit every convolution and matrix product of a cut network, in place.
 
-    A layer keeps its weights where the new ones are not nearer on rows held back. Layers are fitted to what the
+    A layer keeps its weights where the new ones are not nearer on images held back. Layers are fitted to what the
     whole network makes *before* the activation, but behind a ReLU or a Clip errors hardly count where both networks
     are beyond its bounds; one that ends a residual branch also makes up for the other branch.
 
@@ -178,12 +179,8 @@ def _left(value: Tensor, places: Tensor | None, axis: int) -> Tensor:
 def _sums(graph: onnx.ModelProto) -> dict[str, tuple[str, str]]:
     """What is added to a value that goes nowhere else, and the sum, by the value."""
     stored = {tensor.name for tensor in graph.graph.initializer}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
     found = {}
-    for name, behind in readers.items():
+    for name, behind in readers_of(graph).items():
         if len(behind) == 1 and behind[0].op_type == "Add":
             others = [n for n in behind[0].input if n != name and n not in stored]
             if len(others) == 1:
@@ -215,8 +212,9 @@ def _fit(student: OnnxModule, layer: Layer, given: Tensor, goal: _Goal, ridge: f
             step[:, -1] = 0
         made = before + inputs @ step
         aim = _aim(wanted, made, bounds)
-    errors = [(_aim(wanted, found, bounds) - found)[:, judges].square().sum() for found in (before, made)]
-    if not bool(errors[1] < errors[0]):
+    missed = (_aim(wanted, before, bounds) - before)[:, judges].square().sum()
+    misses = (aim - made)[:, judges].square().sum()
+    if not bool(misses < missed):
         return 0
     layer.write(student, weight + step.transpose(1, 2))
     return 1

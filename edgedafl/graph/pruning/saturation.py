@@ -11,7 +11,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from edgedafl.graph.edit import attribute
+from edgedafl.graph.edit import attribute, readers_of
 
 __all__ = ["Bounds", "activation_bounds"]
 
@@ -63,14 +63,10 @@ def activation_bounds(graph: onnx.ModelProto) -> Mapping[str, Bounds]:
         >>> activation_bounds(onnx.parser.parse_model(text))
         {'a': Bounds(low=0.0, high=inf), 'c': Bounds(low=0.0, high=6.0)}
     """
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
     stored = {tensor.name: tensor for tensor in graph.graph.initializer}
     outputs = {output.name for output in graph.graph.output}
     found = {}
-    for name, behind in readers.items():
+    for name, behind in readers_of(graph).items():
         if len(behind) == 1 and behind[0].input[0] == name and name not in outputs:
             bounds = _bounds_of(behind[0], stored)
             if bounds is not None:
